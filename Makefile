@@ -1,0 +1,21 @@
+# Every target works on a fresh Debian 12 as root and installs what it needs. Logs: /var/log/netctl.
+
+.PHONY: help run demo down test lint
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+run: ## set up and start Open vSwitch, Docker, controller and agent
+	@scripts/run
+
+demo: ## the walk-through with real containers; starts what does not run
+	@scripts/demo
+
+down: ## stop what run started and leave nothing behind
+	@scripts/down
+
+test: ## lint, types and all tests (ARGS="-k vip" goes to pytest)
+	@ARGS='$(ARGS)' scripts/test
+
+lint: ## ruff, mypy and shellcheck, in the environment that run or test made
+	@scripts/lint

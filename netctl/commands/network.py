@@ -1,0 +1,163 @@
+"""``netctl network``, or ``net``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import click
+
+from netctl.client import key_of
+from netctl.commands.base import (
+    Listing,
+    Target,
+    flag,
+    list_flags,
+    name_argument,
+    noun,
+    of_tenant,
+    pass_target,
+    tenant_flag,
+)
+from netctl.documents import NetworkDoc
+from netctl.output import say, say_json, without_empty
+
+network = noun("network", "Networks: subnets that containers and services are put in.")
+
+
+def _row(doc: Mapping[str, Any]) -> tuple[object, ...]:
+    fields = ("subnet", "gateway", "ipv6Subnet", "ipv6Gateway", "cfgdTag")
+    names = (doc.get(f, "") for f in ("tenantName", "networkName", "nwType", "encap"))
+    return (*names, doc.get("pktTag", 0), *(doc.get(f, "") for f in fields))
+
+
+LISTING = Listing(
+    order=("tenantName", "networkName"),
+    columns=(
+        "Tenant",
+        "Network",
+        "Nw Type",
+        "Encap type",
+        "Packet tag",
+        "Subnet",
+        "Gateway",
+        "IPv6Subnet",
+        "IPv6Gateway",
+        "Cfgd Tag",
+    ),
+    row=_row,
+)
+
+
+@network.command()
+@name_argument("Network name")
+@tenant_flag
+@flag(
+    "--subnet",
+    "-s",
+    metavar="A.B.C.D[-E.F.G.H]/LEN",
+    text="IPv4 subnet; of a range, only its addresses are handed out.",
+    absent="required",
+)
+@flag(
+    "--gateway",
+    "-g",
+    metavar="A.B.C.D",
+    text="Address of the way to the tenant's other networks.",
+    absent="default: none",
+)
+@flag(
+    "--encap",
+    "-e",
+    metavar="vxlan|vlan",
+    text="Encapsulation between hosts.",
+    absent="default: vxlan",
+    default="vxlan",
+)
+@click.option(
+    "--pkt-tag",
+    "-p",
+    type=int,
+    default=0,
+    metavar="N",
+    help="VXLAN network identifier or VLAN number.  [default: the lowest free one]",
+)
+@flag(
+    "--nw-type",
+    "-n",
+    metavar="data|infra",
+    text="For containers (data) or for the hosts themselves (infra).",
+    absent="default: data",
+    default="data",
+)
+@flag("--subnetv6", "-s6", metavar="ADDRESS/LEN", text="IPv6 subnet.", absent="default: none")
+@flag("--gatewayv6", "-g6", metavar="ADDRESS", text="IPv6 gateway.", absent="default: none")
+@flag("--nw-tag", "-tag", metavar="TAG", text="A mark of your own.", absent="default: none")
+@pass_target
+def create(
+    target: Target,
+    *,
+    name: str,
+    tenant: str,
+    subnet: str,
+    gateway: str,
+    encap: str,
+    pkt_tag: int,
+    nw_type: str,
+    subnetv6: str,
+    gatewayv6: str,
+    nw_tag: str,
+) -> None:
+    """Create a network. When this returns, "docker run --net=NAME" works on every connected host.
+
+    A network can't be changed afterwards. For a tenant other than "default", it is --net=NAME/TENANT.
+    """
+    if not subnet:
+        raise click.UsageError("Network subnet required: --subnet A.B.C.D/LEN")
+    doc: NetworkDoc = {
+        "tenantName": tenant,
+        "networkName": name,
+        "nwType": nw_type,
+        "encap": encap,
+        "subnet": subnet,
+        "gateway": gateway,
+        "ipv6Subnet": subnetv6,
+        "ipv6Gateway": gatewayv6,
+        "cfgdTag": nw_tag,
+    }
+    if pkt_tag:
+        doc["pktTag"] = pkt_tag
+    with target.connect() as client:
+        client.put_network(cast(NetworkDoc, without_empty(doc)))
+    say(f"Creating network {key_of(tenant, name)}")
+
+
+@network.command()
+@list_flags
+@pass_target
+def ls(target: Target, tenant: str, every: bool, as_json: bool, quiet: bool) -> None:
+    """List networks."""
+    with target.connect() as client:
+        docs = client.networks()
+    LISTING.show(of_tenant([*docs], tenant, every), as_json=as_json, quiet=quiet)
+
+
+@network.command()
+@name_argument("Network name")
+@tenant_flag
+@pass_target
+def inspect(target: Target, name: str, tenant: str) -> None:
+    """Show all about a network, as JSON: its addresses and endpoints too."""
+    with target.connect() as client:
+        say_json(client.inspect("networks", key_of(tenant, name)))
+
+
+@network.command()
+@name_argument("Network name")
+@tenant_flag
+@pass_target
+def rm(target: Target, name: str, tenant: str) -> None:
+    """Remove a network that no endpoint and no service uses."""
+    with target.connect() as client:
+        client.delete_network(key_of(tenant, name))
+    say(f"Deleting network {key_of(tenant, name)}")

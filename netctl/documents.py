@@ -1,0 +1,122 @@
+"""The JSON documents of the REST API, by the names of Contiv's API. A field that is empty may be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+
+class TenantDoc(TypedDict, total=False):
+    """A tenant."""
+
+    key: str
+    tenantName: str
+    defaultNetwork: str
+
+
+class NetworkDoc(TypedDict, total=False):
+    """A network, as asked for."""
+
+    key: str
+    tenantName: str
+    networkName: str
+    nwType: str  # data | infra
+    encap: str  # vxlan | vlan
+    pktTag: int
+    subnet: str  # a.b.c.d[-e.f.g.h]/len
+    gateway: str
+    ipv6Subnet: str
+    ipv6Gateway: str
+    cfgdTag: str
+
+
+class StreamNetworkDoc(NetworkDoc, total=False):
+    """A network in the change stream: with what an agent needs to make its Docker network."""
+
+    number: int
+    dockerName: str
+    mtu: int
+
+
+class ServiceDoc(TypedDict, total=False):
+    """A service, as asked for, and three fields of what it is: in lists only."""
+
+    key: str
+    tenantName: str
+    serviceName: str
+    networkName: str
+    ipAddress: str  # VIP that was asked for
+    selectors: list[str]  # key=value
+    ports: list[str]  # port:target:protocol
+    serviceVip: str
+    numProviders: int
+    healthyProviders: int
+
+
+class EndpointDoc(TypedDict, total=False):
+    """One attachment of a container or bare host to a network."""
+
+    key: str
+    endpointID: str
+    tenantName: str
+    networkName: str
+    ipAddress: list[str]
+    macAddress: str
+    homingHost: str
+    switch: str  # datapath id, 16 hexadecimal digits
+    portName: str
+    labels: dict[str, str]
+    containerID: str
+    containerName: str
+    health: str  # "" | starting | healthy | unhealthy
+    state: str  # created | running | paused | stopped
+    origin: str  # agent | rest | learned
+
+
+class HostDoc(TypedDict, total=False):
+    """A Docker host with an agent."""
+
+    key: str
+    hostName: str
+    switch: str  # datapath id, 16 hexadecimal digits
+    tunnelAddress: str
+    version: str
+    connected: bool
+    lastHeartbeat: float  # s ago
+    appliedRevision: int  # up to here it has carried out what the controller says
+    errors: dict[str, str]  # line by network key
+
+
+class SwitchDoc(TypedDict, total=False):
+    """A switch, as it is seen."""
+
+    dpid: str
+    connected: bool
+    ports: list[Any]
+    flows: int
+    groups: int
+    errors: dict[str, str]  # line by owner
+
+
+class LeaseDoc(TypedDict):
+    """An address granted to a host."""
+
+    key: str  # tenant:network:address
+    ipAddress: str  # with its prefix length: 10.1.1.1/24
+
+
+class VersionDoc(TypedDict, total=False):
+    """What the controller is built of."""
+
+    Version: str
+    GitCommit: str
+    BuildTime: str
+
+
+class ChangeDoc(TypedDict, total=False):
+    """One line of the change stream. ``sync`` and ``alive`` have no key and no object."""
+
+    revision: int
+    kind: Literal["tenant", "network", "service", "endpoint", "host", "sync", "alive"]
+    key: str
+    object: Mapping[str, Any] | None  # None: deleted

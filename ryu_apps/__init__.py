@@ -1,0 +1,1 @@
+"""The controller: REST in, OpenFlow 1.3 out."""

@@ -1,0 +1,41 @@
+"""The controller's options, each declared once. In a file they stand under [DEFAULT]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oslo_config import cfg
+
+OPTIONS = (
+    cfg.StrOpt("rest-host", default="127.0.0.1", help="Address the REST API listens on."),
+    cfg.PortOpt("rest-port", default=9999, min=1, help="TCP port the REST API listens on."),
+    cfg.StrOpt(
+        "store",
+        default="/var/lib/netctl/netctl.db",
+        metavar="PATH",
+        help="SQLite file that holds networks, services and endpoints; made when it is not there.",
+    ),
+    cfg.StrOpt("ofp-listen-host", default="127.0.0.1", help="Address that switches connect to."),
+    cfg.PortOpt("ofp-tcp-listen-port", default=6653, min=1, help="TCP port that switches connect to."),
+    cfg.StrOpt(
+        "log-level",
+        default="info",
+        choices=("debug", "info", "warning", "error"),
+        help="Least severity of what is logged.",
+    ),
+)
+
+
+def register(conf: Any) -> None:
+    """Declare the options to a configuration, in place of the framework's own of the same name.
+
+    The framework would listen on all addresses, and on the old port 6633 as well. A configuration that is
+    parsed already (by Ryu's own manager) keeps the framework's options and gets the others.
+    """
+    try:
+        conf.unregister_opts(OPTIONS)
+        conf.register_cli_opts(OPTIONS)
+    except cfg.ArgsAlreadyParsedError:
+        for option in OPTIONS:
+            if option.dest not in conf:
+                conf.register_opt(option)

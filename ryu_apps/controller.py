@@ -1,0 +1,139 @@
+"""The controller: ``ryu-manager ryu_apps.controller``.
+
+Wires the parts together and turns OpenFlow events into calls; the decisions are made in `topology` (what there is),
+`ryu_apps.pipeline` (what the switch should hold) and `ryu_apps.reconciler` (how it gets there).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ryu_apps import framework as fw
+from ryu_apps import learning, wsgi
+from ryu_apps.openflow import messages
+from ryu_apps.openflow.session import EVENTS, Session, datapath_of
+from ryu_apps.pipeline.values import Output
+from ryu_apps.rest.api import Api
+from ryu_apps.rest.hosts import HostTracker
+from ryu_apps.switches import Switches
+from topology.commands import Commands
+from topology.observed import Port
+from topology.snapshot import Model
+from topology.sqlite_store import SqliteStore
+
+LOG = logging.getLogger(__name__)
+
+OFPP_TABLE = 0xFFFFFFF9
+OFPP_MAX = 0xFFFFFF00
+DOWN = 1  # the lowest bit of both a port's config (administration) and its state (link)
+
+
+class Controller(fw.App):
+    """The application."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.store = SqliteStore(fw.CONF.store)
+        self.model = Model()
+        self.commands = Commands(self.model, self.store)
+        self.switches = Switches(self.model)
+        self.commands.subscribe(self.switches.committed)
+        self.sessions: dict[int, Session] = {}
+        self.broken_packets = 0
+        api = Api(self.commands, self.model, self.store, HostTracker(), self.switches)
+        self.rest = wsgi.serve(api, fw.CONF.rest_host, fw.CONF.rest_port)
+        LOG.info(
+            "revision %d: %d networks, %d services, %d endpoints; REST on %s:%d",
+            self.model.revision,
+            len(self.model.networks),
+            len(self.model.services),
+            len(self.model.endpoints),
+            fw.CONF.rest_host,
+            fw.CONF.rest_port,
+        )
+
+    def stop(self) -> None:
+        """The framework stops us: no more requests, then no more writes."""
+        self.rest.stop()
+        super().stop()
+        self.store.close()
+
+    @fw.set_ev_cls(fw.ofp_event.EventOFPStateChange, [fw.MAIN_DISPATCHER, fw.DEAD_DISPATCHER])
+    def state_changed(self, ev: Any) -> None:
+        """A switch has said hello and who it is, or its connection has ended."""
+        datapath = ev.datapath
+        if ev.state == fw.MAIN_DISPATCHER:
+            session = Session(datapath)
+            self.sessions[id(datapath)] = session
+            datapath.send_msg(fw.parser.OFPPortDescStatsRequest(datapath, 0))
+            return
+        ended = self.sessions.pop(id(datapath), None)
+        if ended is not None:
+            ended.close()
+            self.switches.disconnect(datapath.id, ended)
+            LOG.info("switch %016x disconnected", datapath.id)
+
+    @fw.set_ev_cls(fw.ofp_event.EventOFPPortDescStatsReply, fw.MAIN_DISPATCHER)
+    def ports_described(self, ev: Any) -> None:
+        """The ports of a switch that has just connected: now it can be written to."""
+        datapath = ev.msg.datapath
+        session = self.sessions.get(id(datapath))
+        if session is None:
+            return
+        ports = [p for p in map(_port, ev.msg.body) if p.number < OFPP_MAX]
+        LOG.info("switch %016x connected with %d ports", datapath.id, len(ports))
+        reconciler = self.switches.connect(session, datapath.id, ports)
+        self.spawn(reconciler.run)
+
+    @fw.set_ev_cls(fw.ofp_event.EventOFPPortStatus, fw.MAIN_DISPATCHER)
+    def port_changed(self, ev: Any) -> None:
+        """A port came, changed or went."""
+        gone = ev.msg.reason == fw.ofproto.OFPPR_DELETE
+        port = _port(ev.msg.desc)
+        if port.number < OFPP_MAX:
+            self.switches.port_changed(ev.msg.datapath.id, port, gone=gone)
+
+    @fw.set_ev_cls(EVENTS, [fw.MAIN_DISPATCHER, fw.DEAD_DISPATCHER])
+    def answered(self, ev: Any) -> None:
+        """An answer to something that a session asked, or the end of its connection."""
+        session = self.sessions.get(id(datapath_of(ev)))
+        if session is not None:
+            session.on_event(ev)
+
+    @fw.set_ev_cls(fw.ofp_event.EventOFPPacketIn, fw.MAIN_DISPATCHER)
+    def packet_in(self, ev: Any) -> None:
+        """ARP of an unknown host, or for one. Anything else, or anything broken, is counted and dropped."""
+        msg = ev.msg
+        reconciler = self.switches.reconcilers.get(msg.datapath.id)
+        if reconciler is None:
+            return
+        try:
+            arp = learning.parse(bytes(msg.data))
+        except learning.BrokenPacketError as broken:
+            self.broken_packets += 1
+            LOG.debug("switch %016x: broken packet-in: %s", msg.datapath.id, broken)
+            return
+        in_port = msg.match["in_port"]
+        action = learning.decide(self.model, reconciler.switch, in_port, arp)
+        if action.learn is not None:
+            self.commands.learn(
+                action.learn.tenant,
+                action.learn.name,
+                arp.sender_mac,
+                arp.sender,
+                reconciler.switch.dpid,
+                action.port_name,
+            )
+            # its question goes through the pipeline again, which knows it by then
+            reconciler.send_after(messages.packet_out(in_port, (Output(OFPP_TABLE),), bytes(msg.data)))
+        elif action.ask_ports:
+            out = tuple(Output(p) for p in action.ask_ports)
+            reconciler.session.send_plain(messages.packet_out(in_port, out, bytes(msg.data)))
+
+
+def _port(desc: Any) -> Port:
+    name = desc.name.decode("ascii", "replace").rstrip("\0") if isinstance(desc.name, bytes) else desc.name
+    return Port(name, desc.port_no, desc.hw_addr, up=not (desc.config & DOWN or desc.state & DOWN))
+
+

@@ -1,0 +1,172 @@
+"""``ryu-manager``: reads options, loads applications, runs them until a signal or a fault ends it.
+
+Exit status: 0 stopped by SIGTERM or SIGINT; 1 could not start, or an unexpected exception (see the log);
+2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from types import FrameType
+from typing import Any
+
+from oslo_config import cfg
+
+from ryu_apps import config, framework
+
+STOP_SECONDS = 5
+"""After this long a stop that hangs is cut short."""
+
+DEFAULT_APP = "ryu_apps.controller"
+
+_LOG = logging.getLogger(__name__)
+
+
+class _Refused(Exception):
+    """Why we can't start, in one line."""
+
+    def __init__(self, line: str, status: int = 1) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script."""
+    framework.hub.patch(thread=True)
+    try:
+        applications = _configure(argv)
+        conf = framework.CONF
+        refuse_taken(conf.ofp_listen_host, conf.ofp_tcp_listen_port, "OpenFlow", "ofp-tcp-listen-port")
+        refuse_taken(conf.rest_host, conf.rest_port, "REST", "rest-port")
+        return _run(applications)
+    except _Refused as refusal:
+        print(f"ryu-manager: {refusal}", file=sys.stderr)
+        return refusal.status
+
+
+def _configure(argv: Sequence[str] | None) -> list[str]:
+    conf = framework.CONF
+    log: Any = framework.load("log")
+    framework.load("controller.controller")
+    framework.load("topology.switches")
+    config.register(conf)
+    conf.register_cli_opt(
+        cfg.MultiStrOpt(
+            "app",
+            positional=True,
+            default=[],
+            help=f"Applications: modules or files (default {DEFAULT_APP}).",
+        )
+    )
+    try:
+        conf(
+            args=list(sys.argv[1:] if argv is None else argv),
+            prog="ryu-manager",
+            project="netctl",
+            version=f"ryu-manager {version('netctl')} on {framework.NAME} {_framework_version()}",
+            default_config_files=[],
+            default_config_dirs=[],
+        )
+        # a wrong value in a file shows only when it is read: ask for each now
+        for option in config.OPTIONS:
+            conf[option.dest]
+    except cfg.ConfigFilesNotFoundError as exc:
+        raise _Refused(f"no such file: {', '.join(exc.config_files)}", 2) from exc
+    except ValueError as exc:
+        raise _Refused(str(exc).splitlines()[0], 2) from exc
+    except cfg.Error as exc:
+        raise _Refused(" ".join(str(exc).split()), 2) from exc
+    log.init_log()
+    root = logging.getLogger()
+    for handler in root.handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    if not conf.verbose and conf.default_log_level is None:
+        root.setLevel(conf.log_level.upper())
+    return list(conf.app) or [DEFAULT_APP]
+
+
+def _framework_version() -> str:
+    return version({"os_ken": "os-ken"}.get(framework.NAME, framework.NAME))
+
+
+def refuse_taken(host: str, port: int, what: str, option: str) -> None:
+    """Refuse a listening address that somebody else has.
+
+    The listeners share their port with whoever asks (SO_REUSEPORT): a second controller would start without
+    an error and take half of the connections. A socket that does not share finds out.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, proto, _, address = found[0]
+        with socket.socket(family, kind, proto) as probe:
+            # over connections of a predecessor that still linger, but not over a listener
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as exc:
+        raise _Refused(
+            f"can't listen for {what} on {host}:{port}: {exc.strerror}; "
+            f"stop what listens there, or choose another port with --{option}"
+        ) from exc
+
+
+def _run(applications: list[str]) -> int:
+    # a handler alone would wait for the hub's next timer: its wake-up byte makes a socket readable
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _noted)
+
+    manager = framework.app_manager.AppManager.get_instance()
+    try:
+        manager.load_apps(applications)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not any(_is_part(exc.name, name) for name in applications):
+            raise
+        raise _Refused(f"no application {exc.name}: neither a module nor a file") from exc
+    services = manager.instantiate_apps(**manager.create_contexts())
+    watchers = [framework.spawn(_watch, service) for service in services]
+    _LOG.info("running %s on %s", ", ".join(applications), framework.NAME)
+
+    number: int = reader.recv(1)[0]
+    _LOG.info("stopping on %s", signal.Signals(number).name)
+    # the real clock's alarm, not a greenthread's: it rings even if none of them yields any more
+    signal.signal(signal.SIGALRM, _cut_short)
+    signal.alarm(STOP_SECONDS)
+    for watcher in watchers:
+        framework.hub.kill(watcher)
+    manager.close()
+    logging.shutdown()
+    sys.stderr.flush()
+    # connections to switches still have greenthreads; let none of them speak up while the interpreter goes
+    os._exit(0)
+
+
+def _is_part(missing: str, application: str) -> bool:
+    return application == missing or application.startswith(f"{missing}.")
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """The wake-up byte tells of the signal; this only keeps its default action away."""
+
+
+def _cut_short(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, b"ryu-manager: the stop took too long and was cut short\n")
+    os._exit(0)
+
+
+def _watch(service: Any) -> None:
+    """A listener runs for ever; the library only logs when it does not."""
+    service.wait()
+    raise RuntimeError("the OpenFlow listener has ended; the line above tells why")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

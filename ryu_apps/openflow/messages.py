@@ -1,0 +1,177 @@
+"""Bundles, barriers, dumps and conntrack flushes on the wire; `struct` only.
+
+A message whose transaction id is fixed once sent takes it as ``xid``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import NamedTuple
+
+from ryu_apps.openflow.actions import encode_actions
+from ryu_apps.openflow.codec import VERSION, EncodedGroup
+from ryu_apps.openflow.oxm import encode_match
+from ryu_apps.pipeline.values import ANY, Action
+
+OFPT_ERROR, OFPT_EXPERIMENTER, OFPT_PACKET_OUT = 1, 4, 13
+OFPT_MULTIPART_REQUEST, OFPT_MULTIPART_REPLY = 18, 19
+OFPT_BARRIER_REQUEST, OFPT_BARRIER_REPLY = 20, 21
+OFPMP_FLOW, OFPMP_GROUP_DESC, OFPMP_METER_CONFIG = 1, 7, 10
+OFPMPF_REPLY_MORE = 1
+
+# bundle control types (ONF extension 230)
+OPEN_REQUEST, OPEN_REPLY, CLOSE_REQUEST, CLOSE_REPLY = 0, 1, 2, 3
+COMMIT_REQUEST, COMMIT_REPLY, DISCARD_REQUEST, DISCARD_REPLY = 4, 5, 6, 7
+
+ONF, NICIRA = 0x4F4E4600, 0x00002320
+BUNDLE_CONTROL, BUNDLE_ADD = 2300, 2301
+_ATOMIC_ORDERED = 3
+_NXT_CT_FLUSH_ZONE, _NXT_CT_FLUSH = 29, 32
+
+_HEADER = Struct("!BBHI")
+_EXPERIMENTER = Struct("!BBHIII")
+_CONTROL = Struct("!BBHIIIIHH")
+_ADD = Struct("!BBHIIII2xH")
+_MULTIPART = Struct("!BBHIHH4x")
+_FLOW_REQUEST = Struct("!B3xII4xQQ")
+_PACKET_OUT = Struct("!BBHIIIH6x")
+_TLV = Struct("!HH")
+
+
+def bundle_control(xid: int, bundle: int, kind: int) -> bytes:
+    """Open, close, commit or discard a bundle: all or nothing, in order."""
+    return _CONTROL.pack(
+        VERSION, OFPT_EXPERIMENTER, 24, xid, ONF, BUNDLE_CONTROL, bundle, kind, _ATOMIC_ORDERED
+    )
+
+
+def bundle_add(xid: int, bundle: int, message: bytes) -> bytes:
+    """Put a message into a bundle. Both carry the one transaction id, as the extension demands."""
+    head = _ADD.pack(
+        VERSION, OFPT_EXPERIMENTER, 24 + len(message), xid, ONF, BUNDLE_ADD, bundle, _ATOMIC_ORDERED
+    )
+    return b"".join((head, message[:4], head[4:8], message[8:]))
+
+
+def barrier(xid: int) -> bytes:
+    """Answered when all that was sent before is done."""
+    return _HEADER.pack(VERSION, OFPT_BARRIER_REQUEST, 8, xid)
+
+
+def packet_out(in_port: int, actions: Sequence[Action], data: bytes) -> bytes:
+    """Send a packet through the actions, as if it had come in by the port."""
+    encoded = encode_actions(actions)
+    size = 24 + len(encoded) + len(data)
+    head = _PACKET_OUT.pack(VERSION, OFPT_PACKET_OUT, size, 0, 0xFFFFFFFF, in_port, len(encoded))
+    return head + encoded + data
+
+
+def flow_stats_request(xid: int, cookie: int, cookie_mask: int) -> bytes:
+    """All flows of all tables whose cookie agrees under the mask."""
+    body = _FLOW_REQUEST.pack(0xFF, ANY, ANY, cookie, cookie_mask) + encode_match(())
+    return _MULTIPART.pack(VERSION, OFPT_MULTIPART_REQUEST, 16 + len(body), xid, OFPMP_FLOW, 0) + body
+
+
+def group_desc_request(xid: int) -> bytes:
+    """All groups with their buckets."""
+    return _MULTIPART.pack(VERSION, OFPT_MULTIPART_REQUEST, 16, xid, OFPMP_GROUP_DESC, 0)
+
+
+def meter_config_request(xid: int) -> bytes:
+    """All meters."""
+    all_meters = ANY.to_bytes(4, "big") + bytes(4)
+    return _MULTIPART.pack(VERSION, OFPT_MULTIPART_REQUEST, 24, xid, OFPMP_METER_CONFIG, 0) + all_meters
+
+
+class FlowStat(NamedTuple):
+    """One flow in the switch. `match` is the ofp_match as the switch writes it, without padding."""
+
+    table: int
+    priority: int
+    cookie: int
+    packet_count: int
+    byte_count: int
+    match: bytes
+
+
+_FLOW_STAT = Struct("!HBxIIHHHH4xQQQHH")
+_GROUP_DESC = Struct("!HBxI")
+
+
+def decode_flow_stats(body: bytes) -> list[FlowStat]:
+    """The body of one reply to `flow_stats_request`."""
+    out = []
+    at, end, unpack = 0, len(body), _FLOW_STAT.unpack_from
+    while at < end:
+        size, table, _, _, priority, _, _, _, cookie, packets, octets, _, match_size = unpack(body, at)
+        out.append(FlowStat(table, priority, cookie, packets, octets, body[at + 48 : at + 48 + match_size]))
+        at += size
+    return out
+
+
+def decode_group_desc(body: bytes) -> list[EncodedGroup]:
+    """The body of one reply to `group_desc_request`."""
+    out = []
+    at, end, unpack = 0, len(body), _GROUP_DESC.unpack_from
+    while at < end:
+        size, kind, group_id = unpack(body, at)
+        out.append(EncodedGroup(group_id, kind, body[at + 8 : at + size]))
+        at += size
+    return out
+
+
+def decode_meter_config(body: bytes) -> list[bytes]:
+    """The body of one reply to `meter_config_request`: meters as `codec.encode_meter` writes them."""
+    out = []
+    at = 0
+    while at < len(body):
+        size = int.from_bytes(body[at : at + 2], "big")
+        out.append(body[at + 2 : at + size])
+        at += size
+    return out
+
+
+class Tuple5(NamedTuple):
+    """One direction of a connection, or a part of it: IPv4 addresses as integers, None or 0: any."""
+
+    src: int | None = None
+    dst: int | None = None
+    src_port: int = 0
+    dst_port: int = 0
+
+
+def _tlv(kind: int, value: bytes) -> bytes:
+    size = 4 + len(value)
+    return _TLV.pack(kind, size) + value + bytes(-size % 8)
+
+
+def _tuple_tlv(kind: int, part: Tuple5) -> bytes:
+    nested = bytes(4)  # what is nested starts on 8 bytes
+    # Open vSwitch 3.1 takes an address that is given as zero for "no address family": leave it out
+    for number, address in enumerate((part.src, part.dst)):
+        if address:
+            nested += _tlv(number, bytes(10) + b"\xff\xff" + address.to_bytes(4, "big"))
+    for number, port in ((2, part.src_port), (3, part.dst_port)):
+        if port:
+            nested += _tlv(number, port.to_bytes(2, "big"))
+    return _tlv(kind, nested)
+
+
+def _nicira(kind: int, body: bytes) -> bytes:
+    return _EXPERIMENTER.pack(VERSION, OFPT_EXPERIMENTER, 16 + len(body), 0, NICIRA, kind) + body
+
+
+def ct_flush_zone(zone: int) -> bytes:
+    """Forget all connections of a conntrack zone (NXT_CT_FLUSH_ZONE)."""
+    return _nicira(_NXT_CT_FLUSH_ZONE, bytes(6) + zone.to_bytes(2, "big"))
+
+
+def ct_flush(zone: int, ip_proto: int, orig: Tuple5 | None = None, reply: Tuple5 | None = None) -> bytes:
+    """Forget the connections of a zone that agree with the tuples (NXT_CT_FLUSH, Open vSwitch 3.1)."""
+    body = ip_proto.to_bytes(1, "big") + bytes(7)
+    if orig is not None and any(orig):
+        body += _tuple_tlv(0, orig)
+    if reply is not None and any(reply):
+        body += _tuple_tlv(1, reply)
+    return _nicira(_NXT_CT_FLUSH, body + _tlv(2, zone.to_bytes(2, "big")))

@@ -1,0 +1,305 @@
+"""One connected switch: read back what is in it, and change it, by one thread of control.
+
+Called from one greenthread only (`send_plain` apart, which any may call). The answers come in through
+`on_event` from the application's event loop, which must be another greenthread than the caller, or both would
+wait for ever::
+
+    @set_ev_cls(session.EVENTS, [MAIN_DISPATCHER, DEAD_DISPATCHER])
+    def switch_answered(self, ev):
+        self.sessions[datapath_of(ev)].on_event(ev)
+
+A change goes as a bundle: open, one ADD for each message, close; the answer to the close says that the switch
+has seen all of them. Only if it complained of none is the bundle committed, else discarded: Open vSwitch would
+commit what is left of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ryu_apps.framework import DEAD_DISPATCHER, hub, ofp_event
+from ryu_apps.openflow import messages, rawparse
+from ryu_apps.openflow.codec import (
+    COOKIE_MAGIC,
+    COOKIE_MASK,
+    EncodedGroup,
+    OFPT_FLOW_MOD,
+    OFPT_GROUP_MOD,
+    OFPT_METER_MOD,
+    meter_content,
+    with_xid,
+)
+from ryu_apps.openflow.failures import Disconnected, NoAnswer, PartlyDone, Refused, error_text
+from ryu_apps.openflow.messages import FlowStat, Tuple5
+
+BUNDLE_LIMIT = 50_000
+"""Messages in one bundle; more go as several, each atomic."""
+
+_JOINED = 50  # messages in one write to the socket
+_MAX_XID = 0xFFFFFFFF
+_MODIFY = b"\x00\x01"  # the command of a meter mod
+_LOG = logging.getLogger(__name__)
+
+EVENTS = [
+    ofp_event.EventOFPErrorMsg,
+    ofp_event.EventONFBundleCtrlMsg,
+    ofp_event.EventOFPBarrierReply,
+    ofp_event.EventOFPFlowStatsReply,
+    ofp_event.EventOFPGroupDescStatsReply,
+    ofp_event.EventOFPMeterConfigStatsReply,
+    ofp_event.EventOFPStateChange,
+]
+"""The events that an application forwards to `Session.on_event`."""
+
+
+def datapath_of(ev: Any) -> Any:
+    """The framework's datapath that an event of `EVENTS` is about."""
+    return ev.msg.datapath if hasattr(ev, "msg") else ev.datapath
+
+
+class Mod(NamedTuple):
+    """A message without transaction id, and on whose behalf it is sent."""
+
+    owner: Hashable
+    message: bytes
+
+
+Errors = tuple[tuple[Any, str], ...]
+"""Owners whose mods the switch refused, each with the type and code of the error by name; none: all was done."""
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """What we wait for: answers and errors, by the transaction ids of what we have sent."""
+
+    first: int  # ids first..last belong to it
+    last: int
+    awaited: int  # the id whose (last) answer ends the wait
+    bodies: list[bytes] = field(default_factory=list)
+    errors: dict[int, str] = field(default_factory=dict)
+    answered: bool = False
+
+
+class Session:
+    """One switch connection, over the framework's datapath object."""
+
+    def __init__(self, datapath: Any, on_error: Callable[[str], None] | None = None) -> None:
+        """``on_error`` hears of errors about messages nobody waits for; None: they are logged."""
+        self.datapath = datapath
+        self.flow_mods = 0
+        self.group_mods = 0
+        self.meter_mods = 0
+        self._on_error = on_error or self._log_error
+        self._exchange: _Exchange | None = None
+        self._wake = hub.Event()
+        self._closed = False
+        self._bundle = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the switch is still there."""
+        return not self._closed and bool(self.datapath.is_active)
+
+    def close(self) -> None:
+        """End the connection, if it has not ended: whoever waits for the switch raises `Disconnected`."""
+        if self._closed:
+            return
+        self._closed = True
+        self.datapath.close()
+        self._wake.set()
+
+    # --- what comes in
+
+    def on_event(self, ev: Any) -> None:
+        """Take an event of `EVENTS` that is about this datapath."""
+        message = getattr(ev, "msg", None)
+        if message is None:
+            if ev.state == DEAD_DISPATCHER:
+                self.close()
+            return
+        exchange = self._exchange
+        mine = exchange is not None and exchange.first <= message.xid <= exchange.last
+        if message.msg_type == messages.OFPT_ERROR:
+            if exchange is None or not mine:
+                self._on_error(error_text(message.buf))
+                return
+            exchange.errors[message.xid] = error_text(message.buf)
+        elif exchange is None or message.xid != exchange.awaited:
+            return
+        elif message.msg_type == messages.OFPT_MULTIPART_REPLY:
+            exchange.bodies.append(message.body)
+            if rawparse.more_follows(message):
+                return
+        if message.xid == exchange.awaited:
+            exchange.answered = True
+            self._wake.set()
+
+    # --- reading
+
+    def read_back(self, timeout: float) -> tuple[list[FlowStat], list[EncodedGroup]]:
+        """All flows that bear our cookies and all groups."""
+        until = time.monotonic() + timeout
+        flows = self._dump(lambda xid: messages.flow_stats_request(xid, COOKIE_MAGIC, COOKIE_MASK), until)
+        groups = self._dump(messages.group_desc_request, until)
+        return (
+            [stat for body in flows for stat in messages.decode_flow_stats(body)],
+            [desc for body in groups for desc in messages.decode_group_desc(body)],
+        )
+
+    def read_meters(self, timeout: float) -> list[bytes]:
+        """All meters, each as `codec.encode_meter` writes it."""
+        bodies = self._dump(messages.meter_config_request, time.monotonic() + timeout)
+        return [meter for body in bodies for meter in messages.decode_meter_config(body)]
+
+    def _dump(self, request: Callable[[int], bytes], until: float) -> list[bytes]:
+        exchange = self._begin(1)
+        rawparse.expect(self.datapath, exchange.awaited)
+        try:
+            self._send(request(exchange.awaited))
+            self._wait(exchange, until, "a dump")
+        finally:
+            rawparse.forget(self.datapath, exchange.awaited)
+        for text in exchange.errors.values():
+            raise Refused(f"the switch refused a dump: {text}")
+        return exchange.bodies
+
+    # --- writing
+
+    def apply(self, mods: Sequence[Mod], timeout: float) -> Errors:
+        """Carry out flow and group mods in the order given, all or nothing.
+
+        Raises a SessionError when it is not known what the switch has done, or is not what was wished: read
+        back then. More than `BUNDLE_LIMIT` mods are several bundles; only each of them is all or nothing.
+        """
+        until = time.monotonic() + timeout
+        for start in range(0, len(mods), BUNDLE_LIMIT):
+            errors = self._bundle_up(mods[start : start + BUNDLE_LIMIT], until)
+            if errors and start:
+                raise PartlyDone(f"{start} of {len(mods)} mods done, then: {errors[0][1]}")
+            if errors:
+                return errors
+        return ()
+
+    def _bundle_up(self, mods: Sequence[Mod], until: float) -> Errors:
+        self._bundle += 1
+        bundle = self._bundle
+        # ids in the order sent: open, the mods, close, commit or discard
+        exchange = self._begin(len(mods) + 3)
+        opening, closing = exchange.first, exchange.last - 1
+        exchange.awaited = closing
+        wire = [messages.bundle_control(opening, bundle, messages.OPEN_REQUEST)]
+        wire += [
+            messages.bundle_add(xid, bundle, mod.message) for xid, mod in enumerate(mods, start=opening + 1)
+        ]
+        wire.append(messages.bundle_control(closing, bundle, messages.CLOSE_REQUEST))
+        self._send_all(wire)
+        self._count(mods)
+        self._wait(exchange, until, "a bundle")
+        exchange.awaited, exchange.answered = exchange.last, False
+        if exchange.errors:
+            failed = dict(exchange.errors)
+            self._send(messages.bundle_control(exchange.last, bundle, messages.DISCARD_REQUEST))
+            self._wait(exchange, until, "a bundle's discard")
+        else:
+            self._send(messages.bundle_control(exchange.last, bundle, messages.COMMIT_REQUEST))
+            self._wait(exchange, until, "a bundle's commit")
+            failed = exchange.errors
+        named = tuple(
+            (mods[xid - opening - 1].owner, text)
+            for xid, text in sorted(failed.items())
+            if opening < xid < closing
+        )
+        if failed and not named:
+            raise Refused("the switch refused a bundle: " + "; ".join(failed.values()))
+        return named
+
+    def apply_plain(self, mods: Sequence[Mod], timeout: float) -> Errors:
+        """Send what no bundle may hold (meters), one after the other; each error stands for its own mod only."""
+        exchange = self._begin(len(mods) + 1)
+        wire = [with_xid(mod.message, xid) for xid, mod in enumerate(mods, start=exchange.first)]
+        wire.append(messages.barrier(exchange.awaited))
+        self._send_all(wire)
+        self._count(mods)
+        self._wait(exchange, time.monotonic() + timeout, "a barrier")
+        return tuple((mods[xid - exchange.first].owner, text) for xid, text in exchange.errors.items())
+
+    def ensure_meter(self, message: bytes, timeout: float) -> None:
+        """See to it that the meter of this `codec.meter_add` is there; sends nothing where it is."""
+        until = time.monotonic() + timeout
+        wanted = meter_content(message)
+        there = {meter[2:6]: meter for meter in self.read_meters(timeout)}
+        old = there.get(wanted[2:6])
+        if old == wanted:
+            return
+        mod = message if old is None else message[:8] + _MODIFY + message[10:]
+        for _, text in self.apply_plain([Mod(None, mod)], until - time.monotonic()):
+            raise Refused(f"the switch refused a meter: {text}")
+
+    def send_plain(self, message: bytes) -> None:
+        """Send one message (a packet-out, say) and wait for nothing."""
+        self._send(with_xid(message, self._ids(1)))
+
+    def flush_ct(
+        self, zone: int, ip_proto: int = 0, orig: Tuple5 | None = None, reply: Tuple5 | None = None
+    ) -> None:
+        """Forget connections of a conntrack zone: all of it, or those that agree with a protocol and tuples.
+
+        Before Open vSwitch 3.4 its userspace datapath may skip entries; a second flush finds them.
+        """
+        if not ip_proto and not orig and not reply:
+            self.send_plain(messages.ct_flush_zone(zone))
+        else:
+            self.send_plain(messages.ct_flush(zone, ip_proto, orig, reply))
+
+    # --- the machinery
+
+    def _ids(self, count: int) -> int:
+        """Take ``count`` transaction ids in a row, out of the same run as the framework's own."""
+        first = self.datapath.xid + 1
+        if first + count > _MAX_XID:
+            first = 1
+        self.datapath.xid = first + count - 1
+        return int(first)
+
+    def _begin(self, count: int) -> _Exchange:
+        first = self._ids(count)
+        self._exchange = _Exchange(first, first + count - 1, first + count - 1)
+        return self._exchange
+
+    def _send(self, data: bytes) -> None:
+        if self._closed or not self.datapath.send(data):
+            raise Disconnected("the switch has disconnected")
+
+    def _send_all(self, wire: list[bytes]) -> None:
+        for at in range(0, len(wire), _JOINED):
+            self._send(b"".join(wire[at : at + _JOINED]))
+
+    def _wait(self, exchange: _Exchange, until: float, what: str) -> None:
+        while not exchange.answered:
+            if not self.connected:
+                raise Disconnected("the switch has disconnected")
+            left = until - time.monotonic()
+            if left <= 0:
+                raise NoAnswer(f"the switch did not answer {what} in time")
+            self._wake.clear()
+            # a look now and then: a connection can end before its session hears of any event
+            self._wake.wait(min(left, 1.0))
+
+    def _count(self, mods: Sequence[Mod]) -> None:
+        kinds = [mod.message[1] for mod in mods]
+        self.flow_mods += kinds.count(OFPT_FLOW_MOD)
+        self.group_mods += kinds.count(OFPT_GROUP_MOD)
+        self.meter_mods += kinds.count(OFPT_METER_MOD)
+
+    def _log_error(self, text: str) -> None:
+        _LOG.warning("switch %s: %s", self.datapath.id, text)
+
+
+__all__ = [
+    "BUNDLE_LIMIT", "EVENTS", "Disconnected", "Errors", "Mod", "NoAnswer", "PartlyDone", "Refused", "Session",
+    "datapath_of",
+]  # fmt: skip

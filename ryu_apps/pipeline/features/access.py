@@ -1,0 +1,68 @@
+"""Which tenant and network a packet comes from, and that its sender is who it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ryu_apps.pipeline.context import Context, ip_int, mac_int
+from ryu_apps.pipeline.fields import ETH_ARP, ETH_IP
+from ryu_apps.pipeline.tables import NETWORK, PACKET_IN_METER, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.values import CONTROLLER, Flow, Output, SetField, match
+from topology.model import Endpoint
+
+
+def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
+    """At the endpoint's own port: admit its MAC and addresses, count and drop all else."""
+    port = ctx.port_of(endpoint)
+    if port is None:
+        return
+    mac = mac_int(endpoint.mac)
+    network = ctx.network_of(endpoint)
+    yield Flow(
+        Table.CLASSIFY,
+        Priority.NORMAL,
+        match(in_port=port, eth_src=mac),
+        (SetField(TENANT, ctx.zone(endpoint.tenant)), SetField(NETWORK, network.number)),
+        goto=Table.GUARD,
+        feature=Feature.ACCESS,
+    )
+    for address in endpoint.addresses:
+        own = ip_int(address)
+        yield Flow(
+            Table.GUARD,
+            Priority.NORMAL,
+            match(in_port=port, eth_src=mac, eth_type=ETH_IP, ipv4_src=own),
+            goto=Table.SERVICE,
+            feature=Feature.ACCESS,
+        )
+        yield Flow(
+            Table.GUARD,
+            Priority.NORMAL,
+            match(in_port=port, eth_src=mac, eth_type=ETH_ARP, arp_sha=mac, arp_spa=own),
+            goto=Table.NEIGHBOUR,
+            feature=Feature.ACCESS,
+        )
+    yield Flow(
+        Table.GUARD,
+        Priority.REFUSE,
+        match(in_port=port, eth_src=mac, eth_type=ETH_IP),
+        feature=Feature.ACCESS,
+    )
+    if endpoint.origin == "learned":
+        # nobody registered its addresses: a new one in its ARP is news, not a forgery
+        yield Flow(
+            Table.GUARD,
+            Priority.REFUSE,
+            match(in_port=port, eth_src=mac, eth_type=ETH_ARP),
+            (Output(CONTROLLER, 0xFFFF),),
+            meter=PACKET_IN_METER,
+            feature=Feature.LEARN,
+        )
+        return
+    yield Flow(
+        Table.GUARD,
+        Priority.REFUSE,
+        match(in_port=port, eth_src=mac, eth_type=ETH_ARP),
+        feature=Feature.ACCESS,
+    )
+    yield Flow(Table.CLASSIFY, Priority.REFUSE, match(in_port=port), feature=Feature.ACCESS)

@@ -1,0 +1,110 @@
+"""VIP:port → conntrack → select group over the providers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ryu_apps.pipeline.context import Context, ip_int
+from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, ETH_IP, TCP, UDP
+from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.values import (
+    ANY,
+    Bucket,
+    Ct,
+    Flow,
+    Group,
+    GroupAction,
+    Nat,
+    match,
+)
+from topology.model import Endpoint, Service, ServicePort
+
+PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp")}
+WEIGHT = 100
+
+
+def known(state: int) -> tuple[int, int]:
+    """A ct_state match: tracked, and all bits of ``state`` set."""
+    return (CT_TRK | state, CT_TRK | state)
+
+
+def group_id(port: ServicePort) -> int:
+    """The group of a service port: its stored number, part 0."""
+    return port.number << GROUP_CHUNK_BITS
+
+
+def for_switch(ctx: Context) -> Iterator[Flow]:
+    """What conntrack knows goes on, translated already; what makes no sense to it is dropped."""
+    yield Flow(Table.BALANCE, Priority.EXACT + 1, match(ct_state=known(CT_INV)), feature=Feature.BALANCE)
+    for state in (CT_EST, CT_REL):
+        yield Flow(
+            Table.BALANCE, Priority.EXACT, match(ct_state=known(state)), goto=Table.ROUTE, feature=Feature.BALANCE
+        )
+
+
+def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
+    """All IP to the VIP through conntrack; a new connection to one of its ports to that port's group."""
+    zone = ctx.zone(service.tenant)
+    anyone = any(p.serving for p in ctx.model.providers(service))
+    for vip in map(ip_int, service.vips):
+        yield Flow(
+            Table.SERVICE,
+            Priority.NORMAL,
+            match(**{TENANT: zone}, eth_type=ETH_IP, ipv4_dst=vip),
+            (Ct(zone, table=Table.BALANCE, nat=Nat()),),
+            feature=Feature.BALANCE,
+        )
+        yield Flow(
+            Table.BALANCE,
+            Priority.REFUSE,
+            match(**{TENANT: zone}, eth_type=ETH_IP, ipv4_dst=vip),
+            feature=Feature.BALANCE,
+        )
+        for port in service.ports if anyone else ():
+            number, name = PROTOCOLS[port.protocol]
+            terms = {TENANT: zone, "eth_type": ETH_IP, "ip_proto": number, f"{name}_dst": port.port}
+            yield Flow(
+                Table.BALANCE,
+                Priority.NORMAL,
+                match(**terms, ct_state=known(CT_NEW), ipv4_dst=vip),
+                (GroupAction(group_id(port)),),
+                feature=Feature.BALANCE,
+            )
+
+
+def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
+    """A select group a port; none while there is no provider to select."""
+    zone = ctx.zone(service.tenant)
+    providers = [p for p in ctx.model.providers(service) if p.serving]
+    for port in service.ports if providers else ():
+        yield Group(group_id(port), "select", _buckets(ctx, zone, port, providers))
+
+
+def _buckets(ctx: Context, zone: int, port: ServicePort, providers: list[Endpoint]) -> tuple[Bucket, ...]:
+    out = []
+    for weight, provider in _weighted(providers):
+        here = ctx.port_of(provider)
+        nat = Nat(dst=ip_int(provider.addresses[0]), port=port.target)
+        out.append(
+            Bucket(
+                (Ct(zone, table=Table.ROUTE, commit=True, nat=nat),),
+                weight=weight,
+                # a provider whose port goes down is passed over at once, by the switch itself
+                watch_port=ANY if here is None else here,
+            )
+        )
+    return tuple(out)
+
+
+def _weighted(providers: list[Endpoint]) -> Iterator[tuple[int, Endpoint]]:
+    """Equal weights. Before Open vSwitch 3.1.6, equal weights give few slots and so an uneven spread: a bucket of
+    weight 1 beside one of ``WEIGHT`` makes it use all 256, so the last provider has two buckets.
+    """
+    for provider in providers[:-1]:
+        yield WEIGHT, provider
+    last = providers[-1]
+    if len(providers) == 1:
+        yield WEIGHT, last
+    else:
+        yield WEIGHT - 1, last
+        yield 1, last

@@ -1,0 +1,61 @@
+"""ARP, answered in the switch: gateways and VIPs by the router's MAC, endpoints by their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ryu_apps.pipeline.context import Context, ip_int, mac_int
+from ryu_apps.pipeline.fields import ETH_ARP
+from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, Feature, Priority, Table
+from ryu_apps.pipeline.values import IN_PORT, Flow, Move, Output, SetField, match
+from topology.model import Endpoint, Network, Service
+
+REQUEST, REPLY = 1, 2
+
+
+def answer(network: Network, address: int, mac: int) -> Flow:
+    """The flow that tells ``network`` that ``address`` is at ``mac``: the request itself, turned round."""
+    return Flow(
+        Table.NEIGHBOUR,
+        Priority.NORMAL,
+        match(**{NETWORK: network.number}, eth_type=ETH_ARP, arp_op=REQUEST, arp_tpa=address),
+        (
+            Move("eth_src", "eth_dst"),
+            SetField("eth_src", mac),
+            SetField("arp_op", REPLY),
+            Move("arp_sha", "arp_tha"),
+            SetField("arp_sha", mac),
+            Move("arp_spa", "arp_tpa"),
+            SetField("arp_spa", address),
+            Output(IN_PORT),
+        ),
+        feature=Feature.NEIGHBOUR,
+    )
+
+
+def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
+    """The gateway answers."""
+    if network.gateway is not None:
+        yield answer(network, ip_int(network.gateway), ROUTER_MAC)
+
+
+def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
+    """The VIP answers, to those in its own network."""
+    network = ctx.model.networks[service.network_key]
+    for vip in service.vips:
+        yield answer(network, ip_int(vip), ROUTER_MAC)
+
+
+def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
+    """The endpoint's address is answered for it, so that ARP need not be flooded."""
+    network = ctx.network_of(endpoint)
+    for address in endpoint.addresses:
+        own = ip_int(address)
+        yield answer(network, own, mac_int(endpoint.mac))
+        # its announcement or probe of its own address must not be told that the address is taken
+        yield Flow(
+            Table.NEIGHBOUR,
+            Priority.EXACT,
+            match(**{NETWORK: network.number}, eth_type=ETH_ARP, arp_op=REQUEST, arp_spa=own, arp_tpa=own),
+            feature=Feature.NEIGHBOUR,
+        )

@@ -1,0 +1,81 @@
+"""The other half of a translated connection: replies, and traffic straight to a provider beside it.
+
+A reply of a provider's service port may belong to a VIP or to a connection straight to the provider; only
+conntrack knows. So both kinds are in conntrack: what goes straight to a provider's service port is sent to a
+hidden address of the provider inside the switch, a VIP with one provider, and is given the real one back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ryu_apps.pipeline.context import Context, hidden, ip_int
+from ryu_apps.pipeline.features.balance import PROTOCOLS, known
+from ryu_apps.pipeline.fields import CT_NEW, CT_RPL, CT_TRK, ETH_IP, ICMP
+from ryu_apps.pipeline.tables import TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.values import Ct, Flow, Nat, SetField, match
+from topology.model import Endpoint
+
+ICMP_ERRORS = (3, 11, 12)  # unreachable (also: fragmentation needed), time exceeded, parameter problem
+LATER_FRAGMENT = (3, 3)
+UNTRACKED = (0, CT_TRK)
+
+
+def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
+    """For each port that a service uses of this endpoint; nothing for an endpoint that is no provider."""
+    targets = sorted({(p.protocol, p.target) for s in ctx.model.selected_by(endpoint) for p in s.ports})
+    if not targets:
+        return
+    zone = ctx.zone(endpoint.tenant)
+    own = ip_int(endpoint.addresses[0])
+    tenant = {TENANT: zone, "eth_type": ETH_IP}
+    lookup = Ct(zone, table=Table.RESTORE, nat=Nat())
+    for protocol, target in targets:
+        number, name = PROTOCOLS[protocol]
+        port = {"ip_proto": number, f"{name}_dst": target}
+        yield Flow(
+            Table.SERVICE,
+            Priority.NORMAL,
+            match(**tenant, **port, ipv4_dst=own),
+            (SetField("ipv4_dst", hidden(endpoint)), Ct(zone, table=Table.BALANCE, nat=Nat())),
+            feature=Feature.TRANSLATE,
+        )
+        port = {"ip_proto": number, f"{name}_src": target}
+        yield Flow(
+            Table.REPLY,
+            Priority.NORMAL,
+            match(**tenant, **port, ipv4_src=own, ct_state=UNTRACKED),
+            (lookup,),
+            feature=Feature.TRANSLATE,
+        )
+    for kind in ICMP_ERRORS:
+        yield Flow(
+            Table.REPLY,
+            Priority.NORMAL,
+            match(**tenant, ip_proto=ICMP, icmpv4_type=kind, ipv4_src=own, ct_state=UNTRACKED),
+            (lookup,),
+            feature=Feature.TRANSLATE,
+        )
+    # later fragments have no ports to match: conntrack puts the packet together
+    yield Flow(
+        Table.REPLY,
+        Priority.NORMAL,
+        match(**tenant, ip_frag=LATER_FRAGMENT, ipv4_src=own, ct_state=UNTRACKED),
+        (lookup,),
+        feature=Feature.TRANSLATE,
+    )
+    yield Flow(
+        Table.BALANCE,
+        Priority.NORMAL,
+        match(**tenant, ct_state=known(CT_NEW), ipv4_dst=hidden(endpoint)),
+        (Ct(zone, table=Table.ROUTE, commit=True, nat=Nat(dst=own)),),
+        feature=Feature.TRANSLATE,
+    )
+    yield Flow(
+        Table.RESTORE,
+        Priority.NORMAL,
+        match(**tenant, ct_state=known(CT_RPL), ipv4_src=hidden(endpoint)),
+        (SetField("ipv4_src", own),),
+        goto=Table.DELIVER,
+        feature=Feature.TRANSLATE,
+    )

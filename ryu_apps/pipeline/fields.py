@@ -1,0 +1,87 @@
+"""Match fields, declared once: their OXM header, width and prerequisites.
+
+Class 0x8000 is OpenFlow's own (specification 1.3.5, 7.2.3.7), class 0x0001 is Nicira's NXM_1 (ovs-fields(7)).
+Values are plain integers: an IPv4 address is its 32 bits, a MAC its 48.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OPENFLOW_BASIC = 0x8000
+NXM_1 = 0x0001
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One match field. ``bits`` is its width; ``needs`` names fields that a match must fix as well."""
+
+    name: str
+    oxm_class: int
+    number: int
+    bits: int
+    needs: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    maskable: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire."""
+        return (self.bits + 7) // 8
+
+
+ETH_ARP, ETH_IP, ETH_IPV6 = 0x0806, 0x0800, 0x86DD
+ICMP, TCP, UDP = 1, 6, 17
+
+_IP = (("eth_type", (ETH_IP,)),)
+_L4 = (("eth_type", (ETH_IP, ETH_IPV6)),)
+_ARP = (("eth_type", (ETH_ARP,)),)
+_TCP = (("ip_proto", (TCP,)),)
+_UDP = (("ip_proto", (UDP,)),)
+_ICMP = (("ip_proto", (ICMP,)),)
+
+
+def _of(name: str, number: int, bits: int, needs: tuple[tuple[str, tuple[int, ...]], ...] = (),
+        maskable: bool = False) -> Field:
+    return Field(name, OPENFLOW_BASIC, number, bits, needs, maskable)
+
+
+def _nx(name: str, number: int, bits: int, needs: tuple[tuple[str, tuple[int, ...]], ...] = (),
+        maskable: bool = True) -> Field:
+    return Field(name, NXM_1, number, bits, needs, maskable)
+
+
+FIELDS: dict[str, Field] = {
+    f.name: f
+    for f in (
+        _of("in_port", 0, 32),
+        _of("eth_dst", 3, 48, maskable=True),
+        _of("eth_src", 4, 48, maskable=True),
+        _of("eth_type", 5, 16),
+        _of("vlan_vid", 6, 13, maskable=True),
+        _of("ip_proto", 10, 8, _L4),
+        _of("ipv4_src", 11, 32, _IP, maskable=True),
+        _of("ipv4_dst", 12, 32, _IP, maskable=True),
+        _of("tcp_src", 13, 16, _TCP),
+        _of("tcp_dst", 14, 16, _TCP),
+        _of("udp_src", 15, 16, _UDP),
+        _of("udp_dst", 16, 16, _UDP),
+        _of("icmpv4_type", 19, 8, _ICMP),
+        _of("icmpv4_code", 20, 8, _ICMP),
+        _of("arp_op", 21, 16, _ARP),
+        _of("arp_spa", 22, 32, _ARP, maskable=True),
+        _of("arp_tpa", 23, 32, _ARP, maskable=True),
+        _of("arp_sha", 24, 48, _ARP),
+        _of("arp_tha", 25, 48, _ARP),
+        _of("tunnel_id", 38, 64, maskable=True),
+        *(_nx(f"reg{n}", n, 32) for n in range(8)),
+        _nx("ip_frag", 26, 8, _L4),  # bit 0: a fragment; bit 1: not the first one
+        _nx("ip_ttl", 29, 8, _L4, maskable=False),
+        _nx("tun_ipv4_dst", 32, 32),
+        _nx("ct_state", 105, 32),
+        _nx("ct_zone", 106, 16, maskable=False),
+        _nx("ct_mark", 107, 32),
+    )
+}
+
+# bits of ct_state (ovs-fields(7))
+CT_NEW, CT_EST, CT_REL, CT_RPL, CT_INV, CT_TRK = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20

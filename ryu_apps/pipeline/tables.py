@@ -1,0 +1,146 @@
+"""The pipeline, declared once: tables, registers, priorities, cookie features. Flows are checked against it.
+
+    classify ─► guard ─┬─ ARP ─► neighbour
+                       └─ IP ──► service ─► (conntrack) balance ─► route ─► reply ─► (conntrack) restore ─► deliver
+                                     └──────────── not for a service ─┘        └──── not a reply ────────────┘
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ryu_apps.pipeline.values import Flow, SetField
+
+
+class Table(IntEnum):
+    """Table numbers."""
+
+    CLASSIFY = 0
+    GUARD = 1
+    NEIGHBOUR = 2
+    SERVICE = 3
+    BALANCE = 4
+    ROUTE = 5
+    REPLY = 6
+    RESTORE = 7
+    DELIVER = 8
+
+
+# Registers, 32 bits each; they live as long as the packet, also through conntrack.
+TENANT = "reg0"  # number of the tenant = its conntrack zone (16 bits)
+NETWORK = "reg1"  # number of the network that the packet came from (24 bits)
+PORT = "reg2"  # OpenFlow port that it leaves by
+
+
+class Priority(IntEnum):
+    """Priorities within a table; higher wins."""
+
+    MISS = 0  # exactly one flow a table
+    FALLBACK = 10  # what is unknown, where the unknown is asked about
+    REFUSE = 50  # counted drops of what a more exact flow did not admit
+    NORMAL = 100
+    EXACT = 200  # exceptions to NORMAL
+
+
+class Feature(IntEnum):
+    """Whose flow it is: bits 48..55 of a cookie."""
+
+    PIPELINE = 0
+    ACCESS = 1
+    NEIGHBOUR = 2
+    ECHO = 3
+    BALANCE = 4
+    TRANSLATE = 5
+    ROUTE = 6
+    FLOOD = 7
+    LEARN = 8
+
+
+ROUTER_MAC = 0x0E4E43000001  # locally administered; every gateway and VIP answers ARP with it
+HIDDEN_BASE = 250 << 24  # 250.0.0.0/8: an endpoint's hidden address is this plus its number
+MULTICAST = (0x010000000000, 0x010000000000)  # the group bit: broadcast and multicast
+PACKET_IN_METER = 1
+PACKET_IN_RATE = 200  # packets a second that a switch may send to the controller
+GROUP_CHUNK_BITS = 8  # group id = stored number << 8 | part
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a table is for, what its flows may match and set, and where a miss goes (None: dropped, counted)."""
+
+    job: str
+    matches: frozenset[str]
+    sets: frozenset[str] = frozenset()
+    miss: Table | None = None
+
+
+def _of(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+_IP_HEADER = _of("eth_type", "ip_proto", "ipv4_src", "ipv4_dst", "ip_frag")
+_L4 = _of("tcp_src", "tcp_dst", "udp_src", "udp_dst", "icmpv4_type")
+_ANSWER = _of("eth_dst", "eth_src")  # an answer made in the switch goes back where it came from
+
+TABLES: dict[Table, Declaration] = {
+    Table.CLASSIFY: Declaration(
+        "port and MAC → tenant and network; ARP of an unknown host → learning",
+        _of("in_port", "eth_src", "eth_type"),
+        _of(TENANT, NETWORK),
+    ),
+    Table.GUARD: Declaration(
+        "source address and ARP sender are the port's own; else dropped and counted",
+        _of("in_port", "eth_src", "eth_type", "ipv4_src", "arp_sha", "arp_spa"),
+    ),
+    Table.NEIGHBOUR: Declaration(
+        "ARP for gateways, VIPs and endpoints answered here",
+        _of(NETWORK, "eth_type", "arp_op", "arp_spa", "arp_tpa"),
+        _ANSWER | _of("arp_op", "arp_sha", "arp_tha", "arp_spa", "arp_tpa"),
+    ),
+    Table.SERVICE: Declaration(
+        "to a VIP, or straight to a provider's service port: through conntrack; echo answered",
+        _of(TENANT) | _IP_HEADER | _L4,
+        _ANSWER | _of("ipv4_src", "ipv4_dst", "icmpv4_type", "ip_ttl"),
+        miss=Table.ROUTE,
+    ),
+    Table.BALANCE: Declaration(
+        "new connection → select group; known connection → already translated",
+        _of(TENANT, "ct_state") | _IP_HEADER | _L4,
+        _ANSWER | _of("ipv4_src", "ipv4_dst", "icmpv4_type", "ip_ttl"),
+        # new to conntrack, but not to a VIP: a connection without an answer yet, translated already
+        miss=Table.ROUTE,
+    ),
+    Table.ROUTE: Declaration(
+        "destination → next MAC, TTL, port; broadcast and multicast → the ports of the network",
+        _of(TENANT, NETWORK, "eth_dst", "eth_type", "ipv4_dst"),
+        _ANSWER | _of(PORT),
+    ),
+    Table.REPLY: Declaration(
+        "from a provider's service port: through conntrack, to be translated back",
+        _of(TENANT, "ct_state") | _IP_HEADER | _L4,
+        miss=Table.DELIVER,
+    ),
+    Table.RESTORE: Declaration(
+        "hidden source address → the provider's own",
+        _of(TENANT, "ct_state") | _IP_HEADER,
+        _of("ipv4_src"),
+        miss=Table.DELIVER,
+    ),
+    Table.DELIVER: Declaration("out of the port that route chose", _of()),
+}
+
+
+class UndeclaredError(Exception):
+    """A flow that its table's declaration does not allow: a mistake in a feature."""
+
+
+def check(flow: Flow) -> None:
+    """Raise UndeclaredError where ``flow`` matches or sets what its table does not declare."""
+    declared = TABLES[Table(flow.table)]
+    for name, _, _ in flow.match:
+        if name not in declared.matches:
+            raise UndeclaredError(f"table {Table(flow.table).name} does not match {name}: {flow}")
+    for action in flow.actions:
+        if isinstance(action, SetField) and action.field not in declared.sets:
+            raise UndeclaredError(f"table {Table(flow.table).name} does not set {action.field}: {flow}")

@@ -1,0 +1,184 @@
+"""Keeps one switch what the model says: dirty owners → compile → diff → one bundle → actual := sent.
+
+One greenthread a connected switch does all the writing. It starts with reading back what is in the switch, so a
+restart of either side costs only the difference. Any doubt (a timeout, a lost connection) ends it: the switch
+connects again and the next one starts from what is really there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+
+from ryu_apps import diff
+from ryu_apps.framework import hub
+from ryu_apps.openflow import codec
+from ryu_apps.openflow.failures import Disconnected, SessionError
+from ryu_apps.openflow.session import Mod, Session
+from ryu_apps.pipeline import compile as compiler
+from ryu_apps.pipeline.context import Context, Owner
+from ryu_apps.pipeline.tables import PACKET_IN_METER, PACKET_IN_RATE
+from ryu_apps.pipeline.values import Meter
+from topology.observed import Switch
+from topology.snapshot import Model
+
+LOG = logging.getLogger(__name__)
+
+REPLY_TIMEOUT = 30.0  # seconds for a read-back or a bundle
+FIRST_RETRY, LAST_RETRY = 1.0, 60.0  # seconds before an owner that the switch refused is tried again
+
+
+@dataclass(slots=True)
+class Refused:
+    """The switch refused what this owner wants; it is tried again at ``retry_at`` (s, monotonic)."""
+
+    line: str
+    delay: float
+    retry_at: float
+
+
+class Reconciler:
+    """Writes to one connected switch."""
+
+    def __init__(self, session: Session, switch: Switch, model: Model, clock: Callable[[], float]) -> None:
+        self.session = session
+        self.switch = switch
+        self.model = model
+        self.refused: dict[Owner, Refused] = {}
+        self.settled_revision = -1  # the switch carries out the model of this revision, but for what is refused
+        self.actual = diff.Actual()
+        self.wanted = diff.Wanted()
+        self._clock = clock
+        self._dirty: set[Owner] = set()
+        self._packets: list[bytes] = []
+        self._wake = hub.Event()
+        self._closed = False
+
+    def mark(self, owners: Iterable[Owner]) -> None:
+        """These owners' programs may be different now."""
+        self._dirty.update(owners)
+        self._wake.set()
+
+    def send_after(self, packet_out: bytes) -> None:
+        """Send this packet once the switch carries out the model as it is now."""
+        self._packets.append(packet_out)
+        self._wake.set()
+
+    def close(self) -> None:
+        """The connection is gone: the thread ends."""
+        self._closed = True
+        self._wake.set()
+
+    def run(self) -> None:
+        """Until the connection ends."""
+        try:
+            self._read_back()
+            self._dirty.update(compiler.owners(self.model))
+            self._step(full=True)
+            while not self._closed:
+                self._wake.wait(timeout=self._until_retry())
+                self._wake.clear()
+                self._retry()
+                if not self._closed:
+                    self._step()
+        except Disconnected as lost:
+            LOG.info("switch %016x: %s", self.switch.dpid, lost)
+        except SessionError as doubt:
+            LOG.error("switch %016x: %s; connecting anew", self.switch.dpid, doubt)
+        finally:
+            self.session.close()
+
+    def _read_back(self) -> None:
+        self.session.ensure_meter(
+            codec.meter_add(Meter(PACKET_IN_METER, PACKET_IN_RATE, PACKET_IN_RATE)), REPLY_TIMEOUT
+        )
+        flows, groups = self.session.read_back(REPLY_TIMEOUT)
+        self.actual.flows = {f.cookie: f.table for f in flows}
+        self.actual.groups = {g.id: g for g in groups}
+
+    def _step(self, full: bool = False) -> None:
+        """Bring the switch to the model as it is now."""
+        dirty, self._dirty = self._dirty, set()
+        revision = self.model.revision
+        context = Context(
+            self.model, self.switch.dpid, {name: port.number for name, port in self.switch.ports.items()}
+        )
+        touched = diff.Touched()
+        for owner in dirty:
+            self.refused.pop(owner, None)  # it is another wish now
+            program = compiler.compile_owner(context, owner)
+            changed = self.wanted.put(owner, encode(program))
+            touched.flows.update(changed.flows)
+            touched.groups.update(changed.groups)
+        if full:
+            touched = diff.everything(self.wanted, self.actual)
+        self._send(touched)
+        self.settled_revision = revision
+        packets, self._packets = self._packets, []
+        for packet in packets:
+            self.session.send_plain(packet)
+
+    def _send(self, touched: diff.Touched) -> None:
+        """Send what differs. An owner whose wish the switch refuses is left out, and the others sent again."""
+        while True:
+            without: frozenset[Hashable] = frozenset(self.refused)
+            changes = diff.diff(touched, self.wanted, self.actual, without)
+            if not changes:
+                return
+            errors = self.session.apply(mods(changes, self.wanted), REPLY_TIMEOUT)
+            if not errors:
+                diff.done(changes, self.actual)
+                return
+            known = len(self.refused)
+            for owner, line in errors:
+                self._refuse(owner, line)
+            if len(self.refused) == known:
+                # not one owner to leave out: the switch is not what we read, so read again
+                raise SessionError(f"the switch refuses a change of nobody's: {errors}")
+
+    def _refuse(self, owner: Owner | None, line: str) -> None:
+        if owner is None or owner in self.refused:
+            return
+        LOG.error("switch %016x refuses %s %s: %s", self.switch.dpid, *owner, line)
+        self.refused[owner] = Refused(line, FIRST_RETRY, self._clock() + FIRST_RETRY)
+
+    def _until_retry(self) -> float | None:
+        if not self.refused:
+            return None
+        return max(0.0, min(r.retry_at for r in self.refused.values()) - self._clock())
+
+    def _retry(self) -> None:
+        """Let in again those whose time has come; refused once more, they wait twice as long."""
+        now = self._clock()
+        for owner, refused in [(o, r) for o, r in self.refused.items() if r.retry_at <= now]:
+            del self.refused[owner]
+            touched = self.wanted.of_owner(owner)
+            self._send(touched)
+            if again := self.refused.get(owner):
+                again.delay = min(2 * refused.delay, LAST_RETRY)
+                again.retry_at = now + again.delay
+
+
+def encode(program: compiler.Program) -> diff.Encoded:
+    """A compiled program, ready for the wire."""
+    flows = [codec.encode_flow(f) for f in program.flows]
+    groups = [codec.encode_group(g) for g in program.groups]
+    encoded = diff.Encoded({f.cookie: f for f in flows}, {g.id: g for g in groups})
+    if len(encoded.flows) != len(set(flows)) or len(encoded.groups) != len(groups):
+        raise diff.CollisionError(f"two of these flows have one cookie, or two groups one id: {program}")
+    return encoded
+
+
+def mods(changes: diff.Changes, wanted: diff.Wanted) -> list[Mod]:
+    """The messages for ``changes``, in their order, each with an owner to blame."""
+
+    def any_of(owners: set[Hashable]) -> Hashable:
+        return min(owners, key=str, default=None)
+
+    out = [Mod(any_of(wanted.owners_of_group(g.id)), codec.group_add(g)) for g in changes.add_groups]
+    out += [Mod(any_of(wanted.owners_of_group(g.id)), codec.group_modify(g)) for g in changes.modify_groups]
+    out += [Mod(any_of(wanted.owners_of_flow(f.cookie)), codec.flow_add(f)) for f in changes.add_flows]
+    out += [Mod(None, codec.flow_delete(cookie, table)) for cookie, table in changes.delete_flows]
+    out += [Mod(None, codec.group_delete(number)) for number in changes.delete_groups]
+    return out

@@ -1,0 +1,108 @@
+"""From a body to a checked JSON object: syntax, known fields, types. Values are the write door's affair."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ryu_apps.wsgi import one_line
+from topology.errors import BadRequest
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def _labels(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+
+
+def _objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, dict) for v in value)
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A JSON type of a field, with its name for the user."""
+
+    name: str
+    holds: Callable[[Any], bool]
+
+
+STRING = Type("a string", lambda v: isinstance(v, str))
+INTEGER = Type("an integer", lambda v: isinstance(v, int) and not isinstance(v, bool))
+STRINGS = Type("a list of strings", _strings)
+LABELS = Type("an object of strings", _labels)
+OBJECTS = Type("a list of objects", _objects)
+IGNORED = Type("anything", lambda _: True)
+"""A field that answers have and that clients send back with a change; it is not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The fields that one kind of document may have."""
+
+    what: str  # with its article: "a network"
+    fields: Mapping[str, Type]
+
+    def check(self, document: Mapping[str, Any], where: str = "") -> None:
+        """BadRequest for the first field that is unknown or of the wrong type."""
+        for name, value in document.items():
+            kind = self.fields.get(name)
+            if kind is None:
+                known = ", ".join(n for n, t in self.fields.items() if t is not IGNORED)
+                raise BadRequest(f"{where}unknown field {_show(name)}: {self.what} has {known}")
+            if not kind.holds(value):
+                raise BadRequest(f"{where}{name}: {_show(value)} is not {kind.name}")
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is; BadRequest for everything else."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"body: not UTF-8 (byte {error.start})") from None
+    if not text.strip():
+        raise BadRequest("body: empty, must be a JSON object")
+    try:
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise BadRequest("body: not JSON that can be read: nested too deeply") from None
+    except ValueError as error:  # JSONDecodeError, or a number of too many digits
+        raise BadRequest(f"body: not JSON: {one_line(str(error), 200)}") from None
+    if not isinstance(document, dict):
+        raise BadRequest(f"body: must be a JSON object, is {_show(document)}")
+    if "\\u" in text:
+        _refuse_surrogates(document)
+    return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRequest(f"body: field {_show(twice)} is there twice")
+    return document
+
+
+def _no_constant(name: str) -> Any:
+    raise BadRequest(f"body: not JSON: {name}")
+
+
+def _refuse_surrogates(document: dict[str, Any]) -> None:
+    # JSON can spell half a character, which then can't be stored or printed
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        raise BadRequest("body: a \\u escape stands alone that is half of a character") from None
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    return one_line(json.dumps(value, ensure_ascii=False), 60)

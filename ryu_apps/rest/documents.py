@@ -1,0 +1,338 @@
+"""The documents of the REST API and the model: objects to documents, checked documents to specs.
+
+Fields, names and what is left out are those of Contiv: a field that is empty or zero is not there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from ryu_apps.rest.decode import IGNORED, INTEGER, LABELS, OBJECTS, STRING, STRINGS, Schema
+from topology.errors import BadRequest, Invalid
+from topology.model import Endpoint, Host, Network, Service, Tenant
+from topology.snapshot import Model
+from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
+
+Document = dict[str, Any]
+
+UNDERLAY_MTU = 1500
+VXLAN_OVERHEAD = 50  # bytes: outer Ethernet 14, IPv4 20, UDP 8, VXLAN 8
+
+_LINKS = {"key": STRING, "link-sets": IGNORED, "links": IGNORED}
+
+TENANT = Schema("a tenant", {"tenantName": STRING, "defaultNetwork": STRING, **_LINKS})
+NETWORK = Schema(
+    "a network",
+    {
+        "tenantName": STRING,
+        "networkName": STRING,
+        "nwType": STRING,
+        "encap": STRING,
+        "pktTag": INTEGER,
+        "subnet": STRING,
+        "gateway": STRING,
+        "ipv6Subnet": STRING,
+        "ipv6Gateway": STRING,
+        "cfgdTag": STRING,
+        **_LINKS,
+    },
+)
+SERVICE = Schema(
+    "a service",
+    {
+        "tenantName": STRING,
+        "serviceName": STRING,
+        "networkName": STRING,
+        "ipAddress": STRING,
+        "selectors": STRINGS,
+        "ports": STRINGS,
+        "serviceVip": IGNORED,
+        "numProviders": IGNORED,
+        "healthyProviders": IGNORED,
+        **_LINKS,
+    },
+)
+ENDPOINT = Schema(
+    "an endpoint",
+    {
+        "endpointID": STRING,
+        "tenantName": STRING,
+        "networkName": STRING,
+        "ipAddress": STRINGS,
+        "macAddress": STRING,
+        "homingHost": STRING,
+        "switch": STRING,
+        "portName": STRING,
+        "labels": LABELS,
+        "containerID": STRING,
+        "containerName": STRING,
+        "health": STRING,
+        "state": STRING,
+        "origin": STRING,
+        "key": STRING,
+    },
+)
+HOST = Schema(
+    "a host",
+    {
+        "hostName": STRING,
+        "switch": STRING,
+        "tunnelAddress": STRING,
+        "version": STRING,
+        "connected": IGNORED,
+        "lastHeartbeat": IGNORED,
+        "appliedRevision": IGNORED,
+        "errors": IGNORED,
+        "key": STRING,
+    },
+)
+HOST_ENDPOINTS = Schema("a host's state", {"endpoints": OBJECTS, "keepLeases": STRINGS})
+APPLIED = Schema("a host's progress", {"revision": INTEGER, "errors": LABELS})
+LEASE = Schema(
+    "a lease", {"tenantName": STRING, "networkName": STRING, "ipAddress": STRING, "hostName": STRING}
+)
+SUBNET = Schema("a wish for a subnet", {"tenantName": STRING})
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """What is known of a host beside its object."""
+
+    connected: bool
+    last_heartbeat: float | None  # s ago
+    applied: int
+    errors: Mapping[str, str]
+
+
+# documents to specs
+
+
+def take_path(document: Document, fields: tuple[str, ...], key: str) -> tuple[str, ...]:
+    """The parts of a path's key; where the document has those fields, or ``key``, they must say the same."""
+    parts = tuple(key.split(":")) if len(fields) > 1 else (key,)
+    if len(parts) != len(fields) or not all(parts):
+        form = ":".join(fields)
+        raise BadRequest(f"key {key}: must be {form}")
+    for name, part in zip(("key", *fields), (key, *parts), strict=True):
+        given = document.get(name, part)
+        if given not in (part, ""):
+            raise BadRequest(f"{name}: {given} in the body, but {part} in the path")
+    return parts
+
+
+def network_spec(document: Document, key: str) -> NetworkSpec:
+    """The network that a document asks for."""
+    NETWORK.check(document)
+    tenant, name = take_path(document, ("tenantName", "networkName"), key)
+    for field in ("ipv6Subnet", "ipv6Gateway"):
+        if document.get(field):
+            raise Invalid(f"{field} {document[field]}: IPv6 is not supported yet")
+    return NetworkSpec(
+        tenant=tenant,
+        name=name,
+        subnet=document.get("subnet", ""),
+        gateway=document.get("gateway", ""),
+        encap=document.get("encap", ""),
+        pkt_tag=document.get("pktTag", 0),
+        nw_type=document.get("nwType", ""),
+        cfgd_tag=document.get("cfgdTag", ""),
+    )
+
+
+def service_spec(document: Document, key: str) -> ServiceSpec:
+    """The service that a document asks for."""
+    SERVICE.check(document)
+    tenant, name = take_path(document, ("tenantName", "serviceName"), key)
+    return ServiceSpec(
+        tenant=tenant,
+        name=name,
+        network=document.get("networkName", ""),
+        ip_address=document.get("ipAddress", ""),
+        selectors=document.get("selectors", []),
+        ports=document.get("ports", []),
+    )
+
+
+def endpoint_spec(document: Document, key: str, *, host: str = "", origin: str = "rest") -> EndpointSpec:
+    """The endpoint that a document asks for; ``host``: it comes from that host's agent."""
+    take_path(document, ("endpointID",), key)
+    homing = document.get("homingHost", "") or host
+    if host and homing != host:
+        raise BadRequest(f"homingHost: {homing} in the body, but {host} in the path")
+    return EndpointSpec(
+        id=key,
+        tenant=document.get("tenantName", ""),
+        network=document.get("networkName", ""),
+        addresses=document.get("ipAddress", []),
+        mac=document.get("macAddress", ""),
+        host=homing,
+        switch=dpid(document.get("switch", "")),
+        port_name=document.get("portName", ""),
+        labels=document.get("labels", {}),
+        container_id=document.get("containerID", ""),
+        container_name=document.get("containerName", ""),
+        health=document.get("health", ""),
+        state=document.get("state") or "running",
+        origin=document.get("origin") or origin,
+    )
+
+
+def dpid(text: str) -> int:
+    """A datapath id from its hexadecimal form; empty: 0."""
+    if not re.fullmatch(r"[0-9a-fA-F]{0,16}", text):
+        raise Invalid(f"switch {text}: must be a datapath id, up to 16 hexadecimal digits")
+    return int(text or "0", 16)
+
+
+# objects to documents
+
+
+def filled(document: Document) -> Document:
+    """The document without its fields that are empty or zero."""
+    return {k: v for k, v in document.items() if v not in ("", 0, None, [], {})}
+
+
+def link(kind: str, key: str) -> Document:
+    """Contiv's reference to another object."""
+    return {"type": kind, "key": key}
+
+
+def tenant_document(tenant: Tenant, model: Model | None = None) -> Document:
+    """A tenant; with the model, also links to what it has."""
+    sets: Document = {}
+    if model is not None:
+        networks = model.networks_of(tenant.name)
+        services = model.services_of_tenant(tenant.name)
+        sets = filled(
+            {
+                "Networks": {n.key: link("network", n.key) for n in networks},
+                "Servicelbs": {s.key: link("serviceLB", s.key) for s in services},
+            }
+        )
+    return filled({"key": tenant.key, "tenantName": tenant.name, "link-sets": sets})
+
+
+def network_document(network: Network, model: Model | None = None) -> Document:
+    """A network as it was asked for; with the model, also links to its services."""
+    services = [] if model is None else model.services_of(network.key)
+    return filled(
+        {
+            "key": network.key,
+            "cfgdTag": network.cfgd_tag,
+            "encap": network.encap,
+            "gateway": _text(network.gateway),
+            "networkName": network.name,
+            "nwType": network.nw_type,
+            "pktTag": network.requested_tag,
+            "subnet": _subnet(network),
+            "tenantName": network.tenant,
+            "link-sets": filled({"Servicelbs": {s.key: link("serviceLB", s.key) for s in services}}),
+            "links": {"Tenant": link("tenant", network.tenant)},
+        }
+    )
+
+
+def agent_network_document(network: Network) -> Document:
+    """A network as agents need it to make the Docker network of it."""
+    overhead = VXLAN_OVERHEAD if network.encap == "vxlan" else 0
+    return network_document(network) | {
+        "number": network.number,
+        "dockerName": network.docker_name,
+        "mtu": UNDERLAY_MTU - overhead,
+    }
+
+
+def service_document(service: Service) -> Document:
+    """A service as it was asked for."""
+    return filled(
+        {
+            "key": service.key,
+            "ipAddress": _text(service.requested_vip),
+            "networkName": service.network,
+            "ports": [str(p) for p in service.ports],
+            "selectors": [f"{k}={v}" for k, v in service.selectors],
+            "serviceName": service.name,
+            "tenantName": service.tenant,
+            "links": {
+                "Network": link("network", service.network_key),
+                "Tenant": link("tenant", service.tenant),
+            },
+        }
+    )
+
+
+def listed_service_document(service: Service, model: Model) -> Document:
+    """A service with, beyond Contiv's fields, its VIP and how many providers it has."""
+    providers = model.providers(service)
+    return service_document(service) | {
+        "serviceVip": service_vip(service),
+        "numProviders": len(providers),
+        "healthyProviders": sum(p.serving for p in providers),
+    }
+
+
+def service_vip(service: Service) -> str:
+    """The VIP of a service as text."""
+    return str(service.vips[0]) if service.vips else ""
+
+
+def endpoint_document(endpoint: Endpoint) -> Document:
+    """An endpoint; the same fields make one."""
+    return filled(
+        {
+            "key": endpoint.key,
+            "endpointID": endpoint.id,
+            "tenantName": endpoint.tenant,
+            "networkName": endpoint.network,
+            "ipAddress": [str(a) for a in endpoint.addresses],
+            "macAddress": endpoint.mac,
+            "homingHost": endpoint.host,
+            "switch": hex_dpid(endpoint.switch),
+            "portName": endpoint.port_name,
+            "labels": dict(endpoint.labels),
+            "containerID": endpoint.container_id,
+            "containerName": endpoint.container_name,
+            "health": endpoint.health,
+            "state": endpoint.state,
+            "origin": endpoint.origin,
+        }
+    )
+
+
+def host_document(host: Host, state: HostState | None = None) -> Document:
+    """A host; with its state, also how its agent is doing."""
+    document = filled(
+        {
+            "key": host.key,
+            "hostName": host.name,
+            "switch": hex_dpid(host.switch),
+            "tunnelAddress": _text(host.tunnel_address),
+            "version": host.version,
+        }
+    )
+    if state is None:
+        return document
+    document["connected"] = state.connected
+    if state.last_heartbeat is not None:
+        document["lastHeartbeat"] = round(state.last_heartbeat, 1)
+    document["appliedRevision"] = state.applied
+    return document | filled({"errors": dict(state.errors)})
+
+
+def hex_dpid(value: int) -> str:
+    """A datapath id as 16 hexadecimal digits; 0, which is none: empty."""
+    return f"{value:016x}" if value else ""
+
+
+def _text(address: IPv4Address | None) -> str:
+    return "" if address is None else str(address)
+
+
+def _subnet(network: Network) -> str:
+    subnet = network.subnet
+    whole = int(network.first) <= int(subnet[0]) + 1 and int(network.last) >= int(subnet[-1]) - 1
+    return str(subnet) if whole else f"{network.first}-{network.last}/{subnet.prefixlen}"

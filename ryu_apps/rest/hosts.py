@@ -1,0 +1,118 @@
+"""What is known of the hosts' agents: heartbeats, open change streams, how far they have carried out changes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ryu_apps.rest.documents import HostState
+from ryu_apps.wsgi import new_event
+from topology.snapshot import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How waiting for the hosts ended: all have applied the revision, or these have not."""
+
+    failed: tuple[tuple[str, str], ...] = ()  # (host, its line)
+    late: tuple[str, ...] = ()  # hosts that did not answer in time
+
+
+@dataclass(slots=True)
+class _Record:
+    heartbeat: float | None = None
+    applied: int = 0
+    errors: dict[str, str] = field(default_factory=dict)  # by network key
+
+
+class HostTracker:
+    """Never stored: after a restart the agents connect and report again.
+
+    A host is connected while it has a change stream open. A host without an agent's registration is never
+    waited for, whoever opens a stream in its name.
+    """
+
+    def __init__(self, model: Model, clock: Callable[[], float] = time.monotonic) -> None:
+        self._model = model
+        self._clock = clock
+        self._records: dict[str, _Record] = {}
+        self._streams: Counter[str] = Counter()
+        self._waiting: list[Callable[[], None]] = []
+
+    def beat(self, host: str) -> None:
+        """The host's agent is alive."""
+        self._record(host).heartbeat = self._clock()
+
+    def forget(self, host: str) -> None:
+        """The host is no more."""
+        self._records.pop(host, None)
+        self._wake()
+
+    def connect(self, host: str) -> None:
+        """One more change stream of the host is open."""
+        self._streams[host] += 1
+
+    def disconnect(self, host: str) -> None:
+        """One of the host's change streams ended."""
+        self._streams[host] -= 1
+        if not self._streams[host]:
+            del self._streams[host]
+        self._wake()
+
+    def connected(self, host: str) -> bool:
+        """Whether a change stream of the host is open."""
+        return host in self._streams
+
+    def applied(self, host: str, revision: int, errors: Mapping[str, str]) -> None:
+        """The host has carried out everything up to a revision, but for the networks in ``errors``."""
+        record = self._record(host)
+        if revision < record.applied:
+            return  # overtaken on the way by a later report
+        record.applied = revision
+        record.errors = dict(errors)
+        self._wake()
+
+    def state(self, host: str) -> HostState:
+        """What its document shows beside the host's object."""
+        record = self._records.get(host, _Record())
+        age = None if record.heartbeat is None else max(0.0, self._clock() - record.heartbeat)
+        return HostState(self.connected(host), age, record.applied, record.errors)
+
+    def wait(self, revision: int, network: str, timeout: float) -> Outcome:
+        """Waits until every connected host has applied ``revision``, one failed at ``network``, or time is up.
+
+        A host that connects meanwhile is waited for as well; one that goes no longer.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            late: list[str] = []
+            failed: list[tuple[str, str]] = []
+            for host in sorted(h for h in self._streams if h in self._model.hosts):
+                record = self._record(host)
+                if record.applied < revision:
+                    late.append(host)
+                elif network in record.errors:
+                    failed.append((host, record.errors[network]))
+            remaining = deadline - time.monotonic()
+            if failed or not late or remaining <= 0:
+                return Outcome(tuple(failed), tuple(late))
+            self._sleep(remaining)
+
+    def _record(self, host: str) -> _Record:
+        return self._records.setdefault(host, _Record())
+
+    def _sleep(self, timeout: float) -> None:
+        event = new_event()
+        self._waiting.append(event.send)
+        try:
+            event.wait(timeout)
+        finally:
+            if event.send in self._waiting:
+                self._waiting.remove(event.send)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for wake in waiting:
+            wake()

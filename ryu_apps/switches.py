@@ -1,0 +1,94 @@
+"""The connected switches: each with its ports and the reconciler that writes to it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from ryu_apps.openflow.session import Session
+from ryu_apps.pipeline import compile as compiler
+from ryu_apps.pipeline.context import SWITCH, Owner
+from ryu_apps.reconciler import Reconciler
+from topology.model import Commit
+from topology.observed import Observed, Port
+from topology.snapshot import Model
+
+LOG = logging.getLogger(__name__)
+
+
+class Switches:
+    """Turns what changes (commits, ports) into dirty owners of the switches that it concerns."""
+
+    def __init__(self, model: Model) -> None:
+        self.observed = Observed()
+        self.reconcilers: dict[int, Reconciler] = {}
+        self._model = model
+
+    def connect(self, session: Session, dpid: int, ports: Iterable[Port]) -> Reconciler:
+        """A switch is there with its ports; run what this returns in a thread of its own."""
+        if (old := self.reconcilers.get(dpid)) is not None:
+            old.close()
+        switch = self.observed.connect(dpid, ports)
+        reconciler = Reconciler(session, switch, self._model, time.monotonic)
+        self.reconcilers[dpid] = reconciler
+        return reconciler
+
+    def disconnect(self, dpid: int, session: Session) -> None:
+        """That connection of the switch ended; a newer one of the same switch goes on."""
+        reconciler = self.reconcilers.get(dpid)
+        if reconciler is not None and reconciler.session is session:
+            reconciler.close()
+            del self.reconcilers[dpid]
+            self.observed.disconnect(dpid)
+
+    def committed(self, commit: Commit) -> None:
+        """The model changed."""
+        owners = compiler.affected(self._model, commit.changes)
+        for reconciler in self.reconcilers.values():
+            reconciler.mark(owners)
+
+    def port_changed(self, dpid: int, port: Port, *, gone: bool) -> None:
+        """A port of a connected switch came, changed or went."""
+        if dpid not in self.reconcilers:
+            return
+        if gone:
+            names = self.observed.drop_port(dpid, port.name)
+        else:
+            names = self.observed.put_port(dpid, port)
+        owners: set[Owner] = {SWITCH} if names else set()
+        for endpoint in self._endpoints_on(dpid):
+            if endpoint.port_name in names:
+                owners |= compiler.of_endpoint(self._model, endpoint)
+        self.reconcilers[dpid].mark(owners)
+
+    def _endpoints_on(self, dpid: int) -> Iterable[Any]:
+        host = self._model.by_switch(dpid)
+        if host is not None:
+            yield from self._model.endpoints_of_host(host.name)
+        yield from self._model.endpoints_of_switch(dpid)
+
+    def settled(self, revision: int) -> bool:
+        """Whether every connected switch carries out the model as of ``revision``."""
+        return all(r.settled_revision >= revision for r in self.reconcilers.values())
+
+    def documents(self) -> list[dict[str, Any]]:
+        """The connected switches for REST: ports, counts, and what a switch refused, by object."""
+        return [
+            {
+                "dpid": f"{dpid:016x}",
+                "connected": True,
+                "settled": r.settled_revision >= self._model.revision,
+                "ports": [
+                    {"name": p.name, "number": p.number, "up": p.up}
+                    for p in sorted(r.switch.ports.values(), key=lambda p: p.number)
+                ],
+                "flows": len(r.actual.flows),
+                "groups": len(r.actual.groups),
+                "flowMods": r.session.flow_mods,
+                "groupMods": r.session.group_mods,
+                "errors": {f"{kind} {key}".strip(): refused.line for (kind, key), refused in r.refused.items()},
+            }
+            for dpid, r in sorted(self.reconcilers.items())
+        ]

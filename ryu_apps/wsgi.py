@@ -1,0 +1,292 @@
+"""HTTP for our applications: requests and responses, routes by table, and the server they run on.
+
+The only place that names webob, routes and eventlet's WSGI server. An application is made of one function
+from request to response; refusals (`topology.errors`) become one line of text with their status, everything
+else that it raises becomes status 500 for the client and a traceback in the log.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from topology.errors import BadRequest, NetctlError, TooLarge
+
+with warnings.catch_warnings():
+    # eventlet announces its end of life, webob imports the standard library's cgi: known
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import eventlet  # type: ignore[import-untyped]
+    import eventlet.greenio  # type: ignore[import-untyped]
+    import eventlet.wsgi  # type: ignore[import-untyped]
+    import routes  # type: ignore[import-untyped]
+    import webob  # type: ignore[import-untyped]
+    from eventlet.green import socket  # type: ignore[import-untyped]
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 1 << 20
+MAX_CONNECTIONS = 1000
+IDLE_TIMEOUT = 30.0  # s a connection may be silent: between requests and inside one
+BODY_TIMEOUT = 30.0  # s until a request's body must be there as a whole
+UNACKNOWLEDGED_TIMEOUT = 10_000  # ms until a client that acknowledges nothing is given up
+
+StartResponse = Callable[..., Any]
+Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+Handler = Callable[..., Any]
+
+Request = Any  # webob.Request, which has no types
+Response = Any  # webob.Response
+
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class MethodNotAllowed(NetctlError):
+    """The path exists, but not for this method."""
+
+    status = 405
+
+    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+        self.allowed = ", ".join(sorted(allowed))
+        super().__init__(f"{method} is not possible here, only {self.allowed}")
+
+
+class PathNotFound(NetctlError):
+    """No such path."""
+
+    status = 404
+
+
+class Router:
+    """Paths to handlers, by method. A path is found with and without a trailing slash."""
+
+    def __init__(self, table: Mapping[str, Mapping[str, Handler]]) -> None:
+        self._mapper = routes.Mapper(explicit=True)
+        self._table = table
+        for path in table:
+            self._mapper.connect(None, path, path=path)
+
+    def find(self, request: Request) -> tuple[Handler, dict[str, str]]:
+        """The handler of a request and the values in its path; else 404 or 405."""
+        try:
+            path = str(request.path_info)
+        except UnicodeDecodeError:
+            raise PathNotFound("no such path: it is not UTF-8") from None
+        match = self._mapper.match(path[:-1] if path.endswith("/") and path != "/" else path)
+        if match is None:
+            raise PathNotFound(f"no such path: {one_line(path)}")
+        methods = self._table[match.pop("path")]
+        # an answer to HEAD is that to GET without its body, which the server leaves out
+        method = "GET" if request.method == "HEAD" else request.method
+        if method not in methods:
+            raise MethodNotAllowed(one_line(request.method), methods)
+        return methods[method], match
+
+
+def application(handle: Callable[[Request], Response]) -> Application:
+    """A WSGI application of one function; the one place where errors become answers."""
+
+    def call(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        request = webob.Request(environ)
+        try:
+            response = handle(request)
+        except NetctlError as error:
+            response = text_response(error.status, str(error))
+            if isinstance(error, MethodNotAllowed):
+                response.headers["Allow"] = error.allowed
+        except Exception as error:
+            log.exception("unexpected error in %s %s", request.method, environ.get("PATH_INFO", ""))
+            line = f"internal error ({type(error).__name__}): see the controller's log"
+            response = text_response(500, line)
+        result: Iterable[bytes] = response(environ, start_response)
+        return result
+
+    return call
+
+
+def one_line(text: str, limit: int = 1000) -> str:
+    """Text that stays on one line and in bounds, whatever a client sent."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.splitlines()))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def text_response(status: int, line: str) -> Response:
+    """One line of text."""
+    text = one_line(line) + "\n"
+    return webob.Response(status=status, content_type="text/plain", charset="utf-8", text=text)
+
+
+def json_response(document: Any) -> Response:
+    """Status 200 and a JSON document."""
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n"
+    return webob.Response(status=200, content_type="application/json", charset="utf-8", text=text)
+
+
+def stream_response(request: Request, chunks: Iterable[bytes]) -> Response:
+    """A response whose chunks go out one by one, as they come; ``chunks.close`` is called at its end."""
+    request.environ["eventlet.minimum_write_chunk_size"] = 1
+    return webob.Response(status=200, content_type="application/x-ndjson", charset="utf-8", app_iter=chunks)
+
+
+def read_body(request: Request) -> bytes:
+    """The whole body, up to MAX_BODY, in bounded time; with a length or chunked."""
+    too_large = TooLarge(f"body: more than {MAX_BODY} bytes")
+    length = request.environ.get("CONTENT_LENGTH") or ""
+    if length.isascii() and length.isdigit() and int(length[:20]) > MAX_BODY:
+        raise too_large
+    parts: list[bytes] = []
+    missing = MAX_BODY + 1
+    try:
+        with eventlet.Timeout(BODY_TIMEOUT, TimeoutError()):
+            while missing and (part := request.environ["wsgi.input"].read(missing)):
+                parts.append(part)
+                missing -= len(part)
+    except TimeoutError:
+        raise BadRequest(f"body: not complete within {BODY_TIMEOUT:g} s") from None
+    except (OSError, eventlet.wsgi.ChunkReadError):
+        raise BadRequest("body: broken off, or its chunks are malformed") from None
+    if not missing:
+        raise too_large
+    return b"".join(parts)
+
+
+def on_disconnect(request: Request, call: Callable[[], None]) -> Callable[[], None]:
+    """Calls once when a stream's client goes away. Returns what ends the watch and the connection."""
+    source = request.environ.get("eventlet.input")
+    if source is None:  # no connection: called in process
+        return lambda: None
+    connection = source.get_socket()
+
+    def watch() -> None:
+        while True:
+            try:
+                connection.recv(1)
+            except TimeoutError:
+                continue
+            except OSError as error:
+                log.debug("a stream's client is gone: %s", error)
+            # gone; or it sends where it has nothing to say: a new request can't be told from noise here
+            call()
+            return
+
+    watcher = eventlet.spawn(watch)
+
+    def end() -> None:
+        watcher.kill()
+        eventlet.greenio.shutdown_safe(connection)
+
+    return end
+
+
+class Server:
+    """A WSGI server on one listening socket. Every connection has its own greenthread."""
+
+    def __init__(self, app: Application, host: str, port: int) -> None:
+        self._listener = _listen(host, port)
+        self.host, self.port = self._listener.getsockname()[:2]
+        self._server = eventlet.wsgi.Server(
+            self._listener,
+            (self.host, self.port),
+            app,
+            log_output=False,
+            debug=False,
+            keepalive=IDLE_TIMEOUT,
+            socket_timeout=IDLE_TIMEOUT,
+        )
+        self._pool = eventlet.GreenPool(MAX_CONNECTIONS)
+        self._connections: dict[int, list[Any]] = {}  # by id: what eventlet calls the state of a connection
+        self._stopped = False
+        self._acceptor = eventlet.spawn(self._accept)
+
+    def wait(self) -> None:
+        """Returns after `stop`; raises what ended the server otherwise."""
+        self._acceptor.wait()
+
+    def stop(self) -> None:
+        """Closes the socket and every connection, also those in the middle of an answer."""
+        self._stopped = True
+        eventlet.greenio.shutdown_safe(self._listener)
+        self._listener.close()
+        for thread in list(self._pool.coroutines_running):
+            thread.kill()
+        self._pool.waitall()
+        if not self._acceptor.dead:
+            self._acceptor.kill()
+
+    def _accept(self) -> None:
+        try:
+            while not self._stopped:
+                try:
+                    connection, address = self._listener.accept()
+                except OSError as error:
+                    if self._stopped:
+                        return
+                    if error.errno == errno.ECONNABORTED:
+                        continue
+                    if error.errno not in _OUT_OF_RESOURCES:
+                        raise
+                    log.error("no new connection can be accepted: %s", error.strerror)
+                    eventlet.sleep(0.5)
+                    continue
+                if self._pool.free() <= 0:
+                    self._make_room()
+                connection.settimeout(IDLE_TIMEOUT)
+                self._pool.spawn(self._serve, connection, address)
+        except Exception:
+            log.exception("the HTTP server on %s:%s ended", self.host, self.port)
+            raise
+
+    def _make_room(self) -> None:
+        """Ends the longest idle connection: silent clients can't shut others out."""
+        for state in self._connections.values():
+            if state[2] == eventlet.wsgi.STATE_IDLE:
+                eventlet.greenio.shutdown_safe(state[1])
+                return
+
+    def _serve(self, connection: Any, address: Any) -> None:
+        state = [address, connection, eventlet.wsgi.STATE_IDLE]
+        self._connections[id(state)] = state
+        try:
+            self._server.process_request(state)
+        except OSError as error:
+            log.debug("connection of %s: %s", address, error)
+        except Exception:  # one broken connection must not end the others
+            log.exception("unexpected error in the connection of %s", address)
+        finally:
+            del self._connections[id(state)]
+            eventlet.greenio.shutdown_safe(connection)
+            connection.close()
+
+
+def serve(app: Application, host: str, port: int) -> Server:
+    """Serves ``app`` from now on, in greenthreads. OSError: the port is taken, or the host not ours."""
+    return Server(app, host, port)
+
+
+def _listen(host: str, port: int) -> Any:
+    # not eventlet.listen: it shares the port with whoever listens there already
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # inherited by the accepted connections: a client that vanished without a word is found out
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_TIMEOUT)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def new_event() -> Any:
+    """An event that greenthreads wait for: ``wait(timeout)``, ``send()`` once."""
+    return eventlet.Event()
+
+
+def defer(call: Callable[[], None]) -> None:
+    """Calls soon, in a greenthread of its own."""
+    eventlet.spawn_n(call)

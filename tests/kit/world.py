@@ -1,0 +1,96 @@
+"""A small model on one switch, used by the packet tables: two tenants that look alike, networks, services.
+
+    port 1 c1   20.1.1.1   clients            port 6 c9  20.1.1.1  clients   (tenant blue)
+    port 2 w1   10.1.1.1   web, tier=web      port 7 w9  10.1.1.1  web       (tenant blue), tier=web
+    port 3 w2   10.1.1.2   web, tier=web      port 8 x1  30.1.1.1  island (no gateway)
+    port 4 o1   10.1.1.3   web
+    services in both tenants: app-svc, VIP 100.1.1.1, 8080:80:TCP and 5353:53:UDP, tier=web
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+from ryu_apps.pipeline.compile import compile_owner, owners
+from ryu_apps.pipeline.context import Context, Program
+from topology.model import Endpoint, Network, Object, Service, ServicePort, Tenant
+from topology.snapshot import Model
+
+DPID = 1
+WEB = (("tier", "web"),)
+PORTS = {f"p{n}": n for n in range(1, 9)}
+
+
+def ip(text: str) -> int:
+    """An address as its 32 bits."""
+    return int(IPv4Address(text))
+
+
+def mac(port: int) -> int:
+    """The MAC of the endpoint at a port."""
+    return 0x020000000000 + port
+
+
+def mac_text(port: int) -> str:
+    """The same in text."""
+    return mac(port).to_bytes(6, "big").hex(":")
+
+
+def network(tenant: str, name: str, number: int, subnet: str, gateway: str | None) -> Network:
+    """A network of the world."""
+    net = IPv4Network(subnet)
+    return Network(
+        tenant, name, number, net, net[1], net[-2], IPv4Address(gateway) if gateway else None, tag=number
+    )
+
+
+def endpoint(name: str, tenant: str, net: str, port: int, address: str, **more: object) -> Endpoint:
+    """An endpoint of the world, at port p<port>."""
+    values: dict[str, object] = {"switch": DPID, "port_name": f"p{port}", **more}
+    return Endpoint(name, tenant, net, port, (IPv4Address(address),), mac_text(port), **values)  # type: ignore[arg-type]
+
+
+def service(tenant: str, number: int, ports: tuple[ServicePort, ...]) -> Service:
+    """app-svc of a tenant."""
+    return Service(tenant, "app-svc", number, "services", (IPv4Address("100.1.1.1"),), ports, WEB)
+
+
+def objects() -> list[Object]:
+    """All of the world."""
+    out: list[Object] = [Tenant("default", 1), Tenant("blue", 2)]
+    for n, tenant in enumerate(("default", "blue")):
+        out += [
+            network(tenant, "services", 1 + 10 * n, "100.1.1.0/24", None),
+            network(tenant, "web", 2 + 10 * n, "10.1.1.0/24", "10.1.1.254"),
+            network(tenant, "clients", 3 + 10 * n, "20.1.1.0/24", "20.1.1.254"),
+            service(
+                tenant,
+                1 + n,
+                (ServicePort(8080, 80, "TCP", 1 + 10 * n), ServicePort(5353, 53, "UDP", 2 + 10 * n)),
+            ),
+        ]
+    out.append(network("default", "island", 4, "30.1.1.0/24", None))
+    out += [
+        endpoint("c1", "default", "clients", 1, "20.1.1.1"),
+        endpoint("w1", "default", "web", 2, "10.1.1.1", labels=WEB),
+        endpoint("w2", "default", "web", 3, "10.1.1.2", labels=WEB),
+        endpoint("o1", "default", "web", 4, "10.1.1.3"),
+        endpoint("c9", "blue", "clients", 6, "20.1.1.1"),
+        endpoint("w9", "blue", "web", 7, "10.1.1.1", labels=WEB),
+        endpoint("x1", "default", "island", 8, "30.1.1.1"),
+    ]
+    return out
+
+
+def model(extra: tuple[Object, ...] = (), without: tuple[str, ...] = ()) -> Model:
+    """The world as a model, with more objects or without some (by key)."""
+    out = Model()
+    out.load(1, [o for o in (*objects(), *extra) if o.key not in without])
+    return out
+
+
+def program(of: Model, ports: dict[str, int] | None = None) -> Program:
+    """Everything that the model wants on the switch."""
+    context = Context(of, DPID, PORTS if ports is None else ports)
+    parts = [compile_owner(context, owner) for owner in owners(of)]
+    return Program(tuple(f for p in parts for f in p.flows), tuple(g for p in parts for g in p.groups))

@@ -1,0 +1,1 @@
+"""The model: what tenants, networks, services and endpoints there are. Standard library only."""

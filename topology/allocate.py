@@ -1,0 +1,94 @@
+"""What the write door hands out: numbers, addresses, tags, subnets. Nothing freed comes back at once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Container, Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from itertools import chain
+from typing import Any
+
+from topology.errors import Conflict
+from topology.snapshot import POOLS
+
+LIMITS = {"tenant": 65_535, "network": 2**24 - 1, "service": 2**24 - 1, "port": 2**23 - 1, "endpoint": 2**24 - 1}
+REMEMBERED = 1024  # freed numbers a pool that stay out of use longest
+
+COOLING_SECONDS = 60.0
+
+PICK_FROM = IPv4Network("10.224.0.0/12")
+PICK_LENGTH = 24
+
+
+class NumberPool:
+    """Numbers 1..limit. First each once, upwards; after that round and round.
+
+    Then a number in use and the last ones freed are passed over; when nothing else is left, it is the one freed longest ago.
+    A store keeps ``last`` and the ring of the freed in a few values of bounded size.
+    """
+
+    def __init__(self, name: str, limit: int, meta: Mapping[str, Any], used: Container[int]) -> None:
+        self.name = name
+        self.limit = limit
+        self.last, self.releases = meta.get(f"pool.{name}", (0, 0))
+        self.freed: OrderedDict[int, None] = OrderedDict()  # oldest first
+        slots = (meta.get(f"freed.{name}.{slot}") for slot in range(REMEMBERED))
+        for _, number in sorted(tuple(slot) for slot in slots if slot is not None):
+            if number not in used:
+                self.freed[number] = None
+                self.freed.move_to_end(number)
+
+    def next(self, after: int, *taken: Container[int]) -> int:
+        """The number to hand out after ``after``, in none of ``taken``."""
+        for number in chain(range(after + 1, self.limit + 1), range(1, after + 1)):
+            if number not in self.freed and not any(number in t for t in taken):
+                return number
+        for number in self.freed:
+            if not any(number in t for t in taken):
+                return number
+        raise Conflict(f"all {self.limit} {self.name} numbers are in use: delete a {self.name} first")
+
+    def committed(self, last: int, taken: Iterable[int], freed: Iterable[int]) -> None:
+        """Take over what a transaction did."""
+        self.last = last
+        for number in taken:
+            self.freed.pop(number, None)
+        for number in freed:
+            self.releases += 1
+            self.freed[number] = None
+            self.freed.move_to_end(number)
+            if len(self.freed) > REMEMBERED:
+                self.freed.popitem(last=False)
+
+    def meta(self, last: int, freed: Iterable[int]) -> Iterator[tuple[str, Any]]:
+        """What a store must set for `committed` to be remembered."""
+        releases = self.releases
+        for number in freed:
+            releases += 1
+            yield f"freed.{self.name}.{releases % REMEMBERED}", [releases, number]
+        if (last, releases) != (self.last, self.releases):
+            yield f"pool.{self.name}", [last, releases]
+
+
+def number_pools(meta: Mapping[str, Any], used: Mapping[str, Container[int]]) -> dict[str, NumberPool]:
+    """All pools, from a store's meta values and the numbers in use."""
+    return {name: NumberPool(name, LIMITS[name], meta, used[name]) for name in POOLS}
+
+
+def free_subnet(taken: Iterable[IPv4Network]) -> IPv4Network | None:
+    """The lowest /24 of `PICK_FROM` that overlaps none of ``taken``."""
+    size = 1 << (32 - PICK_LENGTH)
+    low, count = int(PICK_FROM.network_address), PICK_FROM.num_addresses // size
+    used = bytearray(count)
+    for net in taken:
+        if net.overlaps(PICK_FROM):
+            first = max(0, (int(net.network_address) - low) // size)
+            last = min(count - 1, (int(net.broadcast_address) - low) // size)
+            used[first : last + 1] = b"\1" * (last + 1 - first)
+    found = used.find(0)
+    return None if found < 0 else IPv4Network((low + found * size, PICK_LENGTH))
+
+
+def mac_of(address: IPv4Address) -> str:
+    """A locally administered MAC made of an address, so that an address keeps its MAC (stale ARP entries stay right)."""
+    return "02:42:" + ":".join(f"{octet:02x}" for octet in address.packed)

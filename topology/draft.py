@@ -1,0 +1,184 @@
+"""One transaction in the making: the model with changes laid over it, and nothing written yet."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from typing import Any
+
+from topology.addresses import Holder
+from topology.allocate import COOLING_SECONDS, NumberPool
+from topology.errors import Conflict, NotFound
+from topology.model import Change, Endpoint, Lease, Network, Object, Tenant
+from topology.snapshot import POOLS, Model, held_by, network_of, numbers_of
+from topology.validate import Subnet, show
+
+Slot = tuple[str, int]
+"""(network key, address)"""
+
+
+class Draft:
+    """What the model would be. Dropping a draft undoes it."""
+
+    def __init__(self, model: Model, pools: Mapping[str, NumberPool], now: float) -> None:
+        self.model = model
+        self.now = now
+        self._pools = pools
+        self._after: dict[tuple[str, str], Object | None] = {}
+        self._holders: dict[Slot, Holder | None] = {}
+        self._macs: dict[tuple[str, str], Endpoint | None] = {}
+        self._last = {name: pool.last for name, pool in pools.items()}
+        self._taken: dict[str, set[int]] = {name: set() for name in pools}
+        self._searched: dict[str, int] = {}  # network → no address below is free
+        self._expired: dict[str, list[int]] = {}  # network → heap of addresses that have cooled down
+
+    # reading
+
+    def get(self, kind: str, key: str) -> Object | None:
+        """The object of this kind and key as it would be."""
+        if (kind, key) in self._after:
+            return self._after[kind, key]
+        return self.model.get(kind, key)
+
+    def tenant(self, name: str) -> Tenant:
+        """A tenant that must exist."""
+        found = self.get("tenant", name)
+        if not isinstance(found, Tenant):
+            raise NotFound(f"Tenant {show(name)} not found")
+        return found
+
+    def network(self, tenant: str, name: str) -> Network:
+        """A network that must exist."""
+        self.tenant(tenant)
+        found = self.get("network", f"{tenant}:{name}")
+        if not isinstance(found, Network):
+            raise NotFound(f"Network {show(name)} not found in tenant {tenant}")
+        return found
+
+    def lease(self, network_key: str, address: IPv4Address) -> Lease | None:
+        """The lease, granted or cooling, on an address."""
+        found = self.get("lease", f"{network_key}:{address}")
+        return found if isinstance(found, Lease) else None
+
+    def holder(self, network_key: str, address: IPv4Address) -> Holder | None:
+        """Who holds an address; a network holds its gateway."""
+        slot = (network_key, int(address))
+        if slot in self._holders:
+            return self._holders[slot]
+        space = self.model.space(network_key)
+        return None if space is None else space.holders.get(int(address))
+
+    def by_mac(self, network_key: str, mac: str) -> Endpoint | None:
+        """The endpoint of a network with this MAC address."""
+        if (network_key, mac) in self._macs:
+            return self._macs[network_key, mac]
+        return self.model.by_mac(network_key, mac)
+
+    # writing
+
+    def put(self, value: Object) -> None:
+        """Lay an object over what is. Addresses it lets go start to cool; leases on those it takes are used up."""
+        self._replace(self.get(value.kind, value.key), value)
+
+    def delete(self, value: Object) -> None:
+        """Lay the absence of an object over what is."""
+        self._replace(self.get(value.kind, value.key), None)
+
+    def drop_leases(self, network: Network) -> None:
+        """Forget every lease of a network that goes."""
+        laid = [v for v in self._after.values() if isinstance(v, Lease) and v.network_key == network.key]
+        for lease in (*self.model.leases_of(network.key), *laid):
+            self.delete(lease)
+
+    def release(self, lease: Lease) -> Lease:
+        """Let a granted lease cool."""
+        cooling = Lease(lease.tenant, lease.network, lease.address, released=self.now)
+        self.put(cooling)
+        return cooling
+
+    def number(self, pool: str) -> int:
+        """A number out of a pool; taken for good only by `changes` that are committed."""
+        number = self._pools[pool].next(self._last[pool], self.model.used_numbers(pool), self._taken[pool])
+        self._last[pool] = number
+        self._taken[pool].add(number)
+        return number
+
+    def lowest_free(self, network: Network) -> IPv4Address:
+        """The lowest address to hand out: none held, none freed just now unless nothing else is left."""
+        found = self._lowest(network)
+        if found is None:
+            found = self._coolest(network)
+        if found is None:
+            text = Subnet(network.subnet, network.first, network.last)
+            raise Conflict(f"auto allocation failed - address exhaustion in subnet {text}")
+        return found
+
+    # the result
+
+    def changes(self) -> tuple[Change, ...]:
+        """What differs from the model. Leases that have cooled down go with a write to their network."""
+        out = []
+        touched: dict[str, None] = {}
+        for (kind, key), after in self._after.items():
+            before = self.model.get(kind, key)
+            if before == after:
+                continue
+            change = Change(before, after)
+            out.append(change)
+            network = network_of(after or before) if after or before else None
+            if network is not None:
+                touched[network] = None
+        for key in touched:
+            space = self.model.space(key)
+            for lease in () if space is None else space.older_than(self.now, COOLING_SECONDS):
+                if ("lease", lease.key) not in self._after:
+                    out.append(Change(lease, None))
+        return tuple(out)
+
+    def meta(self, changes: tuple[Change, ...]) -> dict[str, Any]:
+        """The values that a store keeps about numbers."""
+        freed = _freed(changes)
+        return {
+            key: value
+            for name, pool in self._pools.items()
+            for key, value in pool.meta(self._last[name], freed[name])
+        }
+
+    def committed(self, changes: tuple[Change, ...]) -> None:
+        """Tell the pools that this draft counts."""
+        freed = _freed(changes)
+        for name, pool in self._pools.items():
+            pool.committed(self._last[name], self._taken[name], freed[name])
+
+    # parts
+
+    def _replace(self, before: Object | None, after: Object | None) -> None:
+        some = after if after is not None else before
+        if before == after or some is None:
+            return
+        self._after[some.kind, some.key] = after
+        if isinstance(before, Endpoint):
+            self._macs[before.network_key, before.mac] = None
+        if isinstance(after, Endpoint):
+            self._macs[after.network_key, after.mac] = after
+        old, new = _slots(before), _slots(after)
+        for slot, address in old.items():
+            if slot not in new:
+                self._holders[slot] = None
+                if not isinstance(before, Network | Lease | None):
+                    self._cool(slot[0], address)
+        for slot, address in new.items():
+            if slot not in old and not isinstance(after, Lease):
+                lease = self.lease(slot[0], address)
+                if lease is not None:
+                    self.delete(lease)
+            if not isinstance(after, Tenant | None) and after.kind != "host":
+                self._holders[slot] = after  # type: ignore[assignment]
+
+    def _cool(self, network_key: str, address: IPv4Address) -> None:
+        tenant, _, network = network_key.partition(":")
+        self.put(Lease(tenant, network, address, released=self.now))
+
+    def _lowest(self, network: Network) -> int | None:
+        raise NotImplementedError

@@ -1,0 +1,267 @@
+"""The objects of the model: immutable values, and their JSON form for a store.
+
+Every object has a ``kind`` and a ``key``; (kind, key) names it for good. Keys are those of the REST API:
+``tenant``, ``tenant:name``. Numbers are given out by the write door, are never shared by two living objects,
+and end up in the switch: a tenant's number is its conntrack zone, a network's is in a register, an endpoint's
+is its reserved (hidden) address, a service port's is its group id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, ClassVar
+
+Labels = tuple[tuple[str, str], ...]
+"""Labels or selectors: (key, value) pairs, sorted by key, keys unique."""
+
+ACTIVE_HEALTH = frozenset({"", "healthy"})
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A space of addresses of its own; networks of one tenant reach each other."""
+
+    kind: ClassVar[str] = "tenant"
+    name: str
+    number: int  # 1..65535: conntrack zone
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A subnet of a tenant. ``first``..``last`` bound (inclusively) what is handed out automatically."""
+
+    kind: ClassVar[str] = "network"
+    tenant: str
+    name: str
+    number: int  # 1..2^24-1, in a register
+    subnet: IPv4Network
+    first: IPv4Address
+    last: IPv4Address
+    gateway: IPv4Address | None = None
+    nw_type: str = "data"  # data | infra
+    encap: str = "vxlan"  # vxlan | vlan
+    tag: int = 0  # VNI or VLAN between hosts
+    requested_tag: int = 0  # what the user asked for; 0: automatic
+    cfgd_tag: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.tenant}:{self.name}"
+
+    @property
+    def tenant_key(self) -> str:
+        return self.tenant
+
+    @property
+    def docker_name(self) -> str:
+        """Name of the Docker network that stands for this one."""
+        return self.name if self.tenant == "default" else f"{self.name}/{self.tenant}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """One port of a VIP. ``number`` is its stored group number: kept as long as the port is kept."""
+
+    port: int
+    target: int
+    protocol: str  # TCP | UDP
+    number: int  # 1..2^23-1
+
+    def __str__(self) -> str:
+        return f"{self.port}:{self.target}:{self.protocol}"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A VIP with ports, in front of the endpoints whose labels are a superset of ``selectors``."""
+
+    kind: ClassVar[str] = "service"
+    tenant: str
+    name: str
+    number: int
+    network: str  # name; same tenant
+    vips: tuple[IPv4Address, ...]
+    ports: tuple[ServicePort, ...]
+    selectors: Labels
+    requested_vip: IPv4Address | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.tenant}:{self.name}"
+
+    @property
+    def network_key(self) -> str:
+        return f"{self.tenant}:{self.network}"
+
+    @property
+    def tenant_key(self) -> str:
+        return self.tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One attachment of a container (or of a bare host) to a network.
+
+    Where it is: on ``host`` (an agent's name; its switch is the host's) or, without an agent, on ``switch``
+    (datapath id); in both cases at the port called ``port_name``.
+    """
+
+    kind: ClassVar[str] = "endpoint"
+    id: str
+    tenant: str
+    network: str  # name; same tenant
+    number: int  # 1..2^24-1: hidden address 250.0.0.0 + number
+    addresses: tuple[IPv4Address, ...]
+    mac: str  # aa:bb:cc:dd:ee:ff
+    host: str = ""
+    switch: int = 0  # datapath id, for endpoints without an agent
+    port_name: str = ""
+    labels: Labels = ()
+    container_id: str = ""
+    container_name: str = ""
+    health: str = ""  # "" (none declared) | starting | healthy | unhealthy
+    state: str = "running"  # created | running | paused | stopped
+    origin: str = "rest"  # agent | rest | learned
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+    @property
+    def network_key(self) -> str:
+        return f"{self.tenant}:{self.network}"
+
+    @property
+    def tenant_key(self) -> str:
+        return self.tenant
+
+    @property
+    def serving(self) -> bool:
+        """Whether it may receive connections of a service that selects it."""
+        return self.state == "running" and self.health in ACTIVE_HEALTH
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A Docker host with an agent."""
+
+    kind: ClassVar[str] = "host"
+    name: str
+    switch: int  # datapath id
+    tunnel_address: IPv4Address | None = None
+    version: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """An address of a network that no object holds: granted to a host for an endpoint to come, or cooling."""
+
+    kind: ClassVar[str] = "lease"
+    tenant: str
+    network: str
+    address: IPv4Address
+    host: str = ""
+    released: float | None = None  # epoch s: free since then, not to be handed out at once; None: granted
+
+    @property
+    def key(self) -> str:
+        return f"{self.tenant}:{self.network}:{self.address}"
+
+    @property
+    def network_key(self) -> str:
+        return f"{self.tenant}:{self.network}"
+
+
+Object = Tenant | Network | Service | Endpoint | Host | Lease
+
+KINDS: Mapping[str, type[Object]] = {c.kind: c for c in (Tenant, Network, Service, Endpoint, Host, Lease)}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One object before and after a transaction; None: it was not, or is no more."""
+
+    before: Object | None
+    after: Object | None
+
+    @property
+    def kind(self) -> str:
+        return self._any.kind
+
+    @property
+    def key(self) -> str:
+        return self._any.key
+
+    @property
+    def _any(self) -> Object:
+        value = self.after if self.after is not None else self.before
+        assert value is not None, "a change has a before or an after"
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One transaction: the revision it made and what it changed. One Change an object at the most."""
+
+    revision: int
+    changes: tuple[Change, ...]
+
+
+def to_json(value: Object) -> dict[str, Any]:
+    """The stored form: fields by name, addresses as strings, tuples as lists."""
+    return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, IPv4Address | IPv4Network):
+        return str(value)
+    if isinstance(value, ServicePort):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _labels(value: Any) -> Labels:
+    return tuple((k, v) for k, v in value)
+
+
+def _address(value: Any) -> IPv4Address | None:
+    return None if value is None else IPv4Address(value)
+
+
+def _addresses(value: Any) -> tuple[IPv4Address, ...]:
+    return tuple(IPv4Address(v) for v in value)
+
+
+_FROM: Mapping[str, Callable[[Any], Any]] = {
+    "subnet": IPv4Network,
+    "first": IPv4Address,
+    "last": IPv4Address,
+    "address": IPv4Address,
+    "gateway": _address,
+    "requested_vip": _address,
+    "tunnel_address": _address,
+    "vips": _addresses,
+    "addresses": _addresses,
+    "labels": _labels,
+    "selectors": _labels,
+    "ports": lambda value: tuple(ServicePort(**p) for p in value),
+}
+
+
+def from_json(kind: str, data: Mapping[str, Any]) -> Object:
+    """The object that `to_json` made ``data`` of. A field that this version does not know is an error."""
+    cls = KINDS[kind]
+    return cls(**{k: _FROM[k](v) if k in _FROM else v for k, v in data.items()})

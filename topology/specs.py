@@ -1,0 +1,52 @@
+"""What a user asks for, as typed: the commands check it and make model objects of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """A network as asked for. Empty text and 0 mean: not given."""
+
+    tenant: str
+    name: str
+    subnet: str  # a.b.c.d[-e.f.g.h]/len
+    gateway: str = ""
+    encap: str = ""
+    pkt_tag: int = 0
+    nw_type: str = ""
+    cfgd_tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """A service as asked for."""
+
+    tenant: str
+    name: str
+    network: str
+    ip_address: str = ""
+    selectors: Sequence[str] = ()  # key=value
+    ports: Sequence[str] = ()  # port:target:protocol
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """An endpoint as asked for. No addresses: what it has, else the lowest free one; no MAC the same."""
+
+    id: str
+    tenant: str
+    network: str
+    addresses: Sequence[str] = ()
+    mac: str = ""
+    host: str = ""
+    switch: int = 0
+    port_name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    container_id: str = ""
+    container_name: str = ""
+    health: str = ""
+    state: str = "running"
+    origin: str = "rest"

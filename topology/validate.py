@@ -1,0 +1,267 @@
+"""Single fields: from what a user typed to a value, or one line that names field, value and what would be right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+
+from topology.errors import Invalid
+from topology.model import Labels, Network
+
+NAME_LIMITS = {"tenantName": 64, "networkName": 64, "serviceName": 256, "hostName": 253}
+_REQUIRED = {
+    "tenantName": "Tenant name required",
+    "networkName": "Network name required",
+    "serviceName": "Service name required",
+    "hostName": "Host name required",
+}
+# names that `docker run --net=` understands as something else
+DOCKER_NETWORKS = frozenset({"bridge", "host", "none", "default"})
+RESERVED = {
+    IPv4Network("0.0.0.0/8"): "means this host",
+    IPv4Network("127.0.0.0/8"): "is loopback",
+    IPv4Network("224.0.0.0/4"): "is multicast",
+    IPv4Network("250.0.0.0/8"): "is kept for the providers' hidden addresses",
+    IPv4Network("255.255.255.255/32"): "is broadcast",
+}
+ENCAPS = {"vxlan": 16_777_215, "vlan": 4094}  # and their highest tag
+AUTO_TAGS = {"vxlan": 10_000, "vlan": 4094}
+NW_TYPES = ("data", "infra")
+PROTOCOLS = ("TCP", "UDP")
+HEALTHS = ("", "starting", "healthy", "unhealthy")
+STATES = ("created", "running", "paused", "stopped")
+ORIGINS = ("agent", "rest", "learned")
+ID_LIMIT, TEXT_LIMIT = 128, 255
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SUBNET = re.compile(r"([0-9.]+)(?:-([0-9.]+))?/([0-9]{1,2})")
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+_PORT = re.compile(r"-?[0-9]{1,9}")
+
+SHOWN = 60
+
+
+def show(value: object) -> str:
+    """A user's value, fit to stand in one line of an error."""
+    text = str(value)
+    if not text.isprintable():
+        text = ascii(text)[1:-1]
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def name(field: str, value: str) -> str:
+    """A tenant's, network's, service's or host's name."""
+    limit = NAME_LIMITS[field]
+    if not value:
+        raise Invalid(_REQUIRED[field])
+    if len(value) > limit:
+        raise Invalid(f"{field} {show(value)} has {len(value)} characters: at most {limit}")
+    pattern = _HOST_NAME if field == "hostName" else _NAME
+    if not pattern.fullmatch(value):
+        raise Invalid(
+            f"{field} {show(value)} is invalid: letters, digits and -, in parts joined by dots; "
+            "no part begins or ends with -"
+        )
+    return value
+
+
+def network_name(value: str) -> str:
+    """The name of a network to be made: Docker's own are taken."""
+    name("networkName", value)
+    if value in DOCKER_NETWORKS:
+        names = ", ".join(sorted(DOCKER_NETWORKS))
+        raise Invalid(f"networkName {value} is reserved by Docker ({names}): take another name")
+    return value
+
+
+def address(field: str, value: str | IPv4Address) -> IPv4Address:
+    """An IPv4 address in dotted form."""
+    if isinstance(value, IPv4Address):
+        return value
+    try:
+        return IPv4Address(value)
+    except AddressValueError as error:
+        raise Invalid(f"{field} {show(value)} is not an IPv4 address such as 10.1.1.5") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """A subnet and, within it, the range that is handed out."""
+
+    subnet: IPv4Network
+    first: IPv4Address
+    last: IPv4Address
+
+    def __str__(self) -> str:
+        low, high = usable(self.subnet)
+        if (self.first, self.last) == (low, high):
+            return str(self.subnet)
+        return f"{self.first}-{self.last}/{self.subnet.prefixlen}"
+
+
+def subnet_text(network: Network) -> str:
+    """A network's subnet as a user types it, with its range if it has one."""
+    return str(Subnet(network.subnet, network.first, network.last))
+
+
+def usable(subnet: IPv4Network) -> tuple[IPv4Address, IPv4Address]:
+    """First and last address between network and broadcast address."""
+    return subnet.network_address + 1, subnet.broadcast_address - 1
+
+
+def subnet(value: str) -> Subnet:
+    """``a.b.c.d[-e.f.g.h]/len``."""
+    if not value:
+        raise Invalid("subnet required, such as 10.1.1.0/24 or 10.1.1.10-10.1.1.20/24")
+    match = _SUBNET.fullmatch(value)
+    if match is None or int(match[3]) > 32:
+        raise Invalid(f"subnet {show(value)} is invalid: right is 10.1.1.0/24 or 10.1.1.10-10.1.1.20/24")
+    first, length = address("subnet", match[1]), int(match[3])
+    net = IPv4Network((int(first) & ~((1 << (32 - length)) - 1), length))
+    if length > 30:
+        raise Invalid(f"subnet {value} is too small: /30 is the smallest with addresses to give")
+    for space, why in RESERVED.items():
+        if net.overlaps(space):
+            raise Invalid(f"subnet {value} overlaps {space}, which {why}: take another")
+    low, high = usable(net)
+    if match[2] is None:
+        if first != net.network_address:
+            raise Invalid(f"subnet {value} has host bits set: right is {net}")
+        return Subnet(net, low, high)
+    last = address("subnet", match[2])
+    if last not in net:
+        raise Invalid(f"subnet {value}: {first} and {last} are not in one /{length}")
+    if first > last:
+        raise Invalid(f"subnet {value}: the range ends before it begins")
+    if first < low or last > high:
+        raise Invalid(f"subnet {value}: the range must lie within {low}-{high}")
+    return Subnet(net, first, last)
+
+
+def inside(field: str, value: IPv4Address, net: IPv4Network, of: str = "") -> IPv4Address:
+    """An address that something in the subnet can have."""
+    low, high = usable(net)
+    if value not in net:
+        raise Invalid(f"{field} {value} is outside subnet {net}{of}: right is {low} to {high}")
+    if not low <= value <= high:
+        which = "network" if value < low else "broadcast"
+        raise Invalid(f"{field} {value} is the {which} address of subnet {net}{of}: right is {low} to {high}")
+    return value
+
+
+def choice(field: str, value: str, known: Iterable[str]) -> str:
+    """One of a few words."""
+    options = list(known)
+    if value not in options:
+        words = [word or '""' for word in options]
+        raise Invalid(f"{field} {show(value)} is unknown: right is {', '.join(words[:-1])} or {words[-1]}")
+    return value
+
+
+def tag(encap: str, value: int) -> int:
+    """A VNI or VLAN; 0: automatic."""
+    if not 0 <= value <= ENCAPS[encap]:
+        raise Invalid(f"pktTag {value} is out of range for {encap}: 1 to {ENCAPS[encap]}, or 0 for automatic")
+    return value
+
+
+def selectors(values: Sequence[str]) -> Labels:
+    """``key=value`` each; the value may be empty, and then matches an empty label only."""
+    found: dict[str, str] = {}
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise Invalid(f"Invalid selector {show(text)}. selector format is key1=value1")
+        unicode_text("selector", text)
+        if key in found:
+            raise Invalid(f"selector {show(key)} is given twice ({show(found[key])}, {show(value)}): once is right")
+        found[key] = value
+    return tuple(sorted(found.items()))
+
+
+def ports(values: Sequence[str]) -> list[tuple[int, int, str]]:
+    """``port:target:protocol`` each."""
+    found: dict[tuple[int, str], str] = {}
+    out = []
+    for text in values:
+        parts = text.split(":")
+        if len(parts) != 3 or not all(_PORT.fullmatch(part) for part in parts[:2]):
+            raise Invalid(
+                "Invalid port mapping. Port format is - Port:TargetPort:Protocol, "
+                f"such as 80:8080:TCP, not {show(text)}"
+            )
+        for part in parts[:2]:
+            if not 1 <= int(part) <= 65535:
+                raise Invalid(f"port {part} in {show(text)} is out of range: 1 to 65535")
+        protocol = parts[2].upper()
+        if protocol not in PROTOCOLS:
+            raise Invalid(f"protocol {show(parts[2])} in {show(text)} is unknown: right is TCP or UDP")
+        port = int(parts[0])
+        if (port, protocol) in found:
+            raise Invalid(
+                f"port {port} {protocol} is given twice ({found[port, protocol]}, {text}): once is right"
+            )
+        found[port, protocol] = text
+        out.append((port, int(parts[1]), protocol))
+    return out
+
+
+def mac(value: str) -> str:
+    """A unicast MAC address, in lower case with colons."""
+    text = value.lower().replace("-", ":")
+    if not _MAC.fullmatch(text):
+        raise Invalid(f"macAddress {show(value)} is invalid: right is 02:42:0a:01:01:05")
+    if int(text[:2], 16) & 1:
+        raise Invalid(f"macAddress {show(value)} is a group address: the first byte must be even")
+    if text == "00:00:00:00:00:00":
+        raise Invalid(f"macAddress {value} belongs to nobody: right is 02:42:0a:01:01:05")
+    return text
+
+
+def endpoint_id(value: str) -> str:
+    """An endpoint's id: Docker's is 64 hexadecimal digits."""
+    if not value:
+        raise Invalid("endpointID required")
+    if len(value) > ID_LIMIT or not _ID.fullmatch(value):
+        raise Invalid(
+            f"endpointID {show(value)} is invalid: letters, digits, '.', '_' and '-', at most {ID_LIMIT}"
+        )
+    return value
+
+
+def text(field: str, value: str, limit: int = TEXT_LIMIT) -> str:
+    """A free text in one line."""
+    if len(value) > limit:
+        raise Invalid(f"{field} {show(value)} has {len(value)} characters: at most {limit}")
+    if not value.isprintable():
+        raise Invalid(f"{field} {show(value)} has characters that can't be printed")
+    return value
+
+
+def unicode_text(field: str, value: str) -> str:
+    """Any text that can be written as UTF-8; JSON lets half of a surrogate pair through."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise Invalid(f"{field} {show(value)} is not valid Unicode text") from error
+    return value
+
+
+def labels(values: Mapping[str, str]) -> Labels:
+    """A container's labels, as they are: Docker has checked them."""
+    for key, value in values.items():
+        unicode_text("label", key)
+        unicode_text(f"label {show(key)}", value)
+    return tuple(sorted(values.items()))
+
+
+def datapath(value: int) -> int:
+    """A datapath id; 0: not known yet."""
+    if not 0 <= value < 1 << 64:
+        raise Invalid(f"switch {value} is no datapath id: 0 to ffffffffffffffff, hexadecimal")
+    return value
