@@ -9,7 +9,7 @@ ClientError
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from http import HTTPStatus
 from types import TracebackType
@@ -243,7 +243,7 @@ class Client:
 
     def changes(
         self, since: int | None = None, host: str = "", read_timeout: float = STREAM_TIMEOUT
-    ) -> Iterator[ChangeDoc]:
+    ) -> Generator[ChangeDoc, None, None]:
         """Follow the model: without ``since`` all, ``sync``, then each change; with it, what came after.
 
         Also yields the ``alive`` lines, so that a caller gets to look up every few seconds. Never ends by

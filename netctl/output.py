@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 GAP = "  "
@@ -35,10 +35,6 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def without_empty(value: Any) -> Any:
-    """A document without its empty fields; a number or a truth value is never empty."""
-    if isinstance(value, dict):
-        return {k: without_empty(v) for k, v in value.items() if v not in (None, "", [], {}, ())}
-    if isinstance(value, list):
-        return [without_empty(v) for v in value]
-    return value
+def without_empty(doc: Mapping[str, Any]) -> dict[str, Any]:
+    """A document without its empty fields. A number is never empty; a label's value may be."""
+    return {field: value for field, value in doc.items() if value not in (None, "", [], {})}

@@ -41,8 +41,8 @@ class Controller(fw.App):
         self.commands.subscribe(self.switches.committed)
         self.sessions: dict[int, Session] = {}
         self.broken_packets = 0
-        api = Api(self.commands, self.model, self.store, HostTracker(), self.switches)
-        self.rest = wsgi.serve(api, fw.CONF.rest_host, fw.CONF.rest_port)
+        self.api = Api(self.commands, HostTracker(self.model), self.switches)
+        self.rest = wsgi.serve(self.api, fw.CONF.rest_host, fw.CONF.rest_port)
         LOG.info(
             "revision %d: %d networks, %d services, %d endpoints; REST on %s:%d",
             self.model.revision,
@@ -55,6 +55,7 @@ class Controller(fw.App):
 
     def stop(self) -> None:
         """The framework stops us: no more requests, then no more writes."""
+        self.api.close()
         self.rest.stop()
         super().stop()
         self.store.close()

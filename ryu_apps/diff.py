@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from ryu_apps.openflow.codec import EncodedFlow, EncodedGroup
 
-
 T = TypeVar("T")
 
 

@@ -16,7 +16,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 os.environ["OSKEN_HUB_TYPE"] = "eventlet"
 os.environ["RYU_HUB_TYPE"] = "eventlet"
@@ -50,7 +50,6 @@ CONF = cfg.CONF
 app_manager = load("base.app_manager")
 ofp_event = load("controller.ofp_event")
 handler = load("controller.handler")
-set_ev_cls = handler.set_ev_cls
 HANDSHAKE_DISPATCHER = handler.HANDSHAKE_DISPATCHER
 CONFIG_DISPATCHER = handler.CONFIG_DISPATCHER
 MAIN_DISPATCHER = handler.MAIN_DISPATCHER
@@ -72,6 +71,15 @@ vlan = load("lib.packet.vlan")
 lldp = load("lib.packet.lldp")
 
 _LOG = logging.getLogger(__name__)
+
+_Handler = TypeVar("_Handler", bound=Callable[..., object])
+
+
+def set_ev_cls(ev_cls: Any, dispatchers: Any = None) -> Callable[[_Handler], _Handler]:
+    """Declare a method of an `App` the handler of an event class, or of a list of them, in these states."""
+    decorate: Callable[[_Handler], _Handler] = handler.set_ev_cls(ev_cls, dispatchers)
+    return decorate
+
 
 _BASE: Any = app_manager.RyuApp if NAME == "ryu" else app_manager.OSKenApp
 
@@ -125,7 +133,7 @@ def _loud(handle: Callable[[Any], object]) -> Callable[[Any], object]:
 
 
 class App(_BASE):  # type: ignore[misc]
-    """Base of our applications: an exception in a handler is fatal; threads end when the application stops."""
+    """Base of our applications: an exception in a handler is fatal; threads end when it stops."""
 
     OFP_VERSIONS = [ofproto.OFP_VERSION]  # noqa: RUF012 - the framework's way to declare
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import Any
 
@@ -38,7 +38,7 @@ class _Refused(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
-    framework.hub.patch(thread=True)
+    framework.hub.patch()
     try:
         applications = _configure(argv)
         conf = framework.CONF
@@ -69,7 +69,7 @@ def _configure(argv: Sequence[str] | None) -> list[str]:
             args=list(sys.argv[1:] if argv is None else argv),
             prog="ryu-manager",
             project="netctl",
-            version=f"ryu-manager {version('netctl')} on {framework.NAME} {_framework_version()}",
+            version=f"ryu-manager {_version('netctl')} on {framework.NAME} {_version(framework.NAME)}",
             default_config_files=[],
             default_config_dirs=[],
         )
@@ -91,8 +91,11 @@ def _configure(argv: Sequence[str] | None) -> list[str]:
     return list(conf.app) or [DEFAULT_APP]
 
 
-def _framework_version() -> str:
-    return version({"os_ken": "os-ken"}.get(framework.NAME, framework.NAME))
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "(not installed: run from its sources)"
 
 
 def refuse_taken(host: str, port: int, what: str, option: str) -> None:
@@ -121,21 +124,20 @@ def _run(applications: list[str]) -> int:
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _noted)
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, _noted)
 
     manager = framework.app_manager.AppManager.get_instance()
-    try:
-        manager.load_apps(applications)
-    except ModuleNotFoundError as exc:
-        if exc.name is None or not any(_is_part(exc.name, name) for name in applications):
-            raise
-        raise _Refused(f"no application {exc.name}: neither a module nor a file") from exc
+    for name in applications:
+        _load(manager, name)
     services = manager.instantiate_apps(**manager.create_contexts())
     watchers = [framework.spawn(_watch, service) for service in services]
+    # the listener's thread takes its port now
+    framework.hub.sleep(0)
     _LOG.info("running %s on %s", ", ".join(applications), framework.NAME)
 
-    number: int = reader.recv(1)[0]
+    framework.eventlet.hubs.trampoline(reader.fileno(), read=True)  # the other greenthreads run meanwhile
+    number = reader.recv(1)[0]
     _LOG.info("stopping on %s", signal.Signals(number).name)
     # the real clock's alarm, not a greenthread's: it rings even if none of them yields any more
     signal.signal(signal.SIGALRM, _cut_short)
@@ -149,8 +151,17 @@ def _run(applications: list[str]) -> int:
     os._exit(0)
 
 
-def _is_part(missing: str, application: str) -> bool:
-    return application == missing or application.startswith(f"{missing}.")
+def _load(manager: Any, application: str) -> None:
+    refusal = _Refused(f"no application {application}: neither a module nor a file")
+    if os.sep in application and not os.path.exists(application):
+        raise refusal
+    try:
+        manager.load_apps([application])
+    except ModuleNotFoundError as exc:
+        # a module that the application itself misses is a fault, to be seen whole
+        if exc.name is None or not f"{application}.".startswith(f"{exc.name}."):
+            raise
+        raise refusal from exc
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:

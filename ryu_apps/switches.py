@@ -11,7 +11,7 @@ from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import SWITCH, Owner
 from ryu_apps.reconciler import Reconciler
-from topology.model import Commit
+from topology.model import Commit, Endpoint, Service
 from topology.observed import Observed, Port
 from topology.snapshot import Model
 
@@ -63,7 +63,7 @@ class Switches:
                 owners |= compiler.of_endpoint(self._model, endpoint)
         self.reconcilers[dpid].mark(owners)
 
-    def _endpoints_on(self, dpid: int) -> Iterable[Any]:
+    def _endpoints_on(self, dpid: int) -> Iterable[Endpoint]:
         host = self._model.by_switch(dpid)
         if host is not None:
             yield from self._model.endpoints_of_host(host.name)
@@ -73,7 +73,15 @@ class Switches:
         """Whether every connected switch carries out the model as of ``revision``."""
         return all(r.settled_revision >= revision for r in self.reconcilers.values())
 
-    def documents(self) -> list[dict[str, Any]]:
+    def counters(self, service_key: str) -> dict[str, Any]:
+        """What the switches refused of a service, by switch; nothing else is counted yet."""
+        owner = (Service.kind, service_key)
+        found = {
+            f"{dpid:016x}": r.refused[owner].line for dpid, r in self.reconcilers.items() if owner in r.refused
+        }
+        return {"errors": found} if found else {}
+
+    def switches(self) -> list[dict[str, Any]]:
         """The connected switches for REST: ports, counts, and what a switch refused, by object."""
         return [
             {

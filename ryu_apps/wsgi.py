@@ -18,13 +18,38 @@ from topology.errors import BadRequest, NetctlError, TooLarge
 
 with warnings.catch_warnings():
     # eventlet announces its end of life, webob imports the standard library's cgi: known
-    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore")
     import eventlet  # type: ignore[import-untyped]
     import eventlet.greenio  # type: ignore[import-untyped]
     import eventlet.wsgi  # type: ignore[import-untyped]
     import routes  # type: ignore[import-untyped]
     import webob  # type: ignore[import-untyped]
     from eventlet.green import socket  # type: ignore[import-untyped]
+
+__all__ = [
+    "Application",
+    "Handler",
+    "MethodNotAllowed",
+    "PathNotFound",
+    "Request",
+    "Response",
+    "Router",
+    "Server",
+    "application",
+    "defer",
+    "eventlet",
+    "json_response",
+    "new_event",
+    "on_disconnect",
+    "one_line",
+    "query",
+    "read_body",
+    "serve",
+    "socket",
+    "stream_response",
+    "text_response",
+    "webob",
+]
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +178,17 @@ def read_body(request: Request) -> bytes:
     return b"".join(parts)
 
 
+def query(request: Request, name: str) -> str | None:
+    """The one value of a query parameter, or None."""
+    try:
+        values = request.GET.getall(name)
+    except UnicodeDecodeError:
+        raise BadRequest("query: not UTF-8") from None
+    if len(values) > 1:
+        raise BadRequest(f"{name}: given {len(values)} times")
+    return str(values[0]) if values else None
+
+
 def on_disconnect(request: Request, call: Callable[[], None]) -> Callable[[], None]:
     """Calls once when a stream's client goes away. Returns what ends the watch and the connection."""
     source = request.environ.get("eventlet.input")
@@ -181,6 +217,14 @@ def on_disconnect(request: Request, call: Callable[[], None]) -> Callable[[], No
     return end
 
 
+class _Protocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
+    def finish(self) -> None:
+        try:
+            super().finish()
+        finally:
+            self.rfile.close()  # stays open, and with it the socket, where the last flush fails
+
+
 class Server:
     """A WSGI server on one listening socket. Every connection has its own greenthread."""
 
@@ -191,6 +235,7 @@ class Server:
             self._listener,
             (self.host, self.port),
             app,
+            protocol=_Protocol,
             log_output=False,
             debug=False,
             keepalive=IDLE_TIMEOUT,
@@ -199,31 +244,32 @@ class Server:
         self._pool = eventlet.GreenPool(MAX_CONNECTIONS)
         self._connections: dict[int, list[Any]] = {}  # by id: what eventlet calls the state of a connection
         self._stopped = False
+        self._over = new_event()
         self._acceptor = eventlet.spawn(self._accept)
 
     def wait(self) -> None:
-        """Returns after `stop`; raises what ended the server otherwise."""
-        self._acceptor.wait()
+        """Returns after `stop`; raises what ended the server otherwise: then the process must end."""
+        self._over.wait()
 
     def stop(self) -> None:
         """Closes the socket and every connection, also those in the middle of an answer."""
+        if self._stopped:
+            return
         self._stopped = True
-        eventlet.greenio.shutdown_safe(self._listener)
+        self._acceptor.kill()
         self._listener.close()
         for thread in list(self._pool.coroutines_running):
             thread.kill()
         self._pool.waitall()
-        if not self._acceptor.dead:
-            self._acceptor.kill()
+        if not self._over.ready():
+            self._over.send()
 
     def _accept(self) -> None:
         try:
-            while not self._stopped:
+            while True:
                 try:
                     connection, address = self._listener.accept()
                 except OSError as error:
-                    if self._stopped:
-                        return
                     if error.errno == errno.ECONNABORTED:
                         continue
                     if error.errno not in _OUT_OF_RESOURCES:
@@ -235,9 +281,9 @@ class Server:
                     self._make_room()
                 connection.settimeout(IDLE_TIMEOUT)
                 self._pool.spawn(self._serve, connection, address)
-        except Exception:
+        except Exception as error:
             log.exception("the HTTP server on %s:%s ended", self.host, self.port)
-            raise
+            self._over.send(exc=error)
 
     def _make_room(self) -> None:
         """Ends the longest idle connection: silent clients can't shut others out."""

@@ -32,7 +32,9 @@ stop_ovs() {
 docker_answers() { timeout 5 docker version --format '{{.Server.Version}}'; }
 # It answers, or nothing is left that could still make it answer.
 docker_settled() {
-    docker_answers || ! have dockerd || if with_systemd; then systemctl is-failed -q docker; else ! supervised dockerd; fi
+    docker_answers && return 0
+    have dockerd || return 0
+    if with_systemd; then systemctl is-failed -q docker; else gone dockerd; fi
 }
 
 mount_cgroups() {
@@ -49,6 +51,7 @@ launch_docker() {
         timeout 120 systemctl start --no-block docker >>"$LOG_DIR/dockerd.log" 2>&1 9>&-
         return
     fi
+    ip link show docker0 >/dev/null 2>&1 || : >"$RUN_DIR/made-docker0"
     mount_cgroups >>"$LOG_DIR/dockerd.log" 2>&1 || true # then dockerd's own message says what is missing
     # Containers outlive a crash of the daemon. Given twice, here and in its file, dockerd refuses an option.
     local options=(--live-restore)
@@ -84,6 +87,8 @@ stop_docker() {
         # shellcheck disable=SC2086 # a list of words
         [ -z "$containers" ] || timeout 120 docker stop -t 5 $containers >>"$LOG_DIR/dockerd.log" 2>&1 || true
         stop_supervised dockerd 60
+        if [ -e "$RUN_DIR/made-docker0" ]; then ip link del docker0 2>/dev/null || true; fi
+        rm -f "$RUN_DIR/made-docker0"
     fi
     unmark docker
 }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Brings what is missing: Debian's packages with apt, ours and its dependencies into .venv with pip.
 
 PACKAGES=(openvswitch-switch busybox-static iproute2 iputils-ping ethtool iptables procps kmod util-linux
@@ -93,7 +93,7 @@ install_python() {
     if ! "$VENV/bin/python" -c '' 2>/dev/null || ! grep -qsF "$VENV/bin/python" "$VENV/bin/pip"; then rm -rf "$VENV"; fi
     {
         [ -d "$VENV" ] || "$python" -m venv "$VENV"
-        timeout 1800 "$VENV/bin/python" -m pip install --editable "$TOP[dev]"
+        timeout 1800 "$VENV/bin/python" -m pip install --editable "${TOP}[dev]"
     } </dev/null >"$log" 2>&1 9>&- || {
         tail -n 5 "$log" >&2
         die "pip could not install what setup.cfg names"

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What every script here shares: paths, messages, bounded waits, processes that `run` supervises.
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -63,7 +63,7 @@ supervise() {
     supervised "$name" && return 0
     stop_supervised "$name" 10 # one whose supervisor was killed
     mkdir -p "$RUN_DIR"
-    NETCTL_SUPERVISED=$name setsid "$SCRIPTS/supervise" "$RUN_DIR" "$LOG_DIR" "$@" </dev/null >/dev/null 2>&1 9>&- &
+    NETCTL_SUPERVISED=$name setsid env -u DOCKER_HOST "$SCRIPTS/supervise" "$RUN_DIR" "$LOG_DIR" "$@" </dev/null >/dev/null 2>&1 9>&- &
     wait_for 5 supervised "$name" || die "the supervisor of $name did not start"
 }
 

@@ -1,4 +1,4 @@
-"""Which addresses of a network are spoken for, so that the lowest free one is found without a scan in Python."""
+"""Which addresses of a network are spoken for; finds the lowest free one without a scan in Python."""
 
 from __future__ import annotations
 

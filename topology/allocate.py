@@ -11,7 +11,13 @@ from typing import Any
 from topology.errors import Conflict
 from topology.snapshot import POOLS
 
-LIMITS = {"tenant": 65_535, "network": 2**24 - 1, "service": 2**24 - 1, "port": 2**23 - 1, "endpoint": 2**24 - 1}
+LIMITS = {
+    "tenant": 65_535,
+    "network": 2**24 - 1,
+    "service": 2**24 - 1,
+    "port": 2**23 - 1,
+    "endpoint": 2**24 - 1,
+}
 REMEMBERED = 1024  # freed numbers a pool that stay out of use longest
 
 COOLING_SECONDS = 60.0
@@ -23,8 +29,8 @@ PICK_LENGTH = 24
 class NumberPool:
     """Numbers 1..limit. First each once, upwards; after that round and round.
 
-    Then a number in use and the last ones freed are passed over; when nothing else is left, it is the one freed longest ago.
-    A store keeps ``last`` and the ring of the freed in a few values of bounded size.
+    Then numbers in use and the last ones freed are passed over; when nothing else is left, the one freed
+    longest ago is taken. A store keeps ``last`` and the ring of the freed in a few values of bounded size.
     """
 
     def __init__(self, name: str, limit: int, meta: Mapping[str, Any], used: Container[int]) -> None:
@@ -90,5 +96,5 @@ def free_subnet(taken: Iterable[IPv4Network]) -> IPv4Network | None:
 
 
 def mac_of(address: IPv4Address) -> str:
-    """A locally administered MAC made of an address, so that an address keeps its MAC (stale ARP entries stay right)."""
+    """A locally administered MAC made of an address: who gets the address next is right in old ARP caches."""
     return "02:42:" + ":".join(f"{octet:02x}" for octet in address.packed)

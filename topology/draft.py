@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, cast
 
-from topology.addresses import Holder
+from topology.addresses import Holder, Space
 from topology.allocate import COOLING_SECONDS, NumberPool
 from topology.errors import Conflict, NotFound
-from topology.model import Change, Endpoint, Lease, Network, Object, Tenant
+from topology.model import Change, Endpoint, Lease, Network, Object, Service, Tenant
 from topology.snapshot import POOLS, Model, held_by, network_of, numbers_of
 from topology.validate import Subnet, show
 
@@ -78,7 +78,7 @@ class Draft:
     # writing
 
     def put(self, value: Object) -> None:
-        """Lay an object over what is. Addresses it lets go start to cool; leases on those it takes are used up."""
+        """Lay an object over what is. Addresses let go start to cool; leases on those taken are used up."""
         self._replace(self.get(value.kind, value.key), value)
 
     def delete(self, value: Object) -> None:
@@ -124,9 +124,9 @@ class Draft:
             before = self.model.get(kind, key)
             if before == after:
                 continue
-            change = Change(before, after)
-            out.append(change)
-            network = network_of(after or before) if after or before else None
+            out.append(Change(before, after))
+            some = after if after is not None else before
+            network = None if some is None else network_of(some)
             if network is not None:
                 touched[network] = None
         for key in touched:
@@ -166,19 +166,68 @@ class Draft:
         for slot, address in old.items():
             if slot not in new:
                 self._holders[slot] = None
-                if not isinstance(before, Network | Lease | None):
-                    self._cool(slot[0], address)
+                if isinstance(before, Service | Endpoint):
+                    self.put(Lease(before.tenant, before.network, address, released=self.now))
         for slot, address in new.items():
             if slot not in old and not isinstance(after, Lease):
                 lease = self.lease(slot[0], address)
                 if lease is not None:
                     self.delete(lease)
-            if not isinstance(after, Tenant | None) and after.kind != "host":
-                self._holders[slot] = after  # type: ignore[assignment]
+            self._holders[slot] = cast(Holder, after)
 
-    def _cool(self, network_key: str, address: IPv4Address) -> None:
-        tenant, _, network = network_key.partition(":")
-        self.put(Lease(tenant, network, address, released=self.now))
+    def _lowest(self, network: Network) -> IPv4Address | None:
+        key, last = network.key, int(network.last)
+        space = self.model.space(key) or Space()
+        found = space.lowest_free(self._searched.get(key, int(network.first)), last)
+        while found is not None and self._laid_on(key, found):
+            found = space.lowest_free(found + 1, last)
+        self._searched[key] = last + 1 if found is None else found
+        if key not in self._expired:
+            expired = (lease.address for lease in space.older_than(self.now, COOLING_SECONDS))
+            self._expired[key] = [int(a) for a in expired if network.first <= a <= network.last]
+            heapq.heapify(self._expired[key])
+        heap = self._expired[key]
+        while heap and self._laid_on(key, heap[0]):
+            heapq.heappop(heap)
+        if heap and (found is None or heap[0] < found):
+            found = heap[0]
+        return None if found is None else IPv4Address(found)
 
-    def _lowest(self, network: Network) -> int | None:
-        raise NotImplementedError
+    def _coolest(self, network: Network) -> IPv4Address | None:
+        space = self.model.space(network.key) or Space()
+        for address in space.cooling:
+            if int(network.first) <= address <= int(network.last) and not self._laid_on(network.key, address):
+                return IPv4Address(address)
+        for value in self._after.values():
+            if (
+                isinstance(value, Lease)
+                and value.network_key == network.key
+                and value.released is not None
+                and network.first <= value.address <= network.last
+            ):
+                return value.address
+        return None
+
+    def _laid_on(self, network_key: str, address: int) -> bool:
+        """Whether this draft has given the address to somebody, or has freed it."""
+        if self._holders.get((network_key, address)) is not None:
+            return True
+        return ("lease", f"{network_key}:{IPv4Address(address)}") in self._after
+
+
+def _slots(value: Object | None) -> dict[Slot, IPv4Address]:
+    network = None if value is None else network_of(value)
+    if value is None or network is None:
+        return {}
+    return {(network, int(address)): address for address in held_by(value)}
+
+
+def _freed(changes: tuple[Change, ...]) -> dict[str, list[int]]:
+    freed: dict[str, list[int]] = {pool: [] for pool in POOLS}
+    for change in changes:
+        if change.before is not None:
+            kept = set() if change.after is None else set(numbers_of(change.after))
+            for pool, number in numbers_of(change.before):
+                if (pool, number) not in kept:
+                    freed[pool].append(number)
+    return freed

@@ -54,7 +54,8 @@ class SqliteStore:
             objects = []
             for kind, key, data in self._db.execute("SELECT kind, key, data FROM objects"):
                 objects.append(self._decode(kind, data, f"{kind} {key}"))
-            meta = {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM meta")}
+            rows = self._db.execute("SELECT name, value FROM meta")
+            meta = {name: json.loads(value) for name, value in rows}
             return self._revision(), objects, meta
 
     def commit(self, expected: int, changes: Sequence[Change], meta: Mapping[str, Any]) -> int:
@@ -85,7 +86,8 @@ class SqliteStore:
                 return None
             commits: dict[int, list[Change]] = {number: [] for number in range(revision + 1, current + 1)}
             rows = self._db.execute(
-                "SELECT revision, kind, before, after FROM log WHERE revision > ? ORDER BY revision, position",
+                "SELECT revision, kind, before, after FROM log WHERE revision > ?"
+                " ORDER BY revision, position",
                 (revision,),
             )
             for number, kind, before, after in rows:
@@ -121,7 +123,8 @@ class SqliteStore:
             )
         if version > SCHEMA_VERSION:
             raise StoreUnusable(
-                f"store {self._path} was made by a newer version (schema {version}, this one knows {SCHEMA_VERSION})"
+                f"store {self._path} was made by a newer version: "
+                f"it has schema {version}, this version knows {SCHEMA_VERSION}"
             )
         if self._path != ":memory:":
             os.chmod(self._path, 0o600)  # only now is it known to be ours
@@ -147,8 +150,10 @@ class SqliteStore:
         if after is None:
             self._db.execute("DELETE FROM objects WHERE kind = ? AND key = ?", (change.kind, change.key))
         else:
-            self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (change.kind, change.key, after))
-        self._db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?)", (revision, position, change.kind, before, after))
+            row = (change.kind, change.key, after)
+            self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", row)
+        entry = (revision, position, change.kind, before, after)
+        self._db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?)", entry)
 
     def _decode(self, kind: str, data: str, name: str) -> Object:
         try:

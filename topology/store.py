@@ -30,8 +30,8 @@ class Store(Protocol):
     def commit(self, expected: int, changes: Sequence[Change], meta: Mapping[str, Any]) -> int:
         """Write all of it or nothing; returns the new revision, ``expected + 1``.
 
-        ``meta`` holds only the values to set; None removes one. Raises StaleRevision when the store's revision
-        is not ``expected``.
+        ``meta`` holds only the values to set; None removes one. Raises StaleRevision when the store's
+        revision is not ``expected``.
         """
 
     def changes_since(self, revision: int) -> list[Commit] | None:

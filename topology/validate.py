@@ -1,4 +1,4 @@
-"""Single fields: from what a user typed to a value, or one line that names field, value and what would be right."""
+"""Single fields: from what a user typed to a value, or one line that names field, value and what is right."""
 
 from __future__ import annotations
 
@@ -179,7 +179,9 @@ def selectors(values: Sequence[str]) -> Labels:
             raise Invalid(f"Invalid selector {show(text)}. selector format is key1=value1")
         unicode_text("selector", text)
         if key in found:
-            raise Invalid(f"selector {show(key)} is given twice ({show(found[key])}, {show(value)}): once is right")
+            raise Invalid(
+                f"selector {show(key)} is given twice ({show(found[key])}, {show(value)}): once is right"
+            )
         found[key] = value
     return tuple(sorted(found.items()))
 

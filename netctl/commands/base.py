@@ -251,6 +251,6 @@ class Listing:
             for doc in docs:
                 say(str(doc.get(self.order[-1], "")))
         elif as_json:
-            say_json([without_empty(dict(doc)) for doc in docs])
+            say_json([without_empty(doc) for doc in docs])
         else:
             say_table(self.columns, (self.row(doc) for doc in docs))

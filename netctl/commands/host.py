@@ -32,7 +32,9 @@ def ls(target: Target, as_json: bool, quiet: bool) -> None:
     with target.connect() as client:
         docs = client.hosts()
         in_table = not (as_json or quiet)
-        endpoints = Counter(doc.get("homingHost", "") for doc in client.endpoints()) if in_table else Counter()
+        endpoints = (
+            Counter(doc.get("homingHost", "") for doc in client.endpoints()) if in_table else Counter()
+        )
     _listing(endpoints).show([*docs], as_json=as_json, quiet=quiet)
 
 

@@ -55,6 +55,8 @@ _CT_CLEAR = Struct("!HHIH6x").pack(0xFFFF, 16, _NICIRA, _NXAST_CT_CLEAR)
 _SET_FIELD_HEAD = {size: Struct("!HH").pack(25, size) for size in range(0, 64, 8)}
 _PAD = tuple(bytes(n) for n in range(8))
 
+_MOST = 0xFF00  # what can fit a message, whatever stands before it
+
 
 def _output(action: Output) -> bytes:
     # the switch forgets max_len unless it goes to the controller
@@ -135,7 +137,10 @@ _ENCODERS: dict[type, Callable[..., bytes]] = {
 
 def encode_actions(actions: Sequence[Action]) -> bytes:
     """A list of actions, one after the other."""
-    return b"".join([_ENCODERS[type(action)](action) for action in actions])
+    out = b"".join([_ENCODERS[type(action)](action) for action in actions])
+    if len(out) > _MOST:
+        raise ValueError(f"{len(actions)} actions take {len(out)} bytes, more than {_MOST}")
+    return out
 
 
 _METER = Struct("!HHI")

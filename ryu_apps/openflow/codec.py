@@ -95,7 +95,7 @@ def flow_delete(cookie: int, table: int) -> bytes:
 
 
 class EncodedGroup(NamedTuple):
-    """A group ready for the wire, and as a switch describes it: where they are equal there is nothing to do."""
+    """A group ready for the wire, or as a switch describes it: equal ones are the same group."""
 
     id: int
     type: int

@@ -1,9 +1,9 @@
 """Replies of the library's making are slow by the thousand; this takes ours past it, undecoded.
 
 The library builds an object for each flow, match field and action of a dump: 45 ms a thousand flows. Its
-table of parsers gets one of ours for multipart replies, which keeps the bodies of those replies that a session
-has asked for (`expect`) as bytes in ``msg.body``, and hands all others on. The same table, and so the same few
-lines, in Ryu 4.34 and os-ken 4.
+table of parsers gets one of ours for multipart replies, which keeps the bodies of those that a session has
+asked for (`expect`) as bytes in ``msg.body``, and hands all others on. Ryu 4.34 and os-ken 4 have the same
+table.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ wait for ever::
     def switch_answered(self, ev):
         self.sessions[datapath_of(ev)].on_event(ev)
 
-A change goes as a bundle: open, one ADD for each message, close; the answer to the close says that the switch
-has seen all of them. Only if it complained of none is the bundle committed, else discarded: Open vSwitch would
-commit what is left of it.
+A change goes as a bundle: open, one ADD for each message, close; the answer to the close says that the
+switch has seen all of them. Only if it complained of none is the bundle committed, else discarded: Open
+vSwitch would commit what is left of it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ryu_apps.openflow import messages, rawparse
 from ryu_apps.openflow.codec import (
     COOKIE_MAGIC,
     COOKIE_MASK,
-    EncodedGroup,
     OFPT_FLOW_MOD,
     OFPT_GROUP_MOD,
     OFPT_METER_MOD,
+    EncodedGroup,
     meter_content,
     with_xid,
 )
@@ -69,7 +69,7 @@ class Mod(NamedTuple):
 
 
 Errors = tuple[tuple[Any, str], ...]
-"""Owners whose mods the switch refused, each with the type and code of the error by name; none: all was done."""
+"""Owners whose mods the switch refused, each with the error's type and code by name; none: all was done."""
 
 
 @dataclass(slots=True)
@@ -218,7 +218,7 @@ class Session:
         return named
 
     def apply_plain(self, mods: Sequence[Mod], timeout: float) -> Errors:
-        """Send what no bundle may hold (meters), one after the other; each error stands for its own mod only."""
+        """Send what no bundle may hold (meters), one by one; an error stands for its own mod only."""
         exchange = self._begin(len(mods) + 1)
         wire = [with_xid(mod.message, xid) for xid, mod in enumerate(mods, start=exchange.first)]
         wire.append(messages.barrier(exchange.awaited))

@@ -16,6 +16,7 @@ from topology.errors import BadRequest, Invalid
 from topology.model import Endpoint, Host, Network, Service, Tenant
 from topology.snapshot import Model
 from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
+from topology.validate import subnet_text
 
 Document = dict[str, Any]
 
@@ -228,7 +229,7 @@ def network_document(network: Network, model: Model | None = None) -> Document:
             "networkName": network.name,
             "nwType": network.nw_type,
             "pktTag": network.requested_tag,
-            "subnet": _subnet(network),
+            "subnet": subnet_text(network),
             "tenantName": network.tenant,
             "link-sets": filled({"Servicelbs": {s.key: link("serviceLB", s.key) for s in services}}),
             "links": {"Tenant": link("tenant", network.tenant)},
@@ -330,9 +331,3 @@ def hex_dpid(value: int) -> str:
 
 def _text(address: IPv4Address | None) -> str:
     return "" if address is None else str(address)
-
-
-def _subnet(network: Network) -> str:
-    subnet = network.subnet
-    whole = int(network.first) <= int(subnet[0]) + 1 and int(network.last) >= int(subnet[-1]) - 1
-    return str(subnet) if whole else f"{network.first}-{network.last}/{subnet.prefixlen}"

@@ -1,4 +1,4 @@
-"""What is known of the hosts' agents: heartbeats, open change streams, how far they have carried out changes."""
+"""What is known of the hosts' agents: heartbeats, open change streams, and what they have carried out."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class HostTracker:
         return HostState(self.connected(host), age, record.applied, record.errors)
 
     def wait(self, revision: int, network: str, timeout: float) -> Outcome:
-        """Waits until every connected host has applied ``revision``, one failed at ``network``, or time is up.
+        """Until every connected host has applied ``revision``, one failed at ``network``, or time is up.
 
         A host that connects meanwhile is waited for as well; one that goes no longer.
         """

@@ -189,6 +189,8 @@ class ChangeFeed:
 
 def _commit_lines(commit: Commit) -> list[bytes]:
     changes = [c for c in commit.changes if c.kind != Lease.kind]
+    # networks last: who follows nothing else has the whole revision with theirs
+    changes.sort(key=lambda c: c.kind == Network.kind)
     lines = [_Line(c.kind, c.key, None if c.after is None else _document(c.after)) for c in changes]
     last = len(lines) - 1
     return [line.encode(commit.revision - (i < last)) for i, line in enumerate(lines)]

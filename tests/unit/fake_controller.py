@@ -94,9 +94,10 @@ class FakeController:
             status, kind = 200, "application/json"
         except Refusal as refusal:
             answer, status, kind = f"{refusal}\n".encode(), refusal.status, "text/plain; charset=utf-8"
+        if self.raw is not None:
+            answer, status = self.raw, 200
         http.send_response(status)
         http.send_header("Content-Type", kind)
-        answer = answer if self.raw is None else self.raw
         http.send_header("Content-Length", str(len(answer)))
         http.end_headers()
         http.wfile.write(answer)
@@ -188,7 +189,7 @@ class FakeController:
         for data in self.lines(since):
             for piece in (data[:7], data[7:]):  # chunks and lines are not the same thing
                 http.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-        http.close_connection = True
+        http.wfile.write(b"0\r\n\r\n")
 
     def lines(self, since: int) -> Iterator[bytes]:
         sent, synced = since, False

@@ -1,0 +1,176 @@
+"""What the agent asks of Docker Engine: networks, containers, events. One connection a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, TypeVar
+
+import docker
+import docker.errors
+import requests
+from docker.types import IPAMConfig, IPAMPool
+
+from netctl.agent.errors import AgentError
+from netctl.agent.state import DEFAULT_TENANT, Container, LocalNetwork, model_name
+
+T = TypeVar("T")
+TIMEOUT = 60  # s: making a network waits for our own plugin
+STATES = {"created": "created", "running": "running", "paused": "paused", "restarting": "stopped"}
+
+
+class DockerGone(AgentError):
+    """Docker Engine does not answer."""
+
+
+class DockerRefused(AgentError):
+    """Docker Engine said no; ``status`` is its HTTP status."""
+
+    def __init__(self, line: str, status: int) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+class Docker:
+    """Docker Engine at a URL, for several threads."""
+
+    def __init__(self, url: str, driver: str) -> None:
+        self.url = url
+        self.driver = driver
+        self._local = threading.local()
+
+    def _ask(self, work: Callable[[Any], T]) -> T:
+        try:
+            client = getattr(self._local, "client", None)
+            if client is None:
+                client = self._local.client = docker.APIClient(
+                    base_url=self.url, version="auto", timeout=TIMEOUT
+                )
+            return work(client)
+        except docker.errors.APIError as error:
+            raise DockerRefused(_line(error.explanation or str(error)), error.status_code or 0) from error
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            self._local.client = None
+            raise DockerGone(f"Docker does not answer at {self.url}: {_line(str(error))}") from error
+
+    # Networks
+
+    def networks(self) -> list[dict[str, Any]]:
+        """Our driver's networks, each as `network` gives it."""
+        listed = self._ask(lambda client: client.networks(filters={"driver": self.driver}))
+        found = []
+        for item in listed:
+            try:
+                if item["Driver"] == self.driver:
+                    found.append(self.network(item["Id"]))
+            except DockerRefused as error:
+                if error.status != 404:  # gone since the listing
+                    raise
+        return found
+
+    def network(self, network_id: str) -> dict[str, Any]:
+        """A network, with its endpoints."""
+        answer: dict[str, Any] = self._ask(lambda client: client.inspect_network(network_id))
+        return answer
+
+    def create_network(
+        self, name: str, tenant: str, network: str, subnet: IPv4Network, gateway: IPv4Address | None
+    ) -> None:
+        """Make the Docker network that stands for a network of the model."""
+        options = {"tenant": tenant, "network": network}
+        pool = IPAMPool(subnet=str(subnet), gateway=str(gateway) if gateway else None)
+        ipam = IPAMConfig(driver=self.driver, pool_configs=[pool], options=dict(options))
+        self._ask(
+            lambda client: client.create_network(
+                name, driver=self.driver, options=options, ipam=ipam, check_duplicate=True, attachable=None
+            )
+        )
+
+    def remove_network(self, network_id: str) -> None:
+        """Remove a network; one that is gone already is fine."""
+        try:
+            self._ask(lambda client: client.remove_network(network_id))
+        except DockerRefused as error:
+            if error.status != 404:
+                raise
+
+    # Containers
+
+    def containers(self, container_id: str = "") -> list[Container]:
+        """Containers as Docker's own snapshot has them: unlike `docker inspect` this never waits for one that is
+        starting, which may be waiting for our plugin."""
+        filters = {"id": container_id} if container_id else {}
+        listed = self._ask(lambda client: client.containers(all=True, filters=filters))
+        return [container_of(item) for item in listed]
+
+    # Events
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Docker's events of containers and networks, from now on; `DockerGone` when there will be no more."""
+        kinds = {"type": ["container", "network"]}
+        stream = self._ask(lambda client: client.events(decode=True, filters=kinds))
+        return self._follow(stream)
+
+    def _follow(self, stream: Any) -> Iterator[dict[str, Any]]:
+        try:
+            yield from stream
+        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+            raise DockerGone(f"Docker's events at {self.url} ended: {_line(str(error))}") from error
+        finally:
+            stream.close()
+        raise DockerGone(f"Docker's events at {self.url} ended")
+
+
+def container_of(item: Mapping[str, Any]) -> Container:
+    """A container out of Docker's listing. Its health is only in the words of its status."""
+    status = str(item.get("Status") or "")
+    health = ""
+    if status.endswith(")"):
+        words = status.rpartition("(")[2].rstrip(")")
+        health = {"healthy": "healthy", "unhealthy": "unhealthy", "health: starting": "starting"}.get(
+            words, ""
+        )
+    names = item.get("Names") or [""]
+    return Container(
+        id=str(item["Id"]),
+        name=str(names[0]).removeprefix("/"),
+        labels={str(k): str(v) for k, v in (item.get("Labels") or {}).items()},
+        state=STATES.get(str(item.get("State")), "stopped"),
+        health=health,
+    )
+
+
+def network_of(item: Mapping[str, Any], driver: str) -> LocalNetwork | None:
+    """A network out of Docker's inspection; None where it can't be one of ours."""
+    ipam = item.get("IPAM") or {}
+    for config in ipam.get("Config") or []:
+        try:
+            subnet = IPv4Network(config["Subnet"])
+            gateway = IPv4Address(str(config["Gateway"]).partition("/")[0]) if config.get("Gateway") else None
+            ip_range = IPv4Network(config["IPRange"]) if config.get("IPRange") else None
+            reserved = tuple(IPv4Address(a) for a in (config.get("AuxiliaryAddresses") or {}).values())
+        except (KeyError, ValueError):
+            continue
+        options = item.get("Options") or {}
+        pool_options = ipam.get("Options") or {}
+        tenant = options.get("tenant") or pool_options.get("tenant") or DEFAULT_TENANT
+        named = options.get("network") or pool_options.get("network")
+        return LocalNetwork(
+            id=str(item["Id"]),
+            name=str(item["Name"]),
+            tenant=tenant,
+            network=named or model_name(str(item["Name"]), tenant),
+            subnet=subnet,
+            gateway=None if gateway == subnet.network_address else gateway,
+            own_ipam=ipam.get("Driver") == driver,
+            tenant_in_pool=bool(pool_options.get("tenant")),
+            ip_range=ip_range,
+            reserved=reserved,
+            internal=bool(item.get("Internal")),
+        )
+    return None
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

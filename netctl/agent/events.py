@@ -1,0 +1,215 @@
+"""Docker's events → containers' labels, names, states and health → endpoint documents."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import IPv4Interface
+from typing import Any
+
+from netctl.agent.docker_api import Docker, DockerGone, DockerRefused, network_of
+from netctl.agent.memory import Memory
+from netctl.agent.networks import Networks
+from netctl.agent.ports import Ports
+from netctl.agent.registry import Registry
+from netctl.agent.state import LocalEndpoint, LocalNetwork, State
+from netctl.agent.sync import Synchroniser
+
+LOG = logging.getLogger(__name__)
+BACKOFF = (0.2, 0.5, 1.0, 2.0)  # s between tries of Docker; the last one for ever
+
+# The event says it before Docker's listing does.
+STATE_OF = {"start": "running", "pause": "paused", "unpause": "running", "die": "stopped"}
+HEALTH_EVENT = "health_status"
+YOUNG = 5.0  # s: Docker may not list an endpoint yet that we have just made
+UNUSED_LEASE = 60.0  # s: an address that Docker asked for and has made no endpoint of
+LOOK = frozenset({*STATE_OF, "stop", "kill", "rename", "update", "restart"})
+
+
+class Follower:
+    """Follows Docker: all there is at the start and after every interruption, then each event."""
+
+    def __init__(
+        self,
+        state: State,
+        docker: Docker,
+        sync: Synchroniser,
+        registry: Registry,
+        networks: Networks,
+        ports: Ports,
+        memory: Memory,
+    ) -> None:
+        self._state = state
+        self._docker = docker
+        self._sync = sync
+        self._registry = registry
+        self._networks = networks
+        self._ports = ports
+        self._memory = memory
+        self._stop = threading.Event()
+        self._well: bool | None = None
+        self._audit: threading.Timer | None = None
+        self._thread = threading.Thread(target=self._run, name="docker-events", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon."""
+        self._stop.set()
+        if self._audit is not None:
+            self._audit.cancel()
+
+    def _run(self) -> None:
+        tries = 0
+        while not self._stop.is_set():
+            try:
+                # First the events, then the listing: what happens meanwhile is not missed.
+                events = self._docker.events()
+                self._list()
+                self._found()
+                tries = 0
+                for event in events:
+                    self._event(event)
+                    if self._stop.is_set():
+                        return
+            except (DockerGone, DockerRefused) as error:
+                if self._well is not False:
+                    LOG.warning("%s", error)
+                self._well = False
+            self._stop.wait(BACKOFF[min(tries, len(BACKOFF) - 1)])
+            tries += 1
+
+    def _found(self) -> None:
+        if not self._well:
+            LOG.info("following Docker's events at %s", self._docker.url)
+        self._well = True
+        self._networks.docker_is_back()
+        self._ports.look()
+        self._sync.resync()
+
+    # All there is
+
+    def _list(self) -> None:
+        started = time.monotonic()
+        inspected = self._docker.networks()
+        containers = {c.id: c for c in self._docker.containers()}
+        networks: dict[str, LocalNetwork] = {}
+        endpoints: dict[str, LocalEndpoint] = {}
+        for item in inspected:
+            network = network_of(item, self._docker.driver)
+            if network is not None:
+                networks[network.id] = network
+                endpoints.update((e.id, e) for e in endpoints_of(item))
+        state = self._state
+        with state.changed:
+            for network_id, network in networks.items():
+                state.set_network(self._merged(network, state.networks.get(network_id)))
+            for network_id in state.networks.keys() - networks.keys() - state.pending.keys():
+                state.drop_network(network_id)
+            young = False
+            for endpoint in [e for e in state.endpoints.values() if e.id not in endpoints]:
+                if endpoint.created > started - YOUNG:
+                    young = True  # Docker knows an endpoint only after we have made it
+                else:
+                    state.drop_endpoint(endpoint.id)
+            state.endpoints.update(endpoints)
+            for key in [key for key, since in state.granted.items() if since < started - UNUSED_LEASE]:
+                del state.granted[key]
+            used = {e.container_id for e in endpoints.values()}
+            state.containers = {c: containers[c] for c in used & containers.keys()}
+            state.update(listed=True)
+        self._memory.save()
+        if young:
+            self._audit = threading.Timer(YOUNG, self._list_again)
+            self._audit.daemon = True
+            self._audit.start()
+
+    def _list_again(self) -> None:
+        """A second look at endpoints that were too young to be judged."""
+        try:
+            self._list()
+        except (DockerGone, DockerRefused):
+            return  # Docker has gone: there will be a listing when it is back
+        self._ports.look()
+        self._sync.resync()
+
+    def _merged(self, network: LocalNetwork, known: LocalNetwork | None) -> LocalNetwork:
+        """Docker does not list a gateway that our IPAM driver chose."""
+        if network.gateway is not None:
+            return network
+        if known is not None:
+            return replace(network, gateway=known.gateway)
+        return network
+
+    # One event
+
+    def _event(self, event: Mapping[str, Any]) -> None:
+        actor = event.get("Actor") or {}
+        attributes = actor.get("Attributes") or {}
+        action, actor_id = str(event.get("Action") or ""), str(actor.get("ID") or "")
+        try:
+            if event.get("Type") == "network":
+                if attributes.get("type") == self._docker.driver:
+                    self._network_event(action, actor_id, str(attributes.get("container") or ""))
+            elif event.get("Type") == "container":
+                self._container_event(action, actor_id)
+        except DockerRefused as error:
+            if error.status != 404:  # gone since the event
+                LOG.error("event %s of %s: %s", action, actor_id[:12], error)
+
+    def _network_event(self, action: str, network_id: str, container_id: str) -> None:
+        if action == "create":
+            self._registry.register(network_id)
+        elif action == "destroy":
+            self._registry.destroyed(network_id)
+            self._memory.save()
+        elif action == "connect":
+            for endpoint in endpoints_of(self._docker.network(network_id)):
+                if endpoint.container_id == container_id and self._state.link(endpoint.id, container_id):
+                    self._look(container_id)
+                    self._sync.endpoint(endpoint.id)
+
+    def _container_event(self, action: str, container_id: str) -> None:
+        name, _, detail = action.partition(":")
+        if name == "destroy":
+            with self._state.changed:
+                self._state.containers.pop(container_id, None)
+        elif name == HEALTH_EVENT:
+            self._look(container_id, health=detail.strip())
+        elif name in LOOK:
+            self._look(container_id, state=STATE_OF.get(name, ""))
+
+    def _look(self, container_id: str, state: str = "", health: str = "") -> None:
+        if not self._state.endpoints_of(container_id):
+            return
+        found = self._docker.containers(container_id)
+        if not found:
+            return
+        container = found[0]
+        if state:
+            container = replace(container, state=state)
+        if health:
+            container = replace(container, health=health)
+        for endpoint_id in self._state.set_container(container):
+            self._sync.endpoint(endpoint_id)
+
+
+def endpoints_of(item: Mapping[str, Any]) -> list[LocalEndpoint]:
+    """The endpoints in Docker's inspection of a network; one without a container has ``ep-`` and its own id."""
+    found = []
+    for container_id, entry in (item.get("Containers") or {}).items():
+        try:
+            given = IPv4Interface(entry["IPv4Address"]).ip
+            mac = str(entry["MacAddress"])
+            endpoint_id = str(entry["EndpointID"])
+        except (KeyError, ValueError):
+            continue
+        owner = "" if container_id.startswith("ep-") else container_id
+        found.append(LocalEndpoint(endpoint_id, str(item["Id"]), given, mac, owner))
+    return found
+

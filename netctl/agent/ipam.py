@@ -1,0 +1,198 @@
+"""Docker's IPAM driver: a pool is a network's subnet, an address is a lease of the controller's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from typing import Any
+
+from pyroute2 import IPRoute
+
+from netctl.agent.errors import Malformed, Refusal
+from netctl.agent.plugin import Handler
+from netctl.agent.protocol import Body, address, flag, mapping, subnet, text
+from netctl.agent.registry import ranged
+from netctl.agent.state import DEFAULT_TENANT, LocalNetwork, Pool, State
+from netctl.agent.sync import Synchroniser
+from netctl.client import Client, ClientError, NoConnection
+
+LOG = logging.getLogger(__name__)
+
+ADDRESS_SPACE = "netctl-local"
+GLOBAL_SPACE = "netctl-global"
+REQUEST_TYPE = "RequestAddressType"
+GATEWAY = "com.docker.network.gateway"
+KNOWN_OPTIONS = {"tenant", "network"}
+UNNAMED = "-"  # in a pool's id: the tenant is named to the network driver alone
+REGISTRATION_TIMEOUT = 20.0  # s: a network that a user just made is being registered with every host
+LISTING_TIMEOUT = 10.0  # s: the agent has just started and is asking Docker for its networks
+PICKS = 256  # subnets that are tried when Docker leaves the choice to us
+
+
+class Ipam:
+    """The calls of `IpamDriver`."""
+
+    def __init__(self, state: State, sync: Synchroniser) -> None:
+        self._state = state
+        self._sync = sync
+
+    def calls(self) -> dict[str, Handler]:
+        """By the names of Docker's protocol."""
+        return {
+            "IpamDriver.GetCapabilities": lambda _: {
+                "RequiresMACAddress": False,
+                "RequiresRequestReplay": False,
+            },
+            "IpamDriver.GetDefaultAddressSpaces": lambda _: {
+                "LocalDefaultAddressSpace": ADDRESS_SPACE,
+                "GlobalDefaultAddressSpace": GLOBAL_SPACE,
+            },
+            "IpamDriver.RequestPool": self.request_pool,
+            "IpamDriver.ReleasePool": self.release_pool,
+            "IpamDriver.RequestAddress": self.request_address,
+            "IpamDriver.ReleaseAddress": self.release_address,
+        }
+
+    # Pools
+
+    def request_pool(self, body: Body) -> Mapping[str, Any]:
+        """Docker is making a network. What it will be is checked when all of it is known, in CreateNetwork."""
+        if flag(body, "V6"):
+            raise Refusal("IPv6 is not supported")
+        options = mapping(body, "Options")
+        unknown = sorted(set(options) - KNOWN_OPTIONS)
+        if unknown:
+            raise Refusal(f"unknown IPAM option {unknown[0]}; known: {', '.join(sorted(KNOWN_OPTIONS))}")
+        tenant = text(options, "tenant")
+        pool, ip_range = subnet(body, "Pool"), subnet(body, "SubPool")
+        if pool is None:
+            if ip_range is not None:
+                raise Refusal("a range needs a subnet: --subnet")
+            pool = self._pick(tenant)
+        ranged(pool, ip_range)
+        with self._state.changed:
+            self._state.pools[tenant, pool] = Pool(ip_range)
+        return {"PoolID": f"{tenant or UNNAMED}/{pool}", "Pool": str(pool), "Data": {}}
+
+    def release_pool(self, body: Body) -> Mapping[str, Any]:
+        """The network is gone, or was not made."""
+        with self._state.changed:
+            self._state.pools.pop(parse_pool(text(body, "PoolID", required=True)), None)
+        return {}
+
+    def _pick(self, tenant: str) -> IPv4Network:
+        """A free subnet: free in the model, not asked for a moment ago, and not one of this machine's own."""
+        try:
+            with Client(self._sync.url) as client:
+                picked = IPv4Network(client.pick_subnet(tenant or DEFAULT_TENANT))
+                for _ in range(PICKS):
+                    if not self._taken(picked):
+                        return picked
+                    following = IPv4Network((int(picked.broadcast_address) + 1, picked.prefixlen))
+                    picked = following
+        except NoConnection as error:
+            raise Refusal(f"no network can be made now: {error}") from error
+        except ClientError as error:
+            raise Refusal(str(error)) from error
+        raise Refusal("no free subnet was found; name one with --subnet")
+
+    def _taken(self, wanted: IPv4Network) -> bool:
+        with self._state.changed:
+            here = [pool for _, pool in self._state.pools]
+        return any(wanted.overlaps(other) for other in [*here, *routes()])
+
+    # Addresses
+
+    def request_address(self, body: Body) -> Mapping[str, Any]:
+        """An address for an endpoint, for Docker's idea of a gateway, or one to be kept from use."""
+        tenant, pool = parse_pool(text(body, "PoolID", required=True))
+        wanted = address(body, "Address")
+        if wanted is not None and wanted not in pool:
+            raise Refusal(f"address {wanted} is not in the subnet {pool}")
+        if text(mapping(body, "Options"), REQUEST_TYPE) == GATEWAY:
+            return _address(wanted or self._gateway(tenant, pool), pool)
+        network = self._network(tenant, pool)
+        if network is None:
+            with self._state.changed:
+                coming = self._state.pools.get((tenant, pool))
+                if coming is None or wanted is None:
+                    raise Refusal(f"no network of tenant {tenant or DEFAULT_TENANT} has the subnet {pool}")
+                coming.reserved.append(wanted)
+                return _address(wanted, pool)
+        return _address(self._sync.grant(network.tenant, network.network, wanted), pool)
+
+    def release_address(self, body: Body) -> Mapping[str, Any]:
+        """An address is not needed any more. A gateway was never granted."""
+        tenant, pool = parse_pool(text(body, "PoolID", required=True))
+        given = address(body, "Address")
+        if given is None:
+            raise Malformed("Address is missing")
+        network = self._state.network_of_pool(tenant, pool)
+        if network is not None and given not in (network.gateway, pool.network_address):
+            self._sync.release(network.tenant, network.network, given)
+        return {}
+
+    def _gateway(self, tenant: str, pool: IPv4Network) -> IPv4Address:
+        """Docker always wants one. A network of the model says which; where it has none, Docker is given the
+        subnet's own address, which nobody can hold. A user's new network gets the first, as Docker's drivers do."""
+        modelled = self._state.modelled(tenant or DEFAULT_TENANT, pool)
+        if modelled is not None:
+            gateway = modelled.get("gateway")
+            return IPv4Address(gateway) if gateway else pool.network_address
+        return pool.network_address + 1
+
+    def _network(self, tenant: str, pool: IPv4Network) -> LocalNetwork | None:
+        """The network of a pool, once it is in the model."""
+
+        def known() -> bool:
+            return bool(self._state.network_of_pool(tenant, pool) or (tenant, pool) in self._state.pools)
+
+        self._state.wait(lambda: self._state.listed or known(), LISTING_TIMEOUT)
+        network = self._state.network_of_pool(tenant, pool)
+        return self.registered(network) if network is not None else None
+
+    def registered(self, network: LocalNetwork) -> LocalNetwork:
+        """The same network, when the model has it. Raises `Refusal` where it does not get there."""
+        state = self._state
+
+        def settled() -> bool:
+            pending = state.pending.get(network.id)
+            return pending is None or bool(pending.refusal)
+
+        done = state.wait(settled, REGISTRATION_TIMEOUT)
+        with state.changed:
+            pending, found = state.pending.get(network.id), state.networks.get(network.id)
+        if not done:
+            raise Refusal(
+                f"this network is not registered with the controller at {self._sync.url} yet; try again in a moment"
+            )
+        if pending is not None:
+            raise Refusal(f"this network is not in the model: {pending.refusal}")
+        if found is None:
+            raise Refusal("this network has just been removed")
+        return found
+
+
+def parse_pool(pool_id: str) -> tuple[str, IPv4Network]:
+    """Tenant ("": named to the network driver alone) and subnet of a pool's id."""
+    tenant, _, pool = pool_id.partition("/")
+    try:
+        return ("" if tenant == UNNAMED else tenant), IPv4Network(pool)
+    except (AddressValueError, NetmaskValueError, ValueError):
+        raise Malformed(f"PoolID {pool_id[:80]!r} is not one of this driver's") from None
+
+
+def routes() -> list[IPv4Network]:
+    """The subnets that this machine itself reaches."""
+    found = []
+    with IPRoute() as ip:
+        for route in ip.get_routes(family=2, table=254):
+            destination = route.get_attr("RTA_DST")
+            if destination:
+                found.append(IPv4Network(f"{destination}/{route['dst_len']}"))
+    return found
+
+
+def _address(value: IPv4Address, pool: IPv4Network) -> Mapping[str, Any]:
+    return {"Address": f"{value}/{pool.prefixlen}", "Data": {}}

@@ -1,0 +1,248 @@
+"""The command ``netctl-agent``: options, the parts put together, signals."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+import click
+from click.core import ParameterSource
+
+from netctl import __version__
+from netctl.agent.bridge import Bridge
+from netctl.agent.docker_api import Docker
+from netctl.agent.driver import Driver
+from netctl.agent.errors import AgentError, StartError
+from netctl.agent.events import Follower
+from netctl.agent.ipam import Ipam
+from netctl.agent.memory import Memory
+from netctl.agent.networks import Networks
+from netctl.agent.options import CONFIG_FILE, Options, checked, default_host, read_config
+from netctl.agent.ovsdb import Ovsdb
+from netctl.agent.plugin import PluginServer
+from netctl.agent.ports import Ports
+from netctl.agent.registry import Registry
+from netctl.agent.state import State
+from netctl.agent.sync import Synchroniser
+from netctl.client import DEFAULT_URL, checked_url
+from netctl.documents import HostDoc
+
+LOG = logging.getLogger("netctl.agent")
+STOP_TIMEOUT = 3.0  # s for what is still to be told to the controller
+
+
+class Agent:
+    """All parts of the agent of one host."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._bridge = Bridge(
+            Ovsdb(options.ovsdb), options.bridge, options.host, options.controller, options.datapath_type
+        )
+        state = State(options.host)
+        docker = Docker(options.docker, options.driver)
+        memory = Memory(options.state_dir, state)
+        memory.load()
+        self._sync = Synchroniser(options.netmaster, state, self._host)
+        self._ports = Ports(self._bridge, state)
+        self._registry = Registry(options.netmaster, state, docker, self._sync, memory)
+        self._networks = Networks(options.netmaster, state, docker, self._sync, self._registry)
+        self._registry.refused_withdrawal = self._networks.reconcile
+        self._follower = Follower(state, docker, self._sync, self._registry, self._networks, self._ports, memory)
+        ipam = Ipam(state, self._sync)
+        driver = Driver(state, self._sync, self._ports, ipam)
+        self._plugin = PluginServer(options.socket, {**driver.calls(), **ipam.calls()})
+
+    def _host(self) -> HostDoc | None:
+        if not self._bridge.dpid:
+            return None
+        return {
+            "hostName": self._options.host,
+            "switch": self._bridge.dpid,
+            "tunnelAddress": self._options.tunnel_address,
+            "version": __version__,
+        }
+
+    def start(self) -> None:
+        """Start every part."""
+        for part in (self._ports, self._sync, self._registry, self._networks, self._plugin, self._follower):
+            part.start()
+        LOG.info(
+            "netctl-agent %s of host %s serves %s", __version__, self._options.host, self._options.socket
+        )
+
+    def stop(self) -> None:
+        """Stop; ports and flows stay, so traffic goes on."""
+        self._plugin.stop()
+        self._follower.stop()
+        self._networks.stop()
+        self._ports.stop()
+        self._sync.stop(STOP_TIMEOUT)
+
+
+def run(options: Options) -> int:
+    """Run until a signal. Returns the exit status."""
+    stop = threading.Event()
+    failed: list[str] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    def on_error(error: threading.ExceptHookArgs) -> None:
+        # A dead thread is a dead feature: be loud, and let the supervisor start all anew.
+        name = error.thread.name if error.thread else "?"
+        trace = (error.exc_type, error.exc_value or error.exc_type(), error.exc_traceback)
+        LOG.critical("unexpected error in thread %s", name, exc_info=trace)
+        failed.append(name)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    threading.excepthook = on_error
+    agent = Agent(options)
+    agent.start()
+    stop.wait()
+    agent.stop()
+    LOG.info("stopped")
+    return 1 if failed else 0
+
+
+def _configure(context: click.Context, parameter: click.Parameter, path: str) -> str:
+    names = [p.name for p in context.command.params if p.name and p.name != "config"]
+    given = context.get_parameter_source("config") not in (ParameterSource.DEFAULT, None)
+    try:
+        context.default_map = read_config(path, names, must_exist=given)
+    except StartError as error:
+        raise click.UsageError(str(error), context) from error
+    return path
+
+
+@click.command(
+    context_settings={
+        "auto_envvar_prefix": "NETCTL",
+        "help_option_names": ["-h", "--help"],
+        "show_default": True,
+        "max_content_width": 110,
+    }
+)
+@click.option(
+    "--config",
+    default=CONFIG_FILE,
+    is_eager=True,
+    callback=_configure,
+    expose_value=False,
+    metavar="FILE",
+    help="Configuration file: section [agent], each option of this list by its name.",
+)
+@click.option(
+    "--netmaster",
+    default=DEFAULT_URL,
+    envvar=["NETCTL_NETMASTER", "NETMASTER"],
+    metavar="URL",
+    help="The controller's REST API.",
+)
+@click.option(
+    "--host", default=default_host, show_default="this machine's name", help="Name of this Docker host."
+)
+@click.option(
+    "--bridge", default="br-netctl", help="Bridge of Open vSwitch; made and set up where it is missing."
+)
+@click.option(
+    "--controller",
+    default="tcp:127.0.0.1:6653",
+    metavar="TARGETS",
+    help="OpenFlow target of the bridge; several with commas.",
+)
+@click.option(
+    "--datapath-type",
+    type=click.Choice(["auto", "netdev", "system"]),
+    default="auto",
+    help="Userspace or kernel datapath; auto: an existing bridge's, else kernel where it has it.",
+)
+@click.option(
+    "--socket",
+    default="/run/docker/plugins/netctl.sock",
+    metavar="PATH",
+    help="Docker's plugin socket; its name is the driver's.",
+)
+@click.option(
+    "--docker",
+    default="unix:///var/run/docker.sock",
+    envvar=["NETCTL_DOCKER", "DOCKER_HOST"],
+    metavar="URL",
+    help="Docker Engine.",
+)
+@click.option(
+    "--ovsdb", default="unix:/var/run/openvswitch/db.sock", metavar="REMOTE", help="Open vSwitch's database."
+)
+@click.option(
+    "--tunnel-address", default="", metavar="ADDRESS", help="Where other hosts send tunnelled packets."
+)
+@click.option(
+    "--state-dir", default="/var/lib/netctl", metavar="DIR", help="Where the agent remembers networks."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="What is logged.",
+)
+@click.version_option(__version__, prog_name="netctl-agent")
+def command(
+    netmaster: str,
+    host: str,
+    bridge: str,
+    controller: str,
+    datapath_type: str,
+    socket: str,
+    docker: str,
+    ovsdb: str,
+    tunnel_address: str,
+    state_dir: str,
+    log_level: str,
+) -> None:
+    """Connect this Docker host's containers to netctl's networks.
+
+    Serves Docker's network and IPAM driver, follows Docker's events, and keeps the bridge's ports. Each option is
+    also an environment variable, NETCTL_ and its name in capitals.
+    """
+    logging.basicConfig(
+        level=log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    logging.getLogger("pyroute2").setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    try:
+        options = checked(
+            Options(
+                netmaster=checked_url(netmaster),
+                host=host,
+                bridge=bridge,
+                controller=tuple(t.strip() for t in controller.split(",") if t.strip()),
+                datapath_type=datapath_type,
+                socket=Path(socket),
+                docker=docker,
+                ovsdb=ovsdb,
+                tunnel_address=tunnel_address,
+                state_dir=Path(state_dir),
+                log_level=log_level,
+            )
+        )
+        sys.exit(run(options))
+    except (AgentError, ValueError) as error:
+        click.echo(f"netctl-agent: {error}", err=True)
+        sys.exit(1)
+
+
+def main() -> None:
+    """The console script."""
+    command(prog_name="netctl-agent")
+
+
+if __name__ == "__main__":
+    main()

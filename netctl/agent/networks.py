@@ -1,0 +1,206 @@
+"""The model's networks → Docker's networks, by the controller's change stream."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from netctl.agent.docker_api import Docker, DockerGone, DockerRefused
+from netctl.agent.errors import AgentError
+from netctl.agent.registry import Registry
+from netctl.agent.state import LocalNetwork, State, subnet_of
+from netctl.agent.sync import Synchroniser
+from netctl.client import Client, ClientError, NoConnection
+from netctl.documents import StreamNetworkDoc
+
+LOG = logging.getLogger(__name__)
+BACKOFF = (0.5, 1.0, 2.0, 3.0)  # s between tries of the change stream; the last one for ever
+
+
+class Networks:
+    """Keeps Docker's networks of our driver equal to the model's."""
+
+    def __init__(
+        self, url: str, state: State, docker: Docker, sync: Synchroniser, registry: Registry
+    ) -> None:
+        self._url = url
+        self._state = state
+        self._docker = docker
+        self._sync = sync
+        self._registry = registry
+        self._lock = threading.Lock()  # one reconciliation at a time
+        self._stop = threading.Event()
+        self._revision = 0
+        self._thread = threading.Thread(target=self._run, name="networks", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon."""
+        self._stop.set()
+
+    # Following
+
+    def _run(self) -> None:
+        tries = 0
+        while not self._stop.is_set():
+            try:
+                with Client(self._url) as stream, Client(self._url) as client:
+                    for _ in self._follow(stream, client):
+                        tries = 0
+            except NoConnection as error:
+                if not tries:
+                    LOG.warning("the change stream is broken: %s", error.reason)
+            except ClientError as error:
+                if not tries:
+                    LOG.error("the controller refused the change stream: %s", error)
+            self._stop.wait(BACKOFF[min(tries, len(BACKOFF) - 1)])
+            tries += 1
+
+    def _follow(self, stream: Client, client: Client) -> Iterator[None]:
+        listed: dict[str, StreamNetworkDoc] | None = {}
+        for change in stream.changes(host=self._state.host):
+            if self._stop.is_set():
+                return
+            kind, revision = change["kind"], change["revision"]
+            if kind == "network":
+                document = change["object"]
+                if listed is not None:
+                    if document is not None:
+                        listed[change["key"]] = document  # type: ignore[assignment]
+                else:
+                    self._revision = revision
+                    errors = self.apply(change["key"], document)  # type: ignore[arg-type]
+                    client.applied(self._state.host, revision, errors)
+            elif kind == "sync" and listed is not None:
+                LOG.info(
+                    "following the controller's changes from revision %d: %d networks", revision, len(listed)
+                )
+                self._know(listed)
+                listed = None
+                self._revision = revision
+                errors = self.reconcile()
+                client.applied(self._state.host, revision, errors)
+                self._sync.resync()
+            yield
+
+    def _know(self, documents: dict[str, StreamNetworkDoc]) -> None:
+        with self._state.changed:
+            self._state.model = documents
+            for network in list(self._state.networks.values()):
+                if network.key in documents:
+                    self._state.pending.pop(network.id, None)
+            self._state.update(followed=True)
+
+    # Carrying out
+
+    def apply(self, key: str, document: StreamNetworkDoc | None) -> dict[str, str]:
+        """Carry one change out. Returns the errors, by network key."""
+        with self._state.changed:
+            if document is None:
+                self._state.model.pop(key, None)
+            else:
+                self._state.model[key] = document
+                for network in self._state.networks_of(key):
+                    self._state.pending.pop(network.id, None)
+            self._state.changed.notify_all()
+        with self._lock:
+            try:
+                if document is not None:
+                    self._ensure(key, document)
+                else:
+                    for network in self._state.networks_of(key):
+                        self._remove(network)
+            except AgentError as error:
+                LOG.error("network %s: %s", key, error)
+                return {key: str(error)}
+        return {}
+
+    def docker_is_back(self) -> None:
+        """Carry out what could not be while Docker was away, and say so."""
+        errors = self.reconcile()
+        if self._state.followed:
+            try:
+                with Client(self._url) as client:
+                    client.applied(self._state.host, self._revision, errors)
+            except ClientError as error:
+                LOG.warning("the controller was not told that Docker is back: %s", error)
+
+    def reconcile(self) -> dict[str, str]:
+        """Make Docker have what the model has, and no more. Returns the errors, by network key."""
+        errors: dict[str, str] = {}
+        with self._lock:
+            with self._state.changed:
+                if not (self._state.listed and self._state.followed):
+                    missing = dict.fromkeys(self._state.model, "Docker does not answer")
+                    return {} if self._state.listed else missing
+                wanted = dict(self._state.model)
+                surplus = [n for n in self._state.networks.values() if n.network and n.key not in wanted]
+            try:
+                for network in surplus:
+                    self._surplus(network)
+            except AgentError as error:
+                LOG.error("network %s: %s", network.key, error)
+            for key, document in wanted.items():
+                try:
+                    self._ensure(key, document)
+                except AgentError as error:
+                    LOG.error("network %s: %s", key, error)
+                    errors[key] = str(error)
+        return errors
+
+    def _ensure(self, key: str, document: StreamNetworkDoc) -> None:
+        subnet, gateway = subnet_of(document["subnet"]), document.get("gateway") or ""
+        right = 0
+        for network in self._state.networks_of(key):
+            if network.subnet == subnet and str(network.gateway or gateway) == gateway:
+                right += 1
+                if gateway and network.gateway is None:  # chosen by our IPAM driver: Docker does not list it
+                    self._state.set_network(replace(network, gateway=IPv4Address(gateway)))
+            else:
+                # The network was deleted and made anew while this agent was away.
+                self._remove(network)
+        if right:
+            return
+        name = document["dockerName"]
+        try:
+            self._docker.create_network(
+                name,
+                document["tenantName"],
+                document["networkName"],
+                subnet,
+                IPv4Address(gateway) if gateway else None,
+            )
+        except DockerRefused as error:
+            if "already exists" in str(error):
+                raise DockerRefused(f'Docker has another network called "{name}"', error.status) from error
+            raise
+        LOG.info("network %s: made Docker network %s", key, name)
+
+    def _surplus(self, network: LocalNetwork) -> None:
+        with self._state.changed:
+            pending = self._state.pending.get(network.id)
+            used = any(e.network_id == network.id for e in self._state.endpoints.values())
+        if pending is not None:
+            if not pending.refusal:
+                self._registry.register(network.id)
+        elif used:
+            LOG.warning("network %s is in use here and not in the model: it is put back", network.key)
+            self._registry.register(network.id)
+        else:
+            self._remove(network)
+
+    def _remove(self, network: LocalNetwork) -> None:
+        self._registry.removing(network.id)
+        try:
+            self._docker.remove_network(network.id)
+        except (DockerGone, DockerRefused):
+            self._registry.not_removed(network.id)
+            raise
+        self._state.drop_network(network.id)
+        LOG.info("network %s: removed Docker network %s", network.key, network.name)

@@ -1,0 +1,183 @@
+"""Docker's plugin protocol: JSON over HTTP over a Unix socket."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import os
+import socket
+import socketserver
+import stat
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from netctl.agent.errors import AgentError, Malformed, Refusal, StartError
+
+LOG = logging.getLogger(__name__)
+
+Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
+MAX_BODY = 1 << 20  # bytes
+IDLE_TIMEOUT = 300  # s that Docker may keep an unused connection open
+READ_TIMEOUT = 10  # s between two pieces of one request
+
+
+class _Request(http.server.BaseHTTPRequestHandler):
+    """One connection of Docker's."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = IDLE_TIMEOUT
+    server: PluginServer
+
+    def do_POST(self) -> None:
+        """A call of the plugin."""
+        method = self.path.lstrip("/")
+        try:
+            answer = self.server.call(method, self._body())
+            status = HTTPStatus.OK.value
+        except Refusal as error:
+            LOG.warning("%s: %s", method, error)
+            answer, status = _failure(str(error)), error.status
+        except AgentError as error:
+            LOG.error("%s: %s", method, error)
+            answer, status = _failure(str(error)), HTTPStatus.OK.value
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+            return
+        except Exception as error:
+            # One bad call must not end the plugin for all containers.
+            LOG.critical("%s: unexpected error", method, exc_info=True)
+            line = f"internal error of netctl-agent: {type(error).__name__}: {error}"
+            answer, status = _failure(" ".join(line.split())), HTTPStatus.INTERNAL_SERVER_ERROR.value
+        self._answer(status, answer)
+
+    def _body(self) -> Mapping[str, Any]:
+        length = self.headers.get("Content-Length", "0")
+        if self.headers.get("Transfer-Encoding"):
+            self.close_connection = True
+            raise Malformed("a request needs a Content-Length", HTTPStatus.LENGTH_REQUIRED)
+        if not (length.isascii() and length.isdigit()):
+            self.close_connection = True
+            raise Malformed(f"Content-Length {length!r} is not a number")
+        if len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY:
+            self.close_connection = True  # what follows is not read
+            raise Malformed(f"a request has at most {MAX_BODY} bytes", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        self.connection.settimeout(READ_TIMEOUT)
+        content = self.rfile.read(int(length))
+        self.connection.settimeout(IDLE_TIMEOUT)
+        if len(content) < int(length):
+            raise ConnectionResetError
+        if not content.strip():
+            return {}  # Docker sends nothing where there is nothing to say
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError):
+            raise Malformed("the request is not JSON") from None
+        if body is None:
+            return {}
+        if not isinstance(body, dict):
+            raise Malformed("the request is not a JSON object")
+        return body
+
+    def _answer(self, status: int, answer: Mapping[str, Any]) -> None:
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", CONTENT_TYPE)
+        self.send_header("Content-Length", str(len(content)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is no call at all: the library's refusals, in Docker's form."""
+        self.close_connection = True
+        with suppress(OSError):
+            self._answer(code, _failure(message or HTTPStatus(code).phrase))
+
+    def address_string(self) -> str:
+        """Who calls: a Unix socket has no address."""
+        return "docker"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """The library's line for each request is noise; refusals are logged where they arise."""
+
+
+class PluginServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Serves the plugin's calls, a thread a connection."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, path: Path, calls: Mapping[str, Handler]) -> None:
+        self._path = path
+        self._calls = calls
+        self._inode: int | None = None
+        super().__init__(str(path), _Request)
+
+    def server_bind(self) -> None:
+        """Take the socket's place: a dead agent's is replaced, a living one's is not."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _clear(self._path)
+            old = os.umask(0o177)
+            try:
+                super().server_bind()
+            finally:
+                os.umask(old)
+            self._inode = self._path.stat().st_ino
+        except OSError as error:
+            raise StartError(f"{self._path}: {error.strerror or error}") from error
+
+    def call(self, method: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Carry a call out."""
+        handler = self._calls.get(method)
+        if handler is None:
+            raise Malformed(f"unknown method {method[:80]}", HTTPStatus.NOT_FOUND)
+        return handler(body)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A connection that broke while it was answered is Docker's business."""
+        LOG.debug("a plugin connection broke", exc_info=True)
+
+    def start(self) -> None:
+        """Serve, in a thread."""
+        threading.Thread(target=self.serve_forever, name="plugin", daemon=True).start()
+
+    def stop(self) -> None:
+        """Serve no more, and take the socket away where it still is ours."""
+        self.shutdown()
+        self.server_close()
+        with suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+
+def _failure(line: str) -> dict[str, str]:
+    """Docker reads ``Err`` of a network driver and ``Error`` of an IPAM driver."""
+    return {"Err": line, "Error": line}
+
+
+def _clear(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise StartError(f"{path} is there and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except TimeoutError:
+            pass  # somebody listens, and is busy
+    raise StartError(f"{path}: another agent is serving it already")

@@ -1,0 +1,84 @@
+"""Fields of Docker's plugin requests: each is there and of its type, or the request is refused by one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
+from typing import Any
+
+from netctl.agent.errors import Malformed, Refusal
+
+Body = Mapping[str, Any]
+GENERIC = "com.docker.network.generic"
+MAX_SHOWN = 80  # characters of a bad value that are shown
+
+
+def text(body: Body, name: str, *, required: bool = False) -> str:
+    """A string; "" where it may be absent."""
+    value = body.get(name)
+    if value is None:
+        value = ""
+    if not isinstance(value, str):
+        raise Malformed(f"{name}: a string, not {_shown(value)}")
+    if required and not value:
+        raise Malformed(f"{name} is missing")
+    return value
+
+
+def mapping(body: Body, name: str) -> Body:
+    """An object; empty where it is absent."""
+    value = body.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Malformed(f"{name}: an object, not {_shown(value)}")
+    return value
+
+
+def objects(body: Body, name: str) -> list[Body]:
+    """A list of objects; empty where it is absent."""
+    value = body.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise Malformed(f"{name}: a list of objects, not {_shown(value)}")
+    return value
+
+
+def flag(body: Body, name: str) -> bool:
+    """A truth value, also as Docker writes it in options; false where it is absent."""
+    value = body.get(name)
+    if value is None or value in ("", "false"):
+        return False
+    if value == "true":
+        return True
+    if not isinstance(value, bool):
+        raise Malformed(f"{name}: true or false, not {_shown(value)}")
+    return value
+
+
+def address(body: Body, name: str) -> IPv4Address | None:
+    """An address, with or without a prefix length; None where it is absent."""
+    value = text(body, name)
+    try:
+        return IPv4Interface(value).ip if value else None
+    except (AddressValueError, NetmaskValueError):
+        raise Refusal(f"{name} {_shown(value)}: not an IPv4 address") from None
+
+
+def subnet(body: Body, name: str) -> IPv4Network | None:
+    """A subnet; None where it is absent."""
+    value = text(body, name)
+    try:
+        return IPv4Network(value) if value else None
+    except (AddressValueError, NetmaskValueError):
+        raise Refusal(f"{name} {_shown(value)}: not an IPv4 subnet a.b.c.d/len") from None
+    except ValueError:
+        raise Refusal(
+            f"{name} {_shown(value)} has host bits set; {IPv4Network(value, strict=False)}?"
+        ) from None
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."

@@ -1,0 +1,281 @@
+"""What this host has: Docker networks of ours, endpoints, addresses; and what the model wants of it.
+
+Plain data under one lock. Nobody calls Docker, the controller or the switch while holding it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network
+
+from netctl.agent.veth import host_end
+from netctl.documents import EndpointDoc, StreamNetworkDoc
+
+DEFAULT_TENANT = "default"
+DEFAULT_MTU = 1450  # right for VXLAN, and so for either
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNetwork:
+    """A Docker network of our driver, and the network of the model that it stands for."""
+
+    id: str  # Docker's
+    name: str  # Docker's; "" until its event says it
+    tenant: str
+    network: str  # name in the model; "" until known
+    subnet: IPv4Network
+    gateway: IPv4Address | None
+    own_ipam: bool = True  # addresses are ours to give; else Docker's own IPAM driver gives them
+    tenant_in_pool: bool = True  # whether the tenant was named to the IPAM driver as well
+    ip_range: IPv4Network | None = None
+    reserved: tuple[IPv4Address, ...] = ()  # Docker's auxiliary addresses: never handed out
+    internal: bool = False
+
+    @property
+    def key(self) -> str:
+        """Key in the model."""
+        return f"{self.tenant}:{self.network}"
+
+    @property
+    def pool(self) -> tuple[str, IPv4Network]:
+        """The pool that its addresses come from."""
+        return (self.tenant if self.tenant_in_pool else "", self.subnet)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What the model wants to know of a container."""
+
+    id: str
+    name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    state: str = "created"  # created | running | paused | stopped
+    health: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEndpoint:
+    """A container's attachment to a network."""
+
+    id: str  # Docker's
+    network_id: str
+    address: IPv4Address
+    mac: str
+    container_id: str = ""
+    created: float = 0.0  # monotonic clock, where this agent made it
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A network made by a user of Docker that the model does not have yet. ``refusal``: why it never will."""
+
+    refusal: str = ""
+
+
+@dataclass(slots=True)
+class Pool:
+    """What Docker said when it asked for a pool."""
+
+    ip_range: IPv4Network | None = None
+    reserved: list[IPv4Address] = field(default_factory=list)
+
+
+class State:
+    """All of it. ``changed`` is the lock, and is notified of every change."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.changed = threading.Condition(threading.RLock())
+        self.listed = False  # whether Docker has been asked for its networks since the start
+        self.followed = False  # whether the model's networks are known
+        self.networks: dict[str, LocalNetwork] = {}  # by Docker's id
+        self.pending: dict[str, Pending] = {}  # by Docker's id of the network
+        self.pools: dict[tuple[str, IPv4Network], Pool] = {}
+        self.model: dict[str, StreamNetworkDoc] = {}  # by key
+        self.endpoints: dict[str, LocalEndpoint] = {}
+        self.containers: dict[str, Container] = {}
+        self.granted: dict[
+            str, float
+        ] = {}  # when (monotonic) by lease key: ours, no endpoint of the model has it
+        self.spare: set[str] = set()  # lease keys: released while the controller was away
+
+    # Networks
+
+    def set_network(self, network: LocalNetwork) -> None:
+        """Know a Docker network, or know it better."""
+        with self.changed:
+            self.networks[network.id] = network
+            self.changed.notify_all()
+
+    def drop_network(self, network_id: str) -> LocalNetwork | None:
+        """Forget a Docker network."""
+        with self.changed:
+            self.pending.pop(network_id, None)
+            self.changed.notify_all()
+            return self.networks.pop(network_id, None)
+
+    def networks_of(self, key: str) -> list[LocalNetwork]:
+        """The Docker networks that stand for a network of the model."""
+        with self.changed:
+            return [n for n in self.networks.values() if n.network and n.key == key]
+
+    def network_of_pool(self, tenant: str, subnet: IPv4Network) -> LocalNetwork | None:
+        """The Docker network whose addresses come from this pool; tenant "": not named to the IPAM driver."""
+        with self.changed:
+            found = [n for n in self.networks.values() if n.own_ipam and n.pool == (tenant, subnet)]
+            return found[0] if found else None
+
+    def modelled(self, tenant: str, subnet: IPv4Network) -> StreamNetworkDoc | None:
+        """The model's network with that subnet."""
+        with self.changed:
+            for doc in self.model.values():
+                if doc["tenantName"] == tenant and subnet_of(doc["subnet"]) == subnet:
+                    return doc
+            return None
+
+    def mtu(self, network: LocalNetwork) -> int:
+        """Largest packet of a network."""
+        with self.changed:
+            return self.model.get(network.key, {}).get("mtu", DEFAULT_MTU)
+
+    def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until a condition on the state holds. Returns whether it does."""
+        with self.changed:
+            return self.changed.wait_for(condition, timeout)
+
+    def update(self, **fields: bool) -> None:
+        """Set ``listed`` or ``followed``."""
+        with self.changed:
+            for name, value in fields.items():
+                setattr(self, name, value)
+            self.changed.notify_all()
+
+    # Endpoints
+
+    def put_endpoint(self, endpoint: LocalEndpoint) -> None:
+        """Know an endpoint."""
+        with self.changed:
+            self.endpoints[endpoint.id] = endpoint
+
+    def drop_endpoint(self, endpoint_id: str) -> LocalEndpoint | None:
+        """Forget an endpoint."""
+        with self.changed:
+            return self.endpoints.pop(endpoint_id, None)
+
+    def link(self, endpoint_id: str, container_id: str) -> bool:
+        """Say whose an endpoint is. Returns whether that is news."""
+        with self.changed:
+            endpoint = self.endpoints.get(endpoint_id)
+            if endpoint is None or endpoint.container_id == container_id:
+                return False
+            self.endpoints[endpoint_id] = replace(endpoint, container_id=container_id)
+            return True
+
+    def set_container(self, container: Container) -> list[str]:
+        """Know a container. Returns the ids of the endpoints whose documents differ by that."""
+        with self.changed:
+            if self.containers.get(container.id) == container:
+                return []
+            self.containers[container.id] = container
+            return self.endpoints_of(container.id)
+
+    def endpoints_of(self, container_id: str) -> list[str]:
+        """Ids of a container's endpoints."""
+        with self.changed:
+            return [e.id for e in self.endpoints.values() if e.container_id == container_id]
+
+    def document(self, endpoint_id: str) -> EndpointDoc | None:
+        """The endpoint as the controller is told of it; None: there is none, or its network is not known yet."""
+        with self.changed:
+            endpoint = self.endpoints.get(endpoint_id)
+            network = self.networks.get(endpoint.network_id) if endpoint else None
+            if endpoint is None or network is None or not network.network:
+                return None
+            container = self.containers.get(endpoint.container_id) or Container(endpoint.container_id)
+            return {
+                "endpointID": endpoint.id,
+                "tenantName": network.tenant,
+                "networkName": network.network,
+                "ipAddress": [str(endpoint.address)],
+                "macAddress": endpoint.mac,
+                "homingHost": self.host,
+                "portName": host_end(endpoint.id),
+                "labels": dict(container.labels),
+                "containerID": container.id,
+                "containerName": container.name,
+                "health": container.health,
+                "state": container.state,
+                "origin": "agent",
+            }
+
+    def documents(self) -> list[EndpointDoc]:
+        """All endpoints whose network the model has."""
+        with self.changed:
+            found = [self.document(endpoint_id) for endpoint_id in sorted(self.endpoints)]
+            return [
+                doc
+                for doc in found
+                if doc is not None
+                and (not self.followed or f"{doc['tenantName']}:{doc['networkName']}" in self.model)
+            ]
+
+    # Addresses
+
+    def leases(self) -> set[str]:
+        """Keys of the leases that the controller has to keep for this host."""
+        with self.changed:
+            reserved = {
+                lease_key(network.tenant, network.network, address)
+                for network in self.networks.values()
+                for address in network.reserved
+                if network.network and network.id not in self.pending
+            }
+            return {*self.granted, *reserved}
+
+    def take_spare(self, tenant: str, network: str, address: IPv4Address | None) -> IPv4Address | None:
+        """An address that this host had been granted and has released, while the controller could not be told."""
+        with self.changed:
+            prefix = f"{tenant}:{network}:"
+            own = {IPv4Address(key.removeprefix(prefix)) for key in self.spare if key.startswith(prefix)}
+            if address is not None:
+                own &= {address}
+            if not own:
+                return None
+            chosen = min(own)
+            key = lease_key(tenant, network, chosen)
+            self.spare.discard(key)
+            self.grant(key)
+            return chosen
+
+    def grant(self, key: str) -> None:
+        """Hold a lease."""
+        with self.changed:
+            self.granted[key] = time.monotonic()
+
+    def use(self, documents: Iterable[EndpointDoc]) -> None:
+        """The controller knows these endpoints: they hold their addresses from now on, the leases are no more."""
+        with self.changed:
+            for doc in documents:
+                for address in doc["ipAddress"]:
+                    key = lease_key(doc["tenantName"], doc["networkName"], IPv4Address(address))
+                    self.granted.pop(key, None)
+
+
+def lease_key(tenant: str, network: str, address: IPv4Address) -> str:
+    """Key of a lease in the model."""
+    return f"{tenant}:{network}:{address}"
+
+
+def subnet_of(text: str) -> IPv4Network:
+    """The subnet of a network document, which may bound what is handed out: ``a.b.c.d[-e.f.g.h]/len``."""
+    first, _, length = text.partition("/")
+    return IPv4Network(f"{first.partition('-')[0]}/{length}", strict=False)
+
+
+def model_name(docker_name: str, tenant: str) -> str:
+    """The model's name for a Docker network that named none: what Docker allows and the model does not is a dash."""
+    name = docker_name.removesuffix(f"/{tenant}") if tenant != DEFAULT_TENANT else docker_name
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "-" for c in name).strip("-.")

@@ -1,0 +1,259 @@
+"""What this host tells the controller, in one order, by one thread: leases, endpoints, heartbeat.
+
+While the controller is away nothing is queued up for it: when it is back it is told in one transaction what there is.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from http import HTTPStatus
+from ipaddress import IPv4Address, IPv4Interface
+from typing import TypeVar
+
+from netctl.agent.errors import Refusal
+from netctl.agent.state import State, lease_key
+from netctl.client import Client, ClientError, NoConnection, Refused
+from netctl.documents import EndpointDoc, HostDoc
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+HEARTBEAT = 3.0  # s
+HEARTBEAT_AWAY = 1.0  # s, while the controller does not answer
+GRANT_TIMEOUT = 10.0  # s that a container's start waits for a controller that is just restarting
+GRANT_RETRY = 0.5  # s
+
+
+class Synchroniser:
+    """The one writer. All of its methods are for any thread."""
+
+    def __init__(self, url: str, state: State, host: Callable[[], HostDoc | None]) -> None:
+        self.url = url
+        self._state = state
+        self._host = host
+        self._jobs: queue.Queue[Callable[[Client], None] | None] = queue.Queue()
+        self._behind = threading.Event()
+        self._behind.set()
+        self._connected: bool | None = None
+        self._said: set[str] = set()  # refusals already in the log
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Finish what is queued, and end."""
+        self._stop.set()
+        self._jobs.put(None)
+        self._thread.join(timeout)
+
+    # What others ask for
+
+    def grant(self, tenant: str, network: str, address: IPv4Address | None) -> IPv4Address:
+        """An address for an endpoint to come. Raises `Refusal` with the line for the user."""
+        deadline = time.monotonic() + GRANT_TIMEOUT
+        while True:
+            try:
+                return self._submit(lambda client: self._grant(client, tenant, network, address)).result(
+                    max(GRANT_RETRY, deadline - time.monotonic())
+                )
+            except Refused as error:
+                raise Refusal(error.line) from error
+            except TimeoutError as error:
+                raise Refusal(
+                    f"the controller at {self.url} is too slow: no address in {GRANT_TIMEOUT:g} s"
+                ) from error
+            except NoConnection as error:
+                if time.monotonic() + GRANT_RETRY > deadline or self._stop.wait(GRANT_RETRY):
+                    asked = f" for {address}" if address else ""
+                    raise Refusal(
+                        f"no address{asked} in {tenant}:{network}: the controller at {self.url} does not answer"
+                        f" ({error.reason}), and this host holds no released one"
+                    ) from error
+
+    def reserve(self, tenant: str, network: str, addresses: Iterable[IPv4Address]) -> None:
+        """Hold addresses that Docker must never be given."""
+        for address in addresses:
+            self._submit(partial(self._reserve, tenant, network, address))
+
+    def release(self, tenant: str, network: str, address: IPv4Address) -> None:
+        """Give an address back."""
+        self._submit(lambda client: self._release(client, lease_key(tenant, network, address)))
+
+    def endpoint(self, endpoint_id: str) -> Future[None]:
+        """Tell of an endpoint's new state, or of its end."""
+        return self._submit(lambda client: self._send(client, endpoint_id))
+
+    def resync(self) -> None:
+        """Tell all there is, soon."""
+        self._behind.set()
+        self._jobs.put(lambda client: None)
+
+    # The thread
+
+    def _submit(self, work: Callable[[Client], T]) -> Future[T]:
+        future: Future[T] = Future()
+
+        def job(client: Client) -> None:
+            try:
+                result = work(client)
+            except ClientError as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self._jobs.put(job)
+        return future
+
+    def _run(self) -> None:
+        beat = 0.0
+        with Client(self.url) as client:
+            while True:
+                try:
+                    job = self._jobs.get(timeout=max(0.0, beat - time.monotonic()))
+                except queue.Empty:
+                    pass
+                else:
+                    if job is None:
+                        return
+                    job(client)
+                if time.monotonic() >= beat:
+                    self._beat(client)
+                    beat = time.monotonic() + (HEARTBEAT if self._connected else HEARTBEAT_AWAY)
+                if self._behind.is_set() and self._connected and self._state.listed:
+                    self._tell_all(client)
+
+    def _beat(self, client: Client) -> None:
+        document = self._host()
+        if document is None:
+            return  # no switch yet
+        try:
+            client.put_host(document)
+        except NoConnection as error:
+            self._lost(error)
+        except Refused as error:
+            self._say(f"the controller refused this host: {error}")
+        else:
+            if not self._connected:
+                LOG.info("the controller at %s answers", self.url)
+                self._connected = True
+                self._behind.set()
+
+    def _lost(self, error: NoConnection) -> None:
+        if self._connected is not False:
+            LOG.warning("the controller at %s does not answer: %s", self.url, error.reason)
+        self._connected = False
+        self._behind.set()
+
+    def _say(self, line: str) -> None:
+        """Log a refusal once, until all is told again."""
+        if line not in self._said:
+            self._said.add(line)
+            LOG.error("%s", line)
+
+    def _ask(self, work: Callable[[], T]) -> T:
+        if self._connected is False:
+            raise NoConnection(self.url, "no answer to the last heartbeat")
+        try:
+            return work()
+        except NoConnection as error:
+            self._lost(error)
+            raise
+
+    def _grant(self, client: Client, tenant: str, network: str, address: IPv4Address | None) -> IPv4Address:
+        asked, host = str(address or ""), self._state.host
+        try:
+            lease = self._ask(lambda: client.grant_lease(tenant, network, host, asked))
+        except NoConnection:
+            spare = self._state.take_spare(tenant, network, address)
+            if spare is None:
+                raise
+            LOG.info("%s of %s:%s is used again without the controller", spare, tenant, network)
+            return spare
+        granted = IPv4Interface(lease["ipAddress"]).ip
+        self._state.grant(lease_key(tenant, network, granted))
+        return granted
+
+    def _reserve(self, tenant: str, network: str, address: IPv4Address, client: Client) -> None:
+        try:
+            self._grant(client, tenant, network, address)
+        except Refused as error:
+            self._say(f"address {address} of {tenant}:{network} is not reserved: {error}")
+
+    def _release(self, client: Client, key: str) -> None:
+        with self._state.changed:
+            granted = self._state.granted.pop(key, None) is not None
+        if granted and self._connected is not False:
+            try:
+                self._ask(lambda: client.release_lease(key))
+            except NoConnection:
+                pass  # it is a spare one then, below
+            except Refused as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    self._say(f"address {key} was not released: {error}")
+        if self._connected is False:
+            with self._state.changed:
+                self._state.spare.add(key)
+
+    def _send(self, client: Client, endpoint_id: str) -> None:
+        document = self._state.document(endpoint_id)
+        try:
+            if document is not None:
+                self._ask(lambda: client.put_endpoint(document))
+                self._state.use([document])
+            else:
+                self._ask(lambda: client.delete_endpoint(endpoint_id))
+        except NoConnection:
+            self._behind.set()
+            raise
+        except Refused as error:
+            if document is None and error.status == HTTPStatus.NOT_FOUND:
+                return
+            self._say(f"the controller refused endpoint {endpoint_id[:12]}: {error}")
+            raise
+
+    def _tell_all(self, client: Client) -> None:
+        self._behind.clear()
+        documents, leases = self._state.documents(), self._state.leases()
+        try:
+            try:
+                self._ask(lambda: client.sync_endpoints(self._state.host, documents, leases))
+            except Refused as error:
+                LOG.warning("the controller refused all endpoints at once, each is told alone: %s", error)
+                documents = self._tell_each(client, documents, leases)
+        except NoConnection:
+            self._behind.set()
+            return
+        except Refused as error:
+            self._say(f"the controller refused this host's endpoints: {error}")
+            return
+        self._state.use(documents)
+        with self._state.changed:
+            self._state.spare.clear()
+        self._said.clear()
+        LOG.info("told the controller: %d endpoints", len(documents))
+
+    def _tell_each(self, client: Client, documents: list[EndpointDoc], leases: set[str]) -> list[EndpointDoc]:
+        """One endpoint that can't be must not hide the others."""
+        accepted = [doc for doc in documents if self._put(client, doc, quiet=True)]
+        self._ask(lambda: client.sync_endpoints(self._state.host, accepted, leases))
+        # What is gone by now may have stood in the way of these.
+        late = [doc for doc in documents if doc not in accepted]
+        return accepted + [doc for doc in late if self._put(client, doc, quiet=False)]
+
+    def _put(self, client: Client, document: EndpointDoc, *, quiet: bool) -> bool:
+        try:
+            self._ask(lambda: client.put_endpoint(document))
+        except Refused as error:
+            if not quiet:
+                self._say(f"the controller refused endpoint {document['endpointID'][:12]}: {error}")
+            return False
+        return True

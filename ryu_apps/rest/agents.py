@@ -1,0 +1,164 @@
+"""What the hosts' agents call: hosts, their endpoints, progress, leases, subnets, the change stream."""
+
+from __future__ import annotations
+
+import re
+
+from ryu_apps.rest import documents as docs
+from ryu_apps.rest.decode import parse_object
+from ryu_apps.rest.documents import Document
+from ryu_apps.rest.hosts import HostTracker
+from ryu_apps.rest.stream import ChangeFeed
+from ryu_apps.wsgi import Request, Response, on_disconnect, query, read_body, stream_response
+from topology.commands import Commands
+from topology.errors import BadRequest, NotFound
+from topology.model import Endpoint, Host
+
+REVISION = re.compile(r"[0-9]{1,18}")
+
+
+class AgentApi:
+    """The handlers for agents."""
+
+    def __init__(self, commands: Commands, tracker: HostTracker, feed: ChangeFeed) -> None:
+        self._commands = commands
+        self._model = commands.model
+        self._tracker = tracker
+        self._feed = feed
+
+    # hosts
+
+    def list_hosts(self, request: Request) -> list[Document]:
+        """All hosts."""
+        return [self._host(h) for h in self._model.hosts.values()]
+
+    def get_host(self, request: Request, key: str) -> Document:
+        """One host."""
+        return self._host(self._find_host(key))
+
+    def put_host(self, request: Request, key: str) -> Document:
+        """Registers a host; again every few seconds, it is the agent's heartbeat."""
+        document = parse_object(read_body(request))
+        docs.HOST.check(document)
+        docs.take_path(document, ("hostName",), key)
+        host = self._commands.put_host(
+            key,
+            docs.dpid(document.get("switch", "")),
+            document.get("tunnelAddress", ""),
+            document.get("version", ""),
+        )
+        self._tracker.beat(key)
+        return self._host(host)
+
+    def delete_host(self, request: Request, key: str) -> str:
+        """A host is no more."""
+        self._commands.delete_host(key)
+        self._tracker.forget(key)
+        return key
+
+    def put_host_endpoints(self, request: Request, key: str) -> Document:
+        """Exactly these endpoints are on the host."""
+        document = parse_object(read_body(request))
+        docs.HOST_ENDPOINTS.check(document)
+        if "endpoints" not in document:
+            raise BadRequest("endpoints: missing, must be the list of all endpoints on the host")
+        self._find_host(key)
+        specs = []
+        for number, endpoint in enumerate(document["endpoints"]):
+            where = f"endpoints[{number}]: "
+            docs.ENDPOINT.check(endpoint, where)
+            if not endpoint.get("endpointID"):
+                raise BadRequest(f"{where}endpointID: missing")
+            specs.append(docs.endpoint_spec(endpoint, endpoint["endpointID"], host=key, origin="agent"))
+        self._commands.sync_endpoints(key, specs, set(document.get("keepLeases", ())))
+        return {"revision": self._model.revision}
+
+    def put_applied(self, request: Request, key: str) -> Document:
+        """The host has carried out all changes up to a revision, but for the errors."""
+        document = parse_object(read_body(request))
+        docs.APPLIED.check(document)
+        revision = document.get("revision")
+        if revision is None or revision < 0:
+            raise BadRequest("revision: missing or negative")
+        host = self._find_host(key)
+        if revision > self._model.revision:
+            raise BadRequest(f"revision: {revision} is in the future, now is {self._model.revision}")
+        self._tracker.applied(key, revision, document.get("errors", {}))
+        return self._host(host)
+
+    # endpoints
+
+    def list_endpoints(self, request: Request) -> list[Document]:
+        """All endpoints."""
+        return [docs.endpoint_document(e) for e in self._model.endpoints.values()]
+
+    def get_endpoint(self, request: Request, key: str) -> Document:
+        """One endpoint, by its whole id."""
+        endpoint = self._model.endpoints.get(key)
+        if not isinstance(endpoint, Endpoint):
+            raise NotFound(f"endpoint {key} not found")
+        return docs.endpoint_document(endpoint)
+
+    def put_endpoint(self, request: Request, key: str) -> Document:
+        """Creates or updates an endpoint."""
+        document = parse_object(read_body(request))
+        docs.ENDPOINT.check(document)
+        return docs.endpoint_document(self._commands.put_endpoint(docs.endpoint_spec(document, key)))
+
+    def delete_endpoint(self, request: Request, key: str) -> str:
+        """Deletes an endpoint."""
+        self._commands.delete_endpoint(key)
+        return key
+
+    # addresses
+
+    def post_lease(self, request: Request) -> Document:
+        """An address for an endpoint to come."""
+        document = parse_object(read_body(request))
+        docs.LEASE.check(document)
+        lease = self._commands.grant(
+            document.get("tenantName", ""),
+            document.get("networkName", ""),
+            document.get("ipAddress") or None,
+            document.get("hostName", ""),
+        )
+        network = self._model.networks[lease.network_key]
+        return {"ipAddress": f"{lease.address}/{network.subnet.prefixlen}", "key": lease.key}
+
+    def delete_lease(self, request: Request, key: str) -> str:
+        """An address that is not needed any more."""
+        tenant, network, address = docs.take_path({}, ("tenantName", "networkName", "ipAddress"), key)
+        self._commands.release(tenant, network, address)
+        return key
+
+    def post_subnet(self, request: Request) -> Document:
+        """A subnet that is free in the tenant."""
+        document = parse_object(read_body(request))
+        docs.SUBNET.check(document)
+        return {"subnet": str(self._commands.pick_subnet(document.get("tenantName") or "default"))}
+
+    # changes
+
+    def changes(self, request: Request) -> Response:
+        """The change stream; with ``host``, that host is connected for as long."""
+        if request.method == "HEAD":
+            raise BadRequest("the change stream has no end: HEAD can't be answered")
+        since = query(request, "since")
+        if since is not None and not REVISION.fullmatch(since):
+            raise BadRequest(f"since: {since} is not a revision")
+        host = query(request, "host")
+        stream = self._feed.open(None if since is None else int(since))
+        if host:
+            self._tracker.connect(host)
+            stream.at_close(lambda: self._tracker.disconnect(host))
+        stream.at_close(on_disconnect(request, stream.end))
+        return stream_response(request, stream)
+
+    def _find_host(self, key: str) -> Host:
+        host = self._model.hosts.get(key)
+        if host is None:
+            raise NotFound(f"host {key} not found: its agent registers it")
+        return host
+
+    def _host(self, host: Host) -> Document:
+        return docs.host_document(host, self._tracker.state(host.name))

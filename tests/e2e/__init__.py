@@ -1,0 +1,1 @@
+"""Tests on real containers and a real switch."""

@@ -1,0 +1,283 @@
+"""A whole Docker host of its own for tests: a network namespace with an Open vSwitch, a Docker Engine, a controller and an
+agent in it. Nothing of the machine's own Docker or Open vSwitch is touched, so each part can be killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+PREFIX = "agt"
+ROOT = Path(__file__).parents[2]
+IMAGE = "netctl-busybox"
+REST = "http://127.0.0.1:9999"
+APPLETS = (
+    "sh",
+    "nc",
+    "ip",
+    "ping",
+    "httpd",
+    "wget",
+    "sleep",
+    "cat",
+    "ls",
+    "ifconfig",
+    "test",
+    "touch",
+    "true",
+    "false",
+)
+_OURS = re.compile(rf"{PREFIX}(\d+)")
+
+
+def run(*command: str, check: bool = True, timeout: float = 60) -> str:
+    """Run a command; its output. A failure shows what it said."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def wait_for(condition: Callable[[], object], what: str, timeout: float = 30) -> None:
+    """Until ``condition`` holds; after ``timeout`` seconds the test fails, naming ``what``."""
+    until = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < until, f"waited {timeout} s for {what}"
+        time.sleep(0.05)  # between two looks
+
+
+def processes(directory: Path) -> Iterator[int]:
+    """Processes whose command line names the directory: what a killed daemon of ours left."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if str(directory).encode() in (entry / "cmdline").read_bytes():
+                    yield int(entry.name)
+
+
+def sweep() -> None:
+    """Remove what a test run that was killed has left."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        found = _OURS.fullmatch(directory.name)
+        if found and not Path(f"/proc/{found[1]}").exists():
+            Node(directory).stop()
+
+
+class Node:
+    """One host. ``start_…`` and ``kill`` work on its parts, in any order."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = directory or Path(tempfile.gettempdir()) / f"{PREFIX}{os.getpid()}"
+        self.name = self.directory.name
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.plugins = self.directory / "docker-run" / "plugins"
+        self.docker_url = f"unix://{self.directory}/docker.sock"
+        self.ovsdb = f"unix:{self.directory}/db.sock"
+
+    # Processes
+
+    def inside(self, *command: str) -> list[str]:
+        """The command, to be run in the node's network namespace."""
+        return ["nsenter", f"--net=/run/netns/{self.name}", *command]
+
+    def spawn(self, name: str, *command: str, environment: dict[str, str] | None = None) -> None:
+        """Start a part; what it says is in ``NAME.log``."""
+        assert name not in self.processes, f"{name} runs already"
+        with (self.directory / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                self.inside(*command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env={**os.environ, "OVS_RUNDIR": str(self.directory), **(environment or {})},
+                start_new_session=True,
+            )
+
+    def kill(self, name: str, number: int = signal.SIGKILL, timeout: float = 20) -> int:
+        """End a part by a signal. Returns its exit status."""
+        process = self.processes.pop(name)
+        process.send_signal(number)
+        return process.wait(timeout)
+
+    def log(self, name: str) -> str:
+        """All that a part has said."""
+        return (self.directory / f"{name}.log").read_text(errors="replace")
+
+    # Parts
+
+    def prepare(self) -> None:
+        """The namespace and the directories."""
+        self.directory.mkdir(mode=0o700)
+        self.plugins.mkdir(parents=True)
+        run("ip", "netns", "add", self.name)
+        run(*self.inside("ip", "link", "set", "lo", "up"))
+        run("ovsdb-tool", "create", f"{self.directory}/conf.db", "/usr/share/openvswitch/vswitch.ovsschema")
+
+    def start_ovsdb(self) -> None:
+        """Open vSwitch's database."""
+        self.spawn("ovsdb-server", "ovsdb-server", f"{self.directory}/conf.db", f"--remote=p{self.ovsdb}")
+        wait_for(lambda: self.vsctl("--no-wait", "init", check=False) is not None, "ovsdb-server")
+        wait_for((self.directory / "db.sock").exists, "ovsdb-server's socket")
+        self.vsctl("--no-wait", "init")
+
+    def start_vswitchd(self) -> None:
+        """The switch."""
+        pidfile = self.directory / "ovs-vswitchd.pid"
+        self.spawn("ovs-vswitchd", "ovs-vswitchd", self.ovsdb, f"--pidfile={pidfile}", "--overwrite-pidfile")
+        self.vsctl("--timeout=20", "set", "Open_vSwitch", ".", "external_ids:started=yes")
+
+    def start_docker(self) -> None:
+        """Docker Engine, with a ``/run/docker`` of its own: its plugins' folder is a fixed path."""
+        directory = self.directory
+        for pidfile in directory.glob("*.pid"):
+            if pidfile.name == "docker.pid":
+                pidfile.unlink()
+        dockerd = (
+            f"mkdir -p /run/docker && mount --bind {directory}/docker-run /run/docker && exec dockerd"
+            f" --data-root {directory}/data --exec-root {directory}/exec --pidfile {directory}/docker.pid"
+            f" -H {self.docker_url} --bridge=none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false"
+        )
+        self.spawn("dockerd", "unshare", "--mount", "sh", "-c", dockerd)
+        wait_for(lambda: self.docker("ps", check=False), "dockerd", 60)
+
+    def start_controller(self) -> None:
+        """The controller."""
+        (self.directory / "netctl.conf").write_text(f"[DEFAULT]\n{self.controller_settings()}")
+        self.spawn(
+            "controller",
+            sys.executable,
+            "-m",
+            "ryu_apps.manager",
+            "--config-file",
+            f"{self.directory}/netctl.conf",
+            "ryu_apps.controller",
+        )
+        wait_for(lambda: self.rest("/version", check=False), "the controller")
+
+    def controller_settings(self) -> str:
+        """What its configuration file says."""
+        return f"store = {self.directory}/netctl.db\n"
+
+    def start_agent(self, *options: str, wait: bool = True) -> None:
+        """The agent."""
+        self.spawn("agent", *self.agent_command(*options))
+        if wait:
+            wait_for((self.plugins / "netctl.sock").exists, "the agent's socket")
+
+    def agent_command(self, *options: str) -> Sequence[str]:
+        """How the agent is called here."""
+        return (
+            sys.executable,
+            "-m",
+            "netctl.agent.main",
+            "--host=agt-host",
+            f"--docker={self.docker_url}",
+            f"--ovsdb={self.ovsdb}",
+            f"--socket={self.plugins}/netctl.sock",
+            f"--state-dir={self.directory}/agent",
+            *options,
+        )
+
+    def start(self) -> None:
+        """All of it."""
+        self.prepare()
+        self.start_ovsdb()
+        self.start_vswitchd()
+        self.start_docker()
+        self.load_image()
+        self.start_controller()
+        self.start_agent()
+        wait_for(lambda: "following Docker's events" in self.log("agent"), "the agent to follow Docker")
+        wait_for(lambda: "told the controller" in self.log("agent"), "the agent to tell the controller")
+
+    def stop(self) -> None:
+        """End every process and remove every trace."""
+        for name in ("agent", "controller", "dockerd", "ovs-vswitchd", "ovsdb-server"):
+            if name in self.processes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.kill(name, signal.SIGTERM, 20)
+        for _ in range(100):
+            left = list(processes(self.directory))
+            for process in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            if not left:
+                break
+            time.sleep(0.05)
+        for line in Path("/proc/mounts").read_text().splitlines():
+            if f" {self.directory}/" in line:
+                run("umount", "--lazy", line.split()[1], check=False)
+        run("ip", "netns", "delete", self.name, check=False)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # Tools
+
+    def docker(self, *arguments: str, check: bool = True, timeout: float = 90) -> str:
+        """The `docker` command."""
+        return run("/usr/bin/docker", "-H", self.docker_url, *arguments, check=check, timeout=timeout).strip()
+
+    def docker_error(self, *arguments: str, timeout: float = 90) -> str:
+        """What `docker` says when it is refused."""
+        done = subprocess.run(
+            ["/usr/bin/docker", "-H", self.docker_url, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode, f"docker {' '.join(arguments)} was not refused: {done.stdout}"
+        return done.stderr.strip()
+
+    def vsctl(self, *arguments: str, check: bool = True) -> str:
+        """The `ovs-vsctl` command."""
+        return run("ovs-vsctl", f"--db={self.ovsdb}", *arguments, check=check).strip()
+
+    def netctl(self, *arguments: str, check: bool = True) -> str:
+        """The `netctl` command."""
+        return run(*self.inside(sys.executable, "-m", "netctl.cli", *arguments), check=check).strip()
+
+    def rest(self, path: str, check: bool = True) -> str:
+        """GET of a path of the REST API."""
+        return run(*self.inside("curl", "-sSf", "--max-time", "10", REST + path), check=check)
+
+    def links(self) -> list[str]:
+        """Names of the veths in the node's own namespace."""
+        out = run(*self.inside("ip", "-o", "link", "show", "type", "veth"))
+        return sorted(line.split()[1].split("@")[0].rstrip(":") for line in out.splitlines())
+
+    def ports(self) -> list[str]:
+        """Ports of endpoints in the bridge."""
+        return sorted(self.vsctl("list-ports", "br-netctl").split())
+
+    def load_image(self) -> None:
+        """A tiny image, of Debian's busybox-static."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.add("/bin/busybox", "bin/busybox")
+            for directory in ("tmp", "etc"):
+                info = tarfile.TarInfo(directory)
+                info.type, info.mode = tarfile.DIRTYPE, 0o777
+                tar.addfile(info)
+            for applet in APPLETS:
+                info = tarfile.TarInfo(f"bin/{applet}")
+                info.type, info.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(info)
+        subprocess.run(
+            ["/usr/bin/docker", "-H", self.docker_url, "import", "--change", 'CMD ["sh"]', "-", IMAGE],
+            input=archive.getvalue(),
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )

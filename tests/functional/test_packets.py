@@ -1,0 +1,92 @@
+"""The packet table on Open vSwitch: what `ofproto/trace` says must be what the fake switch does."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+import pytest
+
+from ryu_apps.pipeline.fields import ETH_ARP, FIELDS, ICMP, TCP, UDP
+from ryu_apps.pipeline.values import CONTROLLER
+from tests.kit import ovs
+from tests.kit.packets import CASES, Case
+from tests.kit.wire import Wire
+from tests.kit.world import PORTS, model, program
+
+NAMES = {
+    "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ip_ttl": "nw_ttl", "eth_src": "dl_src", "eth_dst": "dl_dst",
+    "tcp_src": "tp_src", "udp_src": "udp_src", "tcp_dst": "tp_dst", "udp_dst": "udp_dst", "icmpv4_type": "icmp_type",
+    "icmpv4_code": "icmp_code", "arp_spa": "arp_spa", "arp_tpa": "arp_tpa", "arp_sha": "arp_sha", "arp_tha": "arp_tha",
+    "arp_op": "arp_op",
+}  # fmt: skip
+PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", 0: "ip"}
+
+
+def text(name: str, value: int) -> str:
+    """A field's value as ovs-ofctl writes it."""
+    if FIELDS[name].bits == 48:
+        return value.to_bytes(6, "big").hex(":")
+    if FIELDS[name].bits == 32:
+        return str(IPv4Address(value))
+    return str(value)
+
+
+def spec(case: Case) -> str:
+    """The packet as ofproto/trace wants it."""
+    packet = dict(case.packet)
+    kind = "arp" if packet.pop("eth_type") == ETH_ARP else PROTOCOLS[packet.pop("ip_proto")]
+    fields = [f"{NAMES[k]}={text(k, v)}" for k, v in packet.items()]
+    return ",".join([f"in_port={case.in_port}", kind, *fields])
+
+
+@pytest.fixture(scope="module")
+def bridge() -> Iterator[str]:
+    with ovs.bridge("pk") as name:
+        ovs.add_ports(name, list(PORTS.values()))
+        with contextlib.closing(Wire(name)) as wire:
+            wire.load(program(model()))
+        yield name
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_packet(bridge: str, case: Case) -> None:
+    """If it fails: Open vSwitch does otherwise than the fake switch, whose tests then show nothing."""
+    trace = ovs.run("ovs-appctl", "-t", "ovs-vswitchd", "ofproto/trace", bridge, spec(case), "--ct-next", "trk,new")
+    zones = [int(z) for z in re.findall(r"^ +ct\(.*?zone=(\d+)", trace, re.M)]
+    commits = [int(IPv4Address(a)) for a in re.findall(r"^ +ct\(commit.*nat\(dst=([\d.]+)", trace, re.M)]
+    for group in re.findall(r"^ +group:(\d+)", trace, re.M):
+        # the trace ends where the switch hashes the packet: what it may choose from is the group's
+        buckets = groups_of(bridge)[int(group)]
+        zones.append(buckets[0][0])
+        commits += [to for _, to in buckets]
+    assert tuple(zones) == case.zones
+    if case.to:
+        assert sorted(set(commits)) == sorted(case.to)
+        return
+    assert not commits
+    assert ports(trace, case.in_port) == case.ports
+    final = trace[trace.rindex("Final flow:") :]
+    if case.ports and case.ports != (case.in_port,):
+        for name, value in case.fields.items():
+            assert f"{NAMES[name]}={text(name, value)}" in final
+
+
+def groups_of(bridge: str) -> dict[int, list[tuple[int, int]]]:
+    """Each group's buckets as (zone, translated destination)."""
+    found = {}
+    for line in ovs.run("ovs-ofctl", "-O", "OpenFlow13", "dump-groups", bridge).splitlines():
+        if number := re.search(r"group_id=(\d+)", line):
+            buckets = re.findall(r"zone=(\d+),nat\(dst=([\d.]+)", line)
+            found[int(number[1])] = [(int(zone), int(IPv4Address(to))) for zone, to in buckets]
+    return found
+
+
+def ports(trace: str, in_port: int) -> tuple[int, ...]:
+    """The OpenFlow ports by which a traced packet leaves."""
+    out = [int(p) for p in re.findall(r"^ +(?:-> output port is |output:)(\d+)$", trace, re.M)]
+    out += [in_port] * len(re.findall(r"^ +IN_PORT$", trace, re.M))
+    out += [CONTROLLER] * len(re.findall(r"^ +CONTROLLER:", trace, re.M))
+    return tuple(p for p in out if p != in_port or "IN_PORT" in trace)

@@ -1,0 +1,415 @@
+"""One session with a real Open vSwitch: what we send is what we read back, and errors name their owner."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ryu_apps import config, framework
+from ryu_apps.openflow import codec, messages, session
+from ryu_apps.openflow.messages import Tuple5
+from ryu_apps.openflow.session import Disconnected, Mod, Session
+from ryu_apps.pipeline.values import (
+    ANY,
+    CONTROLLER,
+    IN_PORT,
+    Action,
+    Bucket,
+    Ct,
+    CtClear,
+    DecTtl,
+    Flow,
+    Group,
+    GroupAction,
+    Meter,
+    Move,
+    Nat,
+    Output,
+    OutputReg,
+    PopVlan,
+    PushVlan,
+    Resubmit,
+    SetField,
+    match,
+)
+
+BRIDGE = f"tst-s{os.getpid()}"
+TIMEOUT = 20.0
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ovs-vsctl") is None, reason="needs root and Open vSwitch"
+)
+
+
+class Listener(framework.App):
+    """Holds the session of each connected switch."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sessions: dict[Any, Session] = {}
+
+    @framework.set_ev_cls(session.EVENTS, [framework.MAIN_DISPATCHER, framework.DEAD_DISPATCHER])
+    def answered(self, ev: Any) -> None:
+        datapath = session.datapath_of(ev)
+        if getattr(ev, "state", None) == framework.MAIN_DISPATCHER:
+            self.sessions[datapath] = Session(datapath)
+        elif datapath in self.sessions:
+            self.sessions[datapath].on_event(ev)
+            if getattr(ev, "state", None) == framework.DEAD_DISPATCHER:
+                del self.sessions[datapath]
+
+
+def vsctl(*args: str) -> None:
+    subprocess.run(["ovs-vsctl", "--timeout=20", *args], check=True, capture_output=True, text=True)
+
+
+def ofctl(*args: str) -> str:
+    done = subprocess.run(
+        ["ovs-ofctl", "-O", "OpenFlow13", *args], check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    """The first true answer, within a deadline; the hub runs meanwhile."""
+    until = time.monotonic() + TIMEOUT
+    while not (found := what()):
+        assert time.monotonic() < until, "waited in vain"
+        framework.hub.sleep(0.01)
+    return found
+
+
+@pytest.fixture(scope="module")
+def listener() -> Iterator[Listener]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config.register(framework.CONF)
+    framework.CONF(args=["--ofp-tcp-listen-port", str(port)], project="test", default_config_files=[])
+    manager = framework.app_manager.AppManager.get_instance()
+    manager.load_apps([f"{framework.NAME}.controller.ofp_handler"])
+    app = manager.instantiate(Listener)
+    manager.instantiate_apps()
+    try:
+        vsctl(
+            "add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev", "fail_mode=secure",
+            "protocols=OpenFlow13", "other-config:disable-in-band=true", "--",
+            "set-controller", BRIDGE, f"tcp:127.0.0.1:{port}", "--",
+            "set", "controller", BRIDGE, "max_backoff=1000",
+        )  # fmt: skip
+        yield app
+    finally:
+        vsctl("--if-exists", "del-br", BRIDGE)
+        manager.close()
+        framework.CONF.reset()
+
+
+@pytest.fixture
+def switch(listener: Listener) -> Iterator[Session]:
+    """A session with an empty switch."""
+    found = wait_for(lambda: [s for s in listener.sessions.values() if s.connected])[0]
+    ofctl("del-flows", BRIDGE)
+    ofctl("del-groups", BRIDGE)
+    ofctl("del-meters", BRIDGE)
+    yield found
+
+
+def add(flow: Flow, owner: str = "someone") -> Mod:
+    return Mod(owner, codec.flow_add(codec.encode_flow(flow)))
+
+
+def add_group(group: Group, owner: str = "someone") -> Mod:
+    return Mod(owner, codec.group_add(codec.encode_group(group)))
+
+
+IP_DST = 0x0A010102
+EVERY_ACTION: tuple[Action, ...] = (
+    Output(7),
+    Output(7, max_len=0xFFFF),
+    Output(IN_PORT),
+    Output(CONTROLLER, max_len=0xFFFF),
+    OutputReg("reg4"),
+    OutputReg("reg4", max_len=128),
+    SetField("reg0", 0x12345678),
+    SetField("eth_dst", 0x020000000001),
+    SetField("eth_src", 0x020000000002),
+    SetField("ipv4_src", 0x0A000001),
+    SetField("ipv4_dst", IP_DST),
+    SetField("ip_ttl", 64),
+    SetField("tcp_src", 80),
+    SetField("tcp_dst", 80),
+    SetField("udp_dst", 53),
+    SetField("tunnel_id", 77),
+    SetField("tun_ipv4_dst", 0x0A0A0A0A),
+    SetField("arp_op", 2),
+    SetField("arp_spa", IP_DST),
+    SetField("arp_tha", 0x020000000003),
+    SetField("icmpv4_type", 0),
+    SetField("vlan_vid", 0x1005),
+    Move("eth_src", "eth_dst"),
+    Move("ipv4_src", "ipv4_dst"),
+    Move("arp_sha", "arp_tha"),
+    Move("arp_spa", "arp_tpa"),
+    Move("tunnel_id", "reg3", bits=24),
+    Move("reg0", "reg1", bits=16),
+    Move("reg1", "tunnel_id"),
+    DecTtl(),
+    PushVlan(),
+    PopVlan(),
+    Resubmit(9),
+    Ct(zone=3),
+    Ct(zone=3, table=5),
+    Ct(zone=3, commit=True),
+    Ct(zone=3, table=5, nat=Nat()),
+    Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST)),
+    Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST, port=8080)),
+    Ct(zone=65535, commit=True, nat=Nat(src=IP_DST, port=8080)),
+    CtClear(),
+)
+
+
+@pytest.mark.parametrize("kind", codec.GROUP_TYPES)
+def test_buckets_read_back_byte_for_byte(switch: Session, kind: str) -> None:
+    """A group would be sent again at every restart, its connections' balance disturbed, if this differed."""
+    watch = 7 if kind in ("select", "ff") else ANY
+    group = Group(
+        1,
+        kind,
+        tuple(
+            Bucket((action, Resubmit(9)), weight=number + 1, watch_port=watch)
+            for number, action in enumerate(EVERY_ACTION)
+        )[: 1 if kind == "indirect" else None],
+    )
+    empty = Group(2, "select", ())
+    chained = Group(3, "select", (Bucket((GroupAction(2),), weight=7),))
+    assert not switch.apply([add_group(g) for g in (group, empty, chained)], TIMEOUT)
+
+    _, groups = switch.read_back(TIMEOUT)
+
+    assert {g.id: g for g in groups} == {g.id: codec.encode_group(g) for g in (group, empty, chained)}
+
+
+def test_a_thousand_flows_and_groups_by_one_bundle(switch: Session) -> None:
+    """The model would not be in the switch, or a restart could not tell that it is."""
+    groups = [
+        Group(n, "select", (Bucket((Ct(zone=1, commit=True, table=8, nat=Nat(dst=n)),), weight=100),))
+        for n in range(1, 1001)
+    ]
+    flows = [
+        Flow(
+            4, 100, match(eth_type=0x0800, ip_proto=6, ipv4_dst=n, tcp_dst=80, reg0=(n << 8, 0xFFFFFF00)),
+            (SetField("reg1", n), GroupAction(n)), feature=3,
+        )
+        for n in range(1, 1001)
+    ]  # fmt: skip
+    flow_mods, group_mods = switch.flow_mods, switch.group_mods
+
+    assert not switch.apply([*map(add_group, groups), *map(add, flows)], TIMEOUT)
+
+    found_flows, found_groups = switch.read_back(TIMEOUT)
+    assert (switch.flow_mods - flow_mods, switch.group_mods - group_mods) == (1000, 1000)
+    assert {(f.table, f.priority, f.cookie) for f in found_flows} == {
+        (4, 100, codec.cookie_of(flow)) for flow in flows
+    }
+    assert {(f.packet_count, f.byte_count) for f in found_flows} == {(0, 0)}
+    assert {g.id: g for g in found_groups} == {g.id: codec.encode_group(g) for g in groups}
+
+
+def test_every_action_is_what_open_vswitch_understands(switch: Session) -> None:
+    """A wrong byte would be another action: here Open vSwitch says in its own words what it has read."""
+    flow = Flow(
+        4, 7, match(in_port=9, eth_type=0x0800, ip_proto=6, ct_state=(0x21, 0x23), ip_frag=(0, 1)),
+        (SetField("reg0", 5), Move("reg0", "reg1", bits=16), DecTtl(), OutputReg("reg4"), Resubmit(9),
+         Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST, port=8080)), CtClear()),
+        goto=6,
+    )  # fmt: skip
+    assert not switch.apply([add(flow)], TIMEOUT)
+
+    text = ofctl("dump-flows", BRIDGE, "--no-stats")
+
+    assert (
+        "table=4, priority=7,ct_state=+new-est+trk,tcp,in_port=9,nw_frag=no "
+        "actions=set_field:0x5->reg0,move:NXM_NX_REG0[0..15]->NXM_NX_REG1[0..15],dec_ttl,output:NXM_NX_REG4[],"
+        "resubmit(,9),ct(commit,table=5,zone=3,nat(dst=10.1.1.2:8080)),ct_clear,goto_table:6"
+    ) in text
+
+
+def test_a_flow_refused_at_once_names_its_owner_and_undoes_all(switch: Session) -> None:
+    """One service that the switch can't take would stop all others, or be half there."""
+    good = Flow(4, 1, match(in_port=1))
+    bad = codec.flow_add(codec.encode_flow(Flow(4, 2, match(in_port=2), (Resubmit(5),))))
+    bad = bad.replace(b"\x00\x00\x23\x20\x00\x0e", b"\x00\x00\x23\x20\x7f\xff")  # no such action
+    group = Group(1, "select", ())
+
+    errors = switch.apply([add_group(group), add(good), Mod("culprit", bad), add(good)], TIMEOUT)
+
+    assert [owner for owner, _ in errors] == ["culprit"]
+    assert "OFPET_BAD_ACTION" in errors[0][1]
+    assert switch.read_back(TIMEOUT) == ([], [])
+    assert not switch.apply([add_group(group), add(good)], TIMEOUT)
+
+
+def test_a_flow_refused_at_commit_names_its_owner_and_undoes_all(switch: Session) -> None:
+    """As above, for what the switch notices only when it carries the bundle out."""
+    good = Flow(4, 1, match(in_port=1))
+    group = Group(1, "select", ())
+    dangling = Flow(4, 2, match(in_port=2), (GroupAction(99),))
+    twice = [add_group(group), add(good), add_group(group, owner="twice")]
+
+    assert [owner for owner, _ in switch.apply([add(good), add(dangling, "culprit")], TIMEOUT)] == ["culprit"]
+    errors = switch.apply(twice, TIMEOUT)
+
+    assert errors == (("twice", "OFPET_GROUP_MOD_FAILED(6) OFPGMFC_GROUP_EXISTS(0)"),)
+    assert switch.read_back(TIMEOUT) == ([], [])
+
+
+def test_delete_by_cookie_takes_that_flow_only(switch: Session) -> None:
+    """Deleting a service would take a neighbour's flows with it, or leave its own behind."""
+    flows = [Flow(4, 1, match(in_port=n)) for n in (1, 2)]
+    assert not switch.apply([add(flow) for flow in flows], TIMEOUT)
+
+    assert not switch.apply([Mod(None, codec.flow_delete(codec.cookie_of(flows[0]), 4))], TIMEOUT)
+
+    assert [f.cookie for f in switch.read_back(TIMEOUT)[0]] == [codec.cookie_of(flows[1])]
+
+
+def test_replace_and_delete_a_group(switch: Session) -> None:
+    """A provider that comes or goes would not reach the service's group."""
+    before = codec.encode_group(Group(1, "select", (Bucket((Output(1),), weight=5),)))
+    after = codec.encode_group(Group(1, "select", (Bucket((Output(2),), weight=6),)))
+    assert not switch.apply([Mod(None, codec.group_add(before))], TIMEOUT)
+    assert not switch.apply([Mod(None, codec.group_modify(after))], TIMEOUT)
+    assert switch.read_back(TIMEOUT)[1] == [after]
+
+    assert not switch.apply([Mod(None, codec.group_delete(1))], TIMEOUT)
+
+    assert switch.read_back(TIMEOUT)[1] == []
+
+
+def test_foreign_flows_are_not_ours(switch: Session) -> None:
+    """A user's own flow, put in by hand, would be swept away."""
+    ofctl("add-flow", BRIDGE, "cookie=0x5,table=7,actions=drop")
+
+    assert switch.read_back(TIMEOUT)[0] == []
+
+
+def test_more_than_a_bundle_holds_goes_as_several(switch: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first start with very many services would fail."""
+    monkeypatch.setattr(session, "BUNDLE_LIMIT", 10)
+    flows = [Flow(4, 1, match(in_port=n)) for n in range(1, 26)]
+
+    assert not switch.apply([add(flow) for flow in flows], TIMEOUT)
+    with pytest.raises(session.PartlyDone, match="10 of 12 mods done, then: OFPET_BAD_ACTION"):
+        switch.apply([add(f) for f in flows[:11]] + [add(Flow(4, 2, (), (GroupAction(99),)))], TIMEOUT)
+
+    assert len(switch.read_back(TIMEOUT)[0]) == 25
+
+
+def test_nothing_to_apply(switch: Session) -> None:
+    """An unchanged model would cost messages."""
+    sent = switch.datapath.xid
+
+    assert switch.apply([], TIMEOUT) == ()
+
+    assert switch.datapath.xid == sent
+
+
+def test_a_meter_is_made_once(switch: Session) -> None:
+    """Packet-ins would flood the controller, or a restart reset the meter that holds them back."""
+    meter = codec.meter_add(Meter(1, rate=100, burst=50))
+    before = switch.meter_mods
+    switch.ensure_meter(meter, TIMEOUT)
+    switch.ensure_meter(meter, TIMEOUT)
+    assert switch.meter_mods == before + 1
+
+    switch.ensure_meter(codec.meter_add(Meter(1, rate=200, burst=50)), TIMEOUT)
+
+    assert switch.read_meters(TIMEOUT) == [codec.encode_meter(Meter(1, rate=200, burst=50))]
+    assert not switch.apply([add(Flow(4, 1, (), (Output(CONTROLLER, 0xFFFF),), meter=1))], TIMEOUT)
+    errors = switch.apply_plain([Mod("twice", meter), Mod("fine", codec.meter_delete(1))], TIMEOUT)
+    assert errors == (("twice", "OFPET_METER_MOD_FAILED(12) OFPMMFC_METER_EXISTS(1)"),)
+
+
+def test_a_packet_goes_out_and_connections_are_flushed(switch: Session) -> None:
+    """A packet held back would be lost; clients of a dead provider would wait for ever."""
+    zone = 40000 + os.getpid() % 20000
+    udp = bytes.fromhex(
+        "020000000002020000000001 0800 4500001c00000000401166cf 0a0000010a000002 1388 0035 0008 0000"
+    )
+    recirculated = Flow(5, 1, ())
+    assert not switch.apply([add(recirculated)], TIMEOUT)
+
+    def entries() -> list[str]:
+        dump = subprocess.run(
+            ["ovs-appctl", "dpctl/dump-conntrack", "netdev@ovs-netdev", f"zone={zone}"],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        return dump.stdout.splitlines()
+
+    def connect() -> None:
+        switch.send_plain(messages.packet_out(CONTROLLER, (Ct(zone=zone, table=5, commit=True),), udp))
+        wait_for(entries)
+
+    connect()
+    switch.flush_ct(zone, ip_proto=17, reply=Tuple5(src=0x0A000009))
+    assert not switch.apply([add(recirculated)], TIMEOUT)  # its answer says that the flush is done
+    assert entries()
+    switch.flush_ct(zone, ip_proto=17, reply=Tuple5(src=0x0A000002, src_port=53))
+    wait_for(lambda: not entries())
+    connect()
+    switch.flush_ct(zone, ip_proto=17, orig=Tuple5(dst=0x0A000002, dst_port=53))
+    wait_for(lambda: not entries())
+    connect()
+    switch.flush_ct(zone)
+    wait_for(lambda: not entries())
+
+
+def test_an_error_about_a_plain_message_is_heard(switch: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packet-out that the switch refuses would vanish without a trace."""
+    heard: list[str] = []
+    monkeypatch.setattr(switch, "_on_error", heard.append)
+
+    switch.send_plain(messages.packet_out(CONTROLLER, (GroupAction(99),), b"\0" * 14))
+
+    assert "OFPET_BAD_ACTION" in wait_for(lambda: heard)[0]
+
+
+def test_a_lost_connection_is_told_at_once(switch: Session, listener: Listener) -> None:
+    """The thread that writes to a switch would wait out its timeout, half a minute, before it starts anew."""
+    flows = [add(Flow(4, 1, match(eth_type=0x0800, ipv4_dst=n))) for n in range(20_000)]
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            switch.apply(flows, 60)
+        except Disconnected as lost:
+            failures.append(lost)
+
+    worker = framework.hub.spawn(work)
+    framework.hub.sleep(0)
+    switch.datapath.socket.shutdown(socket.SHUT_RDWR)
+    started = time.monotonic()
+    worker.wait()
+
+    assert len(failures) == 1
+    assert time.monotonic() - started < 5
+    with pytest.raises(Disconnected):
+        switch.read_back(TIMEOUT)
+    again = wait_for(lambda: [s for s in listener.sessions.values() if s.connected])[0]
+    assert again is not switch
+    assert again.read_back(TIMEOUT) == ([], [])
+
+
+def test_a_silent_switch_runs_into_the_timeout(switch: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A switch that hangs would hold its thread for ever."""
+    monkeypatch.setattr(switch.datapath, "send", lambda _: True)
+
+    with pytest.raises(session.NoAnswer, match="did not answer a dump"):
+        switch.read_back(0.05)

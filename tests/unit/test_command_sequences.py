@@ -1,0 +1,246 @@
+"""Random commands, good and bad, one after the other: what must hold after each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tests.unit.modelkit import Door, contents
+from topology.allocate import COOLING_SECONDS
+from topology.errors import NetctlError
+from topology.model import Lease, Object
+from topology.snapshot import held_by, network_of, numbers_of
+from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
+
+# most values are good ones: a sequence of refusals finds nothing
+TENANTS = st.sampled_from(["default"] * 5 + ["blue"] * 3 + ["red"])
+NETWORKS = st.sampled_from(["n1"] * 3 + ["n2"] * 3 + ["n3"])
+SUBNETS = st.sampled_from(["10.1.2.0/29", "10.1.2.3-10.1.2.5/28", "10.1.0.0/29", "10.1.0.0/24", "10.1.1.5/24", "x"])
+LAST = st.integers(0, 9)
+ADDRESSES = st.sampled_from(
+    [""] * 10 + [f"10.1.0.{n}" for n in range(8)] + [f"10.1.1.{n}" for n in range(2, 7)] + ["10.1.2.1"]
+)
+NAMES = st.sampled_from([*"abcd" * 3, ""])
+PAIRS = st.lists(st.sampled_from(["k=1", "k=2", "l=1", "m="] * 3 + ["bad"]), max_size=2, unique_by=lambda p: p[0])
+PORTS = st.lists(st.sampled_from(["80:80:TCP", "80:81:UDP", "81:80:tcp", "82:82:TCP"] * 3 + ["80:80"]), max_size=2)
+LABELS = st.dictionaries(st.sampled_from("klm"), st.sampled_from(["1", "2", ""]), max_size=3)
+HOSTS = st.sampled_from(["h1", "h2"])
+MACS = st.sampled_from([""] * 6 + ["02:00:00:00:00:01", "02:00:00:00:00:02", "ff:ff:ff:ff:ff:ff"])
+ENDPOINTS = st.builds(
+    EndpointSpec,
+    id=NAMES,
+    tenant=TENANTS,
+    network=NETWORKS,
+    addresses=ADDRESSES.map(lambda a: [a] if a else []),
+    mac=MACS,
+    host=HOSTS,
+    labels=LABELS,
+    state=st.sampled_from(["running", "stopped"]),
+    origin=st.sampled_from(["agent", "rest"]),
+)
+GOOD_ENDPOINTS = st.builds(
+    EndpointSpec,
+    id=st.sampled_from("abcdefgh"),
+    tenant=st.just("default"),
+    network=st.sampled_from(["n1", "n2"]),
+    labels=LABELS,
+)
+
+
+class Sequences(RuleBasedStateMachine):
+    """A door, and what hypothesis does to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.door = Door()
+        for tenant in ("default", "blue"):
+            self.door.commands.put_tenant(tenant)
+            self.door.commands.put_network(NetworkSpec(tenant, "n1", "10.1.0.0/29", "10.1.0.6"))
+            self.door.commands.put_network(NetworkSpec(tenant, "n2", "10.1.1.3-10.1.1.5/28"))
+
+    def run(self, command: Callable[[], object], asked: frozenset[str] = frozenset()) -> None:
+        """Do it; a refusal must leave everything as it was, and an address that cools is not given unasked."""
+        before = self.door.state()
+        had = contents(self.door.model)
+        cooling = {
+            lease.key: lease
+            for lease in self.door.model.leases.values()
+            if lease.released is not None and self.door.clock.now - lease.released < COOLING_SECONDS
+        }
+        try:
+            command()
+        except NetctlError as error:
+            assert self.door.state() == before
+            assert str(error).isprintable()
+            assert error.status in {404, 409, 422}
+            return
+        for value in self.door.model.objects():
+            had_it = had.get((value.kind, value.key))
+            for address in held_by(value):
+                key = f"{network_of(value)}:{address}"
+                if key in cooling and str(address) not in asked and had_it != value:
+                    self.check_nothing_else_was_free(str(network_of(value)), cooling)
+
+    def check_nothing_else_was_free(self, network_key: str, cooling: dict[str, Lease]) -> None:
+        network = self.door.model.networks[network_key]
+        for number in range(int(network.first), int(network.last) + 1):
+            address = IPv4Address(number)
+            key = f"{network_key}:{address}"
+            assert self.door.model.holder(network_key, address) or key in cooling or key in self.door.model.leases
+
+    @rule(seconds=st.sampled_from([1, 30, 61]))
+    def wait(self, seconds: int) -> None:
+        self.door.clock.now += seconds
+
+    @rule(kind=st.sampled_from(["service"] * 4 + ["endpoint"] * 4 + ["network", "tenant", "host"]), which=LAST)
+    def delete(self, kind: str, which: int) -> None:
+        keys = [o.key for o in self.door.model.objects() if o.kind == kind]
+        key = keys[which % len(keys)] if keys else "none"
+        delete: dict[str, Callable[[str], object]] = {
+            "tenant": self.door.commands.delete_tenant,
+            "network": self.door.commands.delete_network,
+            "service": self.door.commands.delete_service,
+            "endpoint": self.door.commands.delete_endpoint,
+            "host": self.door.commands.delete_host,
+        }
+        self.run(lambda: delete[kind](key))
+
+    @rule(name=TENANTS)
+    def put_tenant(self, name: str) -> None:
+        self.run(lambda: self.door.commands.put_tenant(name))
+
+    @rule(
+        tenant=TENANTS,
+        name=st.sampled_from(["n1", "n2", "n3"]),
+        subnet=SUBNETS,
+        gateway=st.sampled_from(["", "", "10.1.2.1", "10.1.2.7"]),
+        tag=st.sampled_from([0, 0, 2, 9]),
+    )
+    def put_network(self, tenant: str, name: str, subnet: str, gateway: str, tag: int) -> None:
+        spec = NetworkSpec(tenant, name, subnet, gateway, pkt_tag=tag)
+        self.run(lambda: self.door.commands.put_network(spec))
+
+    @rule(tenant=TENANTS, name=NAMES, network=NETWORKS, vip=ADDRESSES, selectors=PAIRS, ports=PORTS)
+    def put_service(  # noqa: PLR0917 - hypothesis gives each
+        self, tenant: str, name: str, network: str, vip: str, selectors: list[str], ports: list[str]
+    ) -> None:
+        spec = ServiceSpec(tenant, name, network, vip, selectors, ports)
+        self.run(lambda: self.door.commands.put_service(spec), frozenset({vip}))
+
+    @rule(spec=ENDPOINTS)
+    def put_endpoint(self, spec: EndpointSpec) -> None:
+        self.run(lambda: self.door.commands.put_endpoint(spec), frozenset(spec.addresses))
+
+    @rule(
+        host=HOSTS,
+        specs=st.lists(st.one_of(GOOD_ENDPOINTS, GOOD_ENDPOINTS, ENDPOINTS), max_size=4, unique_by=lambda e: e.id),
+        keep=st.booleans(),
+    )
+    def sync_endpoints(self, host: str, specs: list[EndpointSpec], keep: bool) -> None:
+        specs = [replace(spec, host="") for spec in specs]
+        asked = frozenset(a for spec in specs for a in spec.addresses)
+        kept = set(self.door.model.leases) if keep else set()
+        self.run(lambda: self.door.commands.sync_endpoints(host, specs, kept), asked)
+
+    @rule(tenant=TENANTS, network=NETWORKS, address=ADDRESSES, host=HOSTS)
+    def grant(self, tenant: str, network: str, address: str, host: str) -> None:
+        self.run(lambda: self.door.commands.grant(tenant, network, address, host), frozenset({address}))
+
+    @rule(which=LAST)
+    def release(self, which: int) -> None:
+        leases = list(self.door.model.leases.values())
+        if leases:
+            lease = leases[which % len(leases)]
+            self.run(lambda: self.door.commands.release(lease.tenant, lease.network, lease.address))
+
+    @rule(tenant=TENANTS, network=NETWORKS, mac=MACS.filter(bool), address=ADDRESSES.filter(bool))
+    def learn(self, tenant: str, network: str, mac: str, address: str) -> None:
+        self.run(lambda: self.door.commands.learn(tenant, network, mac, address, 7, "p"), frozenset({address}))
+
+    @rule(name=HOSTS, switch=st.integers(0, 2))
+    def put_host(self, name: str, switch: int) -> None:
+        self.run(lambda: self.door.commands.put_host(name, switch))
+
+    @invariant()
+    def one_holder_an_address(self) -> None:
+        seen: dict[tuple[str | None, IPv4Address], Object] = {}
+        for value in self.door.model.objects():
+            for address in held_by(value):
+                place = (network_of(value), address)
+                assert place not in seen, (seen[place], value)
+                seen[place] = value
+                network = self.door.model.networks[str(place[0])]
+                assert address in network.subnet
+                assert address not in (network.subnet.network_address, network.subnet.broadcast_address)
+        for lease in self.door.model.leases.values():
+            assert lease.released is None or (lease.network_key, lease.address) not in seen
+
+    @invariant()
+    def names_lead_somewhere(self) -> None:
+        model = self.door.model
+        for network in model.networks.values():
+            assert network.tenant in model.tenants
+        for value in (*model.services.values(), *model.endpoints.values(), *model.leases.values()):
+            assert value.network_key in model.networks
+        assert all(len(s.vips) == 1 for s in model.services.values())
+
+    @invariant()
+    def numbers_tags_macs_and_switches_are_unique(self) -> None:
+        for unique in (self.numbers(), self.tags(), self.macs(), self.switches()):
+            found = list(unique)
+            assert len(set(found)) == len(found)
+
+    def numbers(self) -> Iterator[object]:
+        return (n for value in self.door.model.objects() for n in numbers_of(value))
+
+    def tags(self) -> Iterator[object]:
+        return ((n.encap, n.tag) for n in self.door.model.networks.values())
+
+    def macs(self) -> Iterator[object]:
+        return ((e.network_key, e.mac) for e in self.door.model.endpoints.values())
+
+    def switches(self) -> Iterator[object]:
+        return (h.switch for h in self.door.model.hosts.values() if h.switch)
+
+    @invariant()
+    def subnets_of_a_tenant_do_not_overlap(self) -> None:
+        networks = list(self.door.model.networks.values())
+        for a in networks:
+            for b in networks:
+                assert a is b or a.tenant != b.tenant or not a.subnet.overlaps(b.subnet)
+
+    @invariant()
+    def providers_are_who_they_should_be(self) -> None:
+        model = self.door.model
+        pairs = set()
+        for s in model.services.values():
+            providers = model.providers(s)
+            assert {e.id for e in providers} == {
+                e.id
+                for e in model.endpoints.values()
+                if e.tenant == s.tenant and s.selectors and set(s.selectors) <= set(e.labels)
+            }
+            pairs |= {(s.key, e.id) for e in providers}
+        assert {(s.key, e.id) for e in model.endpoints.values() for s in model.selected_by(e)} == pairs
+
+    @invariant()
+    def a_restart_changes_nothing(self) -> None:
+        again = self.door.reopened()
+        assert contents(again.model) == contents(self.door.model)
+        assert again.model.revision == self.door.model.revision
+        for network in self.door.model.networks:
+            assert again.model.held(network) == self.door.model.held(network)
+            now, then = again.model.space(network), self.door.model.space(network)
+            assert (now.cooling if now else {}) == (then.cooling if then else {})
+
+    def teardown(self) -> None:
+        self.door.store.close()
+
+
+TestSequences = Sequences.TestCase
+TestSequences.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

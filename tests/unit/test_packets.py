@@ -1,0 +1,93 @@
+"""The packet table on the fake switch, and what only a switch that translates can show."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kit.fakeswitch import FakeSwitch, Sent
+from tests.kit.packets import C1, CASES, VIP, W1, W2, Case, tcp, udp
+from tests.kit.world import mac, model, program
+
+
+@pytest.fixture
+def switch() -> FakeSwitch:
+    loaded = FakeSwitch()
+    full = program(model())
+    loaded.load(full.flows, full.groups)
+    return loaded
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_packet(switch: FakeSwitch, case: Case) -> None:
+    """If it fails: packets go where they must not, or not where they must."""
+    walk = switch.send(case.in_port, case.packet)
+    assert tuple(ct.zone for ct in walk.cts) == case.zones
+    commits = [ct.nat.dst for ct in walk.cts if ct.commit and ct.nat]
+    if case.to:
+        assert len(commits) == 1
+        assert commits[0] in case.to
+    else:
+        assert not commits
+        assert tuple(s.port for s in walk.sent) == case.ports
+        for sent in walk.sent:
+            assert {k: sent.packet[k] for k in case.fields} == case.fields
+
+
+def back(switch: FakeSwitch, sent: Sent) -> Sent:
+    """The provider answers what it got; what its client gets."""
+    got = sent.packet
+    name = "tcp" if "tcp_src" in got else "udp"
+    answer = {tcp: tcp, udp: udp}[tcp if name == "tcp" else udp](
+        sent.port, got["ipv4_dst"], got["ipv4_src"], got[f"{name}_dst"], got[f"{name}_src"]
+    )
+    (out,) = switch.send(sent.port, answer).sent
+    return out
+
+
+@pytest.mark.parametrize(("make", "port", "target"), [(tcp, 8080, 80), (udp, 5353, 53)])
+def test_connection_through_the_vip(switch: FakeSwitch, make: object, port: int, target: int) -> None:
+    """If it fails: services do not work."""
+    name = "tcp" if make is tcp else "udp"
+    (sent,) = switch.send(1, make(1, C1, VIP, 999, port)).sent  # type: ignore[operator]
+    assert sent.packet["ipv4_dst"] in (W1, W2)
+    assert sent.packet[f"{name}_dst"] == target
+    assert sent.packet["eth_dst"] == mac(sent.port)
+    reply = back(switch, sent)
+    assert reply.port == 1
+    assert (reply.packet["ipv4_src"], reply.packet[f"{name}_src"]) == (VIP, port)
+    assert reply.packet[f"{name}_dst"] == 999
+    # the connection stays where it is
+    assert switch.send(1, make(1, C1, VIP, 999, port)).sent[0].port == sent.port  # type: ignore[operator]
+
+
+def test_datagrams_before_the_first_answer(switch: FakeSwitch) -> None:
+    """If it fails: the second datagram of a client that has no answer yet (syslog, say) is lost."""
+    first = switch.send(1, udp(1, C1, VIP, 999, 5353)).sent
+    second = switch.send(1, udp(1, C1, VIP, 999, 5353)).sent
+    assert [s.port for s in first] == [s.port for s in second] != []
+
+
+def test_straight_beside_the_vip_from_one_source_port(switch: FakeSwitch) -> None:
+    """If it fails: a client that also talks to a provider's own address gets the VIP's answers, or none."""
+    (vip,) = switch.send(1, tcp(1, C1, VIP, 999, 8080)).sent
+    chosen = vip.packet["ipv4_dst"]
+    (straight,) = switch.send(1, tcp(1, C1, chosen, 999, 80)).sent
+    assert straight.port == vip.port
+    assert straight.packet["ipv4_dst"] == chosen
+    assert straight.packet["tcp_src"] != vip.packet["tcp_src"], "or the provider could not tell them apart"
+    by_vip, by_itself = back(switch, vip).packet, back(switch, straight).packet
+    assert (by_vip["ipv4_src"], by_vip["tcp_src"], by_vip["tcp_dst"]) == (VIP, 8080, 999)
+    assert (by_itself["ipv4_src"], by_itself["tcp_src"], by_itself["tcp_dst"]) == (chosen, 80, 999)
+
+
+def test_port_down_is_passed_over(switch: FakeSwitch) -> None:
+    """If it fails: connections go to a provider whose port is gone until the controller has noticed."""
+    switch.down.add(2)
+    ports = {s.port for sport in range(1000, 1040) for s in switch.send(1, tcp(1, C1, VIP, sport, 8080)).sent}
+    assert ports == {3}
+
+
+def test_spread(switch: FakeSwitch) -> None:
+    """If it fails: one client always meets the same provider, as in Contiv."""
+    ports = [switch.send(1, tcp(1, C1, VIP, sport, 8080)).sent[0].port for sport in range(1000, 1400)]
+    assert 140 < ports.count(2) < 260

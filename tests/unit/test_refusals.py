@@ -1,0 +1,224 @@
+"""Every way to be refused. What isn't refused here would be carried out wrongly by every switch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.modelkit import APP, SRV, WEB1, furnished
+from topology.commands import Commands
+from topology.errors import Conflict, Invalid, NetctlError, NotFound
+from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
+
+Command = Callable[[Commands], object]
+
+REFUSALS: dict[str, tuple[Command, type[NetctlError], str]] = {
+    "tenant without a name": (lambda c: c.put_tenant(""), Invalid, "Tenant name required"),
+    "tenant with a bad name": (lambda c: c.put_tenant("a b"), Invalid, "tenantName a b is invalid"),
+    "default tenant goes": (lambda c: c.delete_tenant("default"), Conflict, "tenant default can't be deleted"),
+    "unknown tenant goes": (lambda c: c.delete_tenant("red"), NotFound, "Tenant red not found"),
+    "network without subnet": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "")), Invalid, "subnet required"
+    ),
+    "network of nobody": (
+        lambda c: c.put_network(NetworkSpec("red", "n", "10.9.0.0/24")), NotFound, "Tenant red not found"
+    ),
+    "network inside another": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.1.0.0/16")),
+        Conflict,
+        "network web conflicts with subnet 10.1.0.0/16",
+    ),
+    "network of an existing subnet": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.1.1.0/24")), Conflict, "network web conflicts"
+    ),
+    "gateway elsewhere": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", gateway="10.9.1.1")),
+        Invalid,
+        "gateway 10.9.1.1 is outside subnet 10.9.0.0/24",
+    ),
+    "gateway is broadcast": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", gateway="10.9.0.255")),
+        Invalid,
+        "gateway 10.9.0.255 is the broadcast address",
+    ),
+    "gateway no address": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", gateway="x")),
+        Invalid,
+        "gateway x is not an IPv4 address",
+    ),
+    "network called bridge": (
+        lambda c: c.put_network(NetworkSpec("blue", "bridge", "10.9.0.0/24")), Invalid, "reserved by Docker"
+    ),
+    "unknown encapsulation": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", encap="gre")),
+        Invalid,
+        "encap gre is unknown",
+    ),
+    "unknown network type": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", nw_type="x")),
+        Invalid,
+        "nwType x is unknown: right is data or infra",
+    ),
+    "tag out of range": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", encap="vlan", pkt_tag=4095)),
+        Invalid,
+        "pktTag 4095 is out of range for vlan: 1 to 4094",
+    ),
+    "tag taken, across tenants": (
+        lambda c: c.put_network(NetworkSpec("blue", "n", "10.9.0.0/24", pkt_tag=1)),
+        Conflict,
+        "pktTag 1 is taken: vxlan network default:srv has it",
+    ),
+    "network gets a gateway": (
+        lambda c: c.put_network(NetworkSpec("default", "srv", "100.1.1.0/24", gateway="100.1.1.1")),
+        Conflict,
+        "Cant change network parameters after its created: gateway is 100.1.1.254, not 100.1.1.1",
+    ),
+    "network loses its gateway": (
+        lambda c: c.put_network(NetworkSpec("default", "srv", "100.1.1.0/24")),
+        Conflict,
+        "gateway is 100.1.1.254, not none",
+    ),
+    "network gets another tag": (
+        lambda c: c.put_network(replace(SRV, pkt_tag=77)), Conflict, "pktTag is 1, not 77"
+    ),
+    "network gets a range": (
+        lambda c: c.put_network(replace(SRV, subnet="100.1.1.1-100.1.1.9/24")),
+        Conflict,
+        "subnet is 100.1.1.0/24, not 100.1.1.1-100.1.1.9/24",
+    ),
+    "network in use by a service goes": (
+        lambda c: c.delete_network("default:srv"), Conflict, "cannot delete srv has 1 services: delete app first"
+    ),
+    "network in use by a container goes": (
+        lambda c: c.delete_network("default:web"), Conflict, "Error: Network has active endpoints: 1 in web, c0"
+    ),
+    "unknown network goes": (lambda c: c.delete_network("default:x"), NotFound, "Network x not found"),
+    "network key without a tenant": (lambda c: c.delete_network("web"), NotFound, "Tenant web not found"),
+    "tenant in use goes": (
+        lambda c: c.delete_tenant("green"),
+        Conflict,
+        "cannot delete green has 1 networks",
+    ),
+    "service without a name": (
+        lambda c: c.put_service(ServiceSpec("default", "", "srv")), Invalid, "Service name required"
+    ),
+    "service in an unknown network": (
+        lambda c: c.put_service(ServiceSpec("default", "s", "x")), NotFound, "Network x not found in tenant default"
+    ),
+    "service in another tenant's network": (
+        lambda c: c.put_service(ServiceSpec("blue", "s", "srv")), NotFound, "Network srv not found in tenant blue"
+    ),
+    "VIP elsewhere": (
+        lambda c: c.put_service(replace(APP, ip_address="10.9.9.9")),
+        Invalid,
+        "ipAddress 10.9.9.9 is outside subnet 100.1.1.0/24 of network default:srv",
+    ),
+    "VIP is the gateway": (
+        lambda c: c.put_service(replace(APP, ip_address="100.1.1.254")),
+        Conflict,
+        "ipAddress 100.1.1.254 is taken: it is the gateway of network default:srv",
+    ),
+    "VIP is the broadcast address": (
+        lambda c: c.put_service(replace(APP, ip_address="100.1.1.255")), Invalid, "is the broadcast address"
+    ),
+    "VIP of another service": (
+        lambda c: c.put_service(ServiceSpec("default", "other", "srv", "100.1.1.1")),
+        Conflict,
+        "ipAddress 100.1.1.1 is taken: it is the VIP of service default:app",
+    ),
+    "VIP of a container": (
+        lambda c: c.put_service(ServiceSpec("default", "other", "web", "10.1.1.1")),
+        Conflict,
+        "ipAddress 10.1.1.1 is taken: it is endpoint c0",
+    ),
+    "VIP granted to a host": (
+        lambda c: c.put_service(ServiceSpec("default", "other", "web", "10.1.1.2")),
+        Conflict,
+        "ipAddress 10.1.1.2 is taken: it is granted to host h1",
+    ),
+    "service port without protocol": (
+        lambda c: c.put_service(replace(APP, ports=["80:8080"])),
+        Invalid,
+        "Invalid port mapping. Port format is - Port:TargetPort:Protocol",
+    ),
+    "unknown service goes": (lambda c: c.delete_service("default:x"), NotFound, "Service x not found"),
+    "endpoint without an id": (
+        lambda c: c.put_endpoint(EndpointSpec("", "default", "web")), Invalid, "endpointID required"
+    ),
+    "endpoint elsewhere": (
+        lambda c: c.put_endpoint(replace(WEB1, addresses=["10.9.9.9"])), Invalid, "is outside subnet 10.1.1.0/24"
+    ),
+    "endpoint at a VIP": (
+        lambda c: c.put_endpoint(EndpointSpec("e", "default", "srv", ["100.1.1.1"])),
+        Conflict,
+        "is taken: it is the VIP of service default:app",
+    ),
+    "endpoint at another's granted address": (
+        lambda c: c.put_endpoint(replace(WEB1, addresses=["10.1.1.2"], host="h2")),
+        Conflict,
+        "is taken: it is granted to host h1",
+    ),
+    "endpoint with another's MAC": (
+        lambda c: c.put_endpoint(replace(WEB1, mac="02:42:0a:01:01:01")),
+        Conflict,
+        "macAddress 02:42:0a:01:01:01 is that of endpoint c0 in network default:web",
+    ),
+    "endpoint with an address twice": (
+        lambda c: c.put_endpoint(replace(WEB1, addresses=["10.1.1.9", "10.1.1.9"])), Invalid, "given twice"
+    ),
+    "endpoint in a strange state": (
+        lambda c: c.put_endpoint(replace(WEB1, state="asleep")),
+        Invalid,
+        "state asleep is unknown: right is created, running, paused or stopped",
+    ),
+    "endpoint of strange health": (
+        lambda c: c.put_endpoint(replace(WEB1, health="fine")), Invalid, 'health fine is unknown: right is "", '
+    ),
+    "unknown endpoint goes": (lambda c: c.delete_endpoint("x"), NotFound, "Endpoint x not found"),
+    "address granted twice": (
+        lambda c: c.grant("default", "web", "10.1.1.2", "h2"), Conflict, "is taken: it is granted to host h1"
+    ),
+    "gateway granted": (lambda c: c.grant("default", "web", "10.1.1.254", "h2"), Conflict, "the gateway"),
+    "grant in an unknown network": (lambda c: c.grant("default", "x", None, "h1"), NotFound, "Network x not found"),
+    "host without a name": (lambda c: c.put_host("", 1), Invalid, "Host name required"),
+    "two hosts with one switch": (
+        lambda c: c.put_host("h2", 1), Conflict, "switch 0000000000000001 is that of host h1"
+    ),
+    "tunnel address is none": (
+        lambda c: c.put_host("h2", 2, "x"), Invalid, "tunnelAddress x is not an IPv4 address"
+    ),
+    "unknown host goes": (lambda c: c.delete_host("h9"), NotFound, "Host h9 not found"),
+    "sync with an endpoint twice": (
+        lambda c: c.sync_endpoints("h1", [WEB1, WEB1]), Invalid, "endpointID web1 is given twice"
+    ),
+    "sync of another host's endpoint": (
+        lambda c: c.sync_endpoints("h1", [replace(WEB1, host="h2")]), Invalid, "endpoint web1: homingHost h2"
+    ),
+    "sync with one bad endpoint": (
+        lambda c: c.sync_endpoints("h1", [WEB1, EndpointSpec("e", "default", "x")]),
+        NotFound,
+        "endpoint e: Network x not found",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_refusal_is_one_line_and_changes_nothing(name: str) -> None:
+    """Half a command carried out is worse than none; a user is told what would be right."""
+    command, error, words = REFUSALS[name]
+    door = furnished()
+    door.commands.put_host("h1", 1, "192.0.2.1")
+    door.commands.put_endpoint(EndpointSpec("c0", "default", "web", host="h1", origin="agent"))
+    door.commands.grant("default", "web", None, "h1")
+    door.commands.put_tenant("green")
+    door.commands.put_network(NetworkSpec("green", "n", "10.9.0.0/24", pkt_tag=500))
+    before = door.state()
+    with pytest.raises(error) as caught:
+        command(door.commands)
+    assert words in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert type(caught.value) is error
+    assert door.state() == before

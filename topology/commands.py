@@ -1,0 +1,170 @@
+"""The only door through which the model is written. Each method is one transaction.
+
+Check everything, work out the changes, store them, apply them to the model, tell the subscribers. A refusal
+raises one of `topology.errors` and leaves model, store and numbers as they were. A command that changes
+nothing makes no revision. One thread of control calls it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from typing import TypeVar
+
+from topology import validate, write_endpoint, write_network, write_service
+from topology.allocate import number_pools
+from topology.draft import Draft
+from topology.model import Commit, Endpoint, Host, Lease, Network, Service, Tenant
+from topology.snapshot import POOLS, Model
+from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
+from topology.store import Store
+from topology.write_network import DEFAULT_TENANT
+
+__all__ = ["DEFAULT_TENANT", "Commands", "EndpointSpec", "NetworkSpec", "ServiceSpec"]
+
+T = TypeVar("T")
+Address = str | IPv4Address
+
+PICKED_SECONDS = 60.0  # a subnet offered is not offered again before this: its network may be on its way
+
+
+class Commands:
+    """Loads the store into ``model``, makes tenant `default` if need be, and takes commands from then on."""
+
+    def __init__(self, model: Model, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self.model = model
+        self.store = store
+        self._clock = clock
+        self._subscribers: list[Callable[[Commit], None]] = []
+        self._to_tell: deque[Commit] = deque()
+        self._telling = False
+        self._picked: dict[tuple[str, IPv4Network], float] = {}
+        revision, objects, meta = store.load()
+        model.load(revision, objects)
+        self._pools = number_pools(meta, {pool: model.used_numbers(pool) for pool in POOLS})
+        self.put_tenant(DEFAULT_TENANT)
+
+    def subscribe(self, callback: Callable[[Commit], None]) -> None:
+        """Call back after each commit, in order of revisions. What a callback raises is not caught."""
+        self._subscribers.append(callback)
+
+    def put_tenant(self, name: str) -> Tenant:
+        """Make a tenant if there is none of this name."""
+        return self._run(lambda draft: write_network.put_tenant(draft, name))
+
+    def delete_tenant(self, name: str) -> Tenant:
+        """Delete a tenant without networks; returns what it was."""
+        return self._run(lambda draft: write_network.delete_tenant(draft, name))
+
+    def put_network(self, spec: NetworkSpec) -> Network:
+        """Make a network. One that exists can't be changed, only named again with the same values."""
+        return self._run(lambda draft: write_network.put_network(draft, spec))
+
+    def check_network(self, spec: NetworkSpec) -> None:
+        """Raise what `put_network` would raise; change nothing."""
+        write_network.put_network(self._draft(), spec)
+
+    def delete_network(self, key: str) -> Network:
+        """Delete a network without services and active endpoints; returns what it was."""
+        return self._run(lambda draft: write_network.delete_network(draft, key))
+
+    def pick_subnet(self, tenant: str) -> IPv4Network:
+        """A free /24 of 10.224.0.0/12; not one offered within the last minute, if there is another."""
+        now = self._clock()
+        self._picked = {k: t for k, t in self._picked.items() if 0 <= now - t < PICKED_SECONDS}
+        avoid = [net for owner, net in self._picked if owner == tenant]
+        found = write_network.pick_subnet(self._draft(), tenant, avoid)
+        self._picked[tenant, found] = now
+        return found
+
+    def put_service(self, spec: ServiceSpec) -> Service:
+        """Make or change a service. Its VIP stays if none is asked for and its network stays."""
+        return self._run(lambda draft: write_service.put_service(draft, spec))
+
+    def delete_service(self, key: str) -> Service:
+        """Delete a service; returns what it was."""
+        return self._run(lambda draft: write_service.delete_service(draft, key))
+
+    def put_host(
+        self, name: str, switch: int, tunnel_address: Address | None = None, version: str = ""
+    ) -> Host:
+        """Register a host, or change what is known of it. ``switch`` 0: not known yet."""
+        tunnel = validate.address("tunnelAddress", tunnel_address) if tunnel_address else None
+        return self._run(lambda draft: write_endpoint.put_host(draft, name, switch, tunnel, version))
+
+    def delete_host(self, name: str) -> Host:
+        """Delete a host with its endpoints and the addresses granted to it; returns what it was."""
+        return self._run(lambda draft: write_endpoint.delete_host(draft, name))
+
+    def grant(self, tenant: str, network: str, address: Address | None, host: str) -> Lease:
+        """Set an address aside for an endpoint to come; None or "": the lowest free one."""
+        validate.name("hostName", host)
+        wanted = validate.address("ipAddress", address) if address else None
+        return self._run(
+            lambda draft: write_endpoint.grant(draft, draft.network(tenant, network), wanted, host)
+        )
+
+    def release(self, tenant: str, network: str, address: Address) -> Lease | None:
+        """Give a granted address back. None: it wasn't granted, or an endpoint has it by now."""
+        wanted = validate.address("ipAddress", address)
+        return self._run(
+            lambda draft: write_endpoint.release(draft, draft.network(tenant, network), wanted)
+        )
+
+    def put_endpoint(self, spec: EndpointSpec) -> Endpoint:
+        """Make or change an endpoint. Addresses and MAC stay where none are asked for."""
+        return self._run(lambda draft: write_endpoint.put_endpoint(draft, spec))
+
+    def delete_endpoint(self, key: str) -> Endpoint:
+        """Delete an endpoint by its id; returns what it was."""
+        return self._run(lambda draft: write_endpoint.delete_endpoint(draft, key))
+
+    def sync_endpoints(
+        self, host: str, specs: Sequence[EndpointSpec], keep_leases: Collection[str] = ()
+    ) -> list[Endpoint]:
+        """Make the agent's endpoints on a host exactly these, all or none.
+
+        Addresses granted to the host go back unless an endpoint has them or ``keep_leases`` holds their key.
+        """
+        return self._run(lambda draft: write_endpoint.sync_endpoints(draft, host, specs, keep_leases))
+
+    def learn(  # noqa: PLR0917 - where, who, at which port: all plain
+        self, tenant: str, network: str, mac: str, address: Address, switch: int, port_name: str
+    ) -> Endpoint | None:
+        """Note a host seen on the wire, or that it moved. None: somebody else has its address or MAC."""
+        where = self.model.networks.get(f"{tenant}:{network}")
+        if where is None:
+            return None
+        seen = IPv4Address(address)
+        return self._run(lambda draft: write_endpoint.learn(draft, where, mac, seen, switch, port_name))
+
+    def _draft(self) -> Draft:
+        return Draft(self.model, self._pools, self._clock())
+
+    def _run(self, work: Callable[[Draft], T]) -> T:
+        draft = self._draft()
+        result = work(draft)
+        changes = draft.changes()
+        if changes:
+            revision = self.store.commit(self.model.revision, changes, draft.meta(changes))
+            draft.committed(changes)
+            commit = Commit(revision, changes)
+            self.model.apply(commit)
+            self._tell(commit)
+        return result
+
+    def _tell(self, commit: Commit) -> None:
+        # a subscriber may itself write; the others still hear of this commit first
+        self._to_tell.append(commit)
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._to_tell:
+                commit = self._to_tell.popleft()
+                for callback in tuple(self._subscribers):
+                    callback(commit)
+        finally:
+            self._telling = False

@@ -1,0 +1,241 @@
+"""What endpoints, leases and hosts may become."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from topology import validate
+from topology.allocate import mac_of
+from topology.draft import Draft
+from topology.errors import Conflict, Invalid, NetctlError, NotFound
+from topology.model import Endpoint, Host, Lease, Network
+from topology.specs import EndpointSpec
+from topology.write_service import describe, taken
+
+
+def put_endpoint(draft: Draft, spec: EndpointSpec) -> Endpoint:
+    """An endpoint, made or changed to what is asked for."""
+    return _put(draft, spec, _endpoint(draft, spec.id))
+
+
+def delete_endpoint(draft: Draft, key: str) -> Endpoint:
+    """An endpoint goes; its addresses cool."""
+    found = _endpoint(draft, key)
+    if found is None:
+        raise NotFound(f"Endpoint {validate.show(key)} not found")
+    draft.delete(found)
+    return found
+
+
+def sync_endpoints(
+    draft: Draft, host: str, specs: Sequence[EndpointSpec], keep_leases: Collection[str]
+) -> list[Endpoint]:
+    """Exactly these endpoints are on the host, says its agent. Grants nobody waits for are freed."""
+    validate.name("hostName", host)
+    wanted: dict[str, EndpointSpec] = {}
+    for spec in specs:
+        validate.endpoint_id(spec.id)
+        if spec.id in wanted:
+            raise Invalid(f"endpointID {spec.id} is given twice: once is right")
+        if spec.host not in {"", host}:
+            raise Invalid(
+                f"endpoint {spec.id}: homingHost {validate.show(spec.host)} is wrong: "
+                f"right is {host}, which tells, or none"
+            )
+        wanted[spec.id] = replace(spec, host=host, origin="agent")
+
+    for endpoint in draft.model.endpoints_of_host(host):
+        if endpoint.origin == "agent" and endpoint.id not in wanted:
+            draft.delete(endpoint)
+    before = {key: _endpoint(draft, key) for key in wanted}
+    for key, old in before.items():
+        # lifted out first, so that two may swap their addresses
+        if old is not None and _moves(old, wanted[key]):
+            draft.delete(old)
+    result = []
+    for key, spec in wanted.items():
+        try:
+            result.append(_put(draft, spec, before[key]))
+        except NetctlError as error:
+            raise type(error)(f"endpoint {key}: {error}") from error
+    for lease in draft.model.leases_of_host(host):
+        if lease.key not in keep_leases and draft.get("lease", lease.key) == lease:
+            draft.release(lease)
+    return result
+
+
+def learn(  # noqa: PLR0917 - as the command
+    draft: Draft, network: Network, mac: str, address: IPv4Address, switch: int, port_name: str
+) -> Endpoint | None:
+    """A host seen on the wire; None: it says what can't be, or claims what another has."""
+    try:
+        mac = validate.mac(mac)
+        validate.inside("address", address, network.subnet)
+    except Invalid:
+        return None  # anybody can put anything on the wire: not an error of ours
+    key = f"learned-{mac.replace(':', '')}-{network.number}"
+    old = _endpoint(draft, key)
+    holder = draft.holder(network.key, address)
+    if holder is not None and holder != old:
+        return None
+    if draft.by_mac(network.key, mac) not in (None, old):
+        return None
+    endpoint = Endpoint(
+        id=key,
+        tenant=network.tenant,
+        network=network.name,
+        number=draft.number("endpoint") if old is None else old.number,
+        addresses=(address,),
+        mac=mac,
+        switch=switch,
+        port_name=port_name,
+        labels=() if old is None else old.labels,
+        origin="learned",
+    )
+    draft.put(endpoint)
+    return endpoint
+
+
+def grant(draft: Draft, network: Network, wanted: IPv4Address | None, host: str) -> Lease:
+    """An address set aside for an endpoint to come on this host."""
+    if wanted is None:
+        address = draft.lowest_free(network)
+    else:
+        address = validate.inside("ipAddress", wanted, network.subnet, f" of network {network.key}")
+        holder = draft.holder(network.key, address)
+        if isinstance(holder, Lease) and holder.host == host:
+            return holder  # asked again: the first answer may have been lost
+        if holder is not None:
+            raise taken(address, holder)
+    lease = Lease(network.tenant, network.name, address, host=host)
+    draft.put(lease)
+    return lease
+
+
+def release(draft: Draft, network: Network, address: IPv4Address) -> Lease | None:
+    """A granted address is given back; None: it wasn't granted, or an endpoint has it by now."""
+    lease = draft.lease(network.key, address)
+    if lease is None or lease.released is not None:
+        return None
+    return draft.release(lease)
+
+
+def put_host(draft: Draft, name: str, switch: int, tunnel_address: IPv4Address | None, version: str) -> Host:
+    """A Docker host with an agent, and where its switch is."""
+    validate.name("hostName", name)
+    validate.datapath(switch)
+    validate.text("version", version)
+    other = draft.model.by_switch(switch) if switch else None
+    if other is not None and other.name != name:
+        raise Conflict(
+            f"switch {switch:016x} is that of host {other.name}: give the bridge another datapath id, "
+            f"or delete host {other.name}"
+        )
+    host = Host(name, switch, tunnel_address, version)
+    draft.put(host)
+    return host
+
+
+def delete_host(draft: Draft, name: str) -> Host:
+    """A host goes, with what its agent reported: its containers can't be reached any more."""
+    found = draft.get("host", name)
+    if not isinstance(found, Host):
+        raise NotFound(f"Host {validate.show(name)} not found")
+    for endpoint in draft.model.endpoints_of_host(name):
+        draft.delete(endpoint)
+    for lease in draft.model.leases_of_host(name):
+        draft.release(lease)
+    draft.delete(found)
+    return found
+
+
+def _endpoint(draft: Draft, key: str) -> Endpoint | None:
+    found = draft.get("endpoint", key)
+    return found if isinstance(found, Endpoint) else None
+
+
+def _moves(old: Endpoint, spec: EndpointSpec) -> bool:
+    return (
+        old.network_key != f"{spec.tenant}:{spec.network}"
+        or (bool(spec.addresses) and tuple(spec.addresses) != tuple(map(str, old.addresses)))
+        or (bool(spec.mac) and spec.mac != old.mac)
+    )
+
+
+def _put(draft: Draft, spec: EndpointSpec, old: Endpoint | None) -> Endpoint:
+    validate.endpoint_id(spec.id)
+    validate.name("tenantName", spec.tenant)
+    validate.name("networkName", spec.network)
+    asked = [validate.address("ipAddress", a) for a in spec.addresses]
+    if len(set(asked)) != len(asked):
+        raise Invalid(f"ipAddress: an address is given twice in {', '.join(map(str, asked))}")
+    asked_mac = validate.mac(spec.mac) if spec.mac else ""
+    if spec.host:
+        validate.name("hostName", spec.host)
+    labels = validate.labels(spec.labels)
+    for field, value in (("portName", spec.port_name), ("containerID", spec.container_id)):
+        validate.text(field, value)
+    validate.text("containerName", spec.container_name)
+    validate.datapath(spec.switch)
+    validate.choice("health", spec.health, validate.HEALTHS)
+    validate.choice("state", spec.state, validate.STATES)
+    validate.choice("origin", spec.origin, validate.ORIGINS)
+
+    network = draft.network(spec.tenant, spec.network)
+    stays = old if old is not None and old.network_key == network.key else None
+    addresses = tuple(asked)
+    if not addresses:
+        addresses = stays.addresses if stays is not None else (draft.lowest_free(network),)
+    for address in addresses:
+        _claim(draft, network, address, spec)
+    mac = asked_mac or (stays.mac if stays is not None else mac_of(addresses[0]))
+    _claim_mac(draft, network, mac, spec)
+    endpoint = Endpoint(
+        id=spec.id,
+        tenant=spec.tenant,
+        network=spec.network,
+        number=draft.number("endpoint") if old is None else old.number,
+        addresses=addresses,
+        mac=mac,
+        host=spec.host,
+        switch=spec.switch,
+        port_name=spec.port_name,
+        labels=labels,
+        container_id=spec.container_id,
+        container_name=spec.container_name,
+        health=spec.health,
+        state=spec.state,
+        origin=spec.origin,
+    )
+    draft.put(endpoint)
+    return endpoint
+
+
+def _claim(draft: Draft, network: Network, address: IPv4Address, spec: EndpointSpec) -> None:
+    validate.inside("ipAddress", address, network.subnet, f" of network {network.key}")
+    holder = draft.holder(network.key, address)
+    if holder is None or (isinstance(holder, Endpoint) and holder.id == spec.id):
+        return
+    if isinstance(holder, Lease) and holder.host == spec.host:
+        return
+    if isinstance(holder, Endpoint) and _yields(holder, spec):
+        draft.delete(holder)
+        return
+    raise taken(address, holder)
+
+
+def _claim_mac(draft: Draft, network: Network, mac: str, spec: EndpointSpec) -> None:
+    other = draft.by_mac(network.key, mac)
+    if other is None or other.id == spec.id:
+        return
+    if _yields(other, spec):
+        draft.delete(other)
+        return
+    raise Conflict(f"macAddress {mac} is that of {describe(other)} in network {network.key}: take another")
+
+
+def _yields(holder: Endpoint, spec: EndpointSpec) -> bool:
+    """Who is registered goes before who was only seen on the wire."""
+    return holder.origin == "learned" and spec.origin != "learned"

@@ -1,0 +1,148 @@
+"""What tenants and networks may become."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+from topology import validate
+from topology.allocate import PICK_FROM, PICK_LENGTH, free_subnet
+from topology.draft import Draft
+from topology.errors import Conflict
+from topology.model import Network, Tenant
+from topology.specs import NetworkSpec
+
+DEFAULT_TENANT = "default"
+
+
+def put_tenant(draft: Draft, name: str) -> Tenant:
+    """The tenant of this name, made if there is none."""
+    validate.name("tenantName", name)
+    old = draft.get("tenant", name)
+    if isinstance(old, Tenant):
+        return old
+    tenant = Tenant(name, draft.number("tenant"))
+    draft.put(tenant)
+    return tenant
+
+
+def delete_tenant(draft: Draft, name: str) -> Tenant:
+    """An empty tenant goes."""
+    tenant = draft.tenant(name)
+    if name == DEFAULT_TENANT:
+        raise Conflict(f"tenant {DEFAULT_TENANT} can't be deleted")
+    count = draft.model.count("network", "tenant", name)
+    if count:
+        raise Conflict(f"cannot delete {name} has {count} networks: delete them first")
+    draft.delete(tenant)
+    return tenant
+
+
+def put_network(draft: Draft, spec: NetworkSpec) -> Network:
+    """A new network, or the one there is if nothing about it would change."""
+    validate.name("tenantName", spec.tenant)
+    validate.network_name(spec.name)
+    subnet = validate.subnet(spec.subnet)
+    gateway = None
+    if spec.gateway:
+        gateway = validate.inside("gateway", validate.address("gateway", spec.gateway), subnet.subnet)
+    encap = validate.choice("encap", spec.encap or "vxlan", validate.ENCAPS)
+    nw_type = validate.choice("nwType", spec.nw_type or "data", validate.NW_TYPES)
+    tag = validate.tag(encap, spec.pkt_tag)
+    cfgd_tag = validate.text("cfgdTag", spec.cfgd_tag)
+
+    draft.tenant(spec.tenant)
+    old = draft.get("network", f"{spec.tenant}:{spec.name}")
+    if isinstance(old, Network):
+        _unchanged("subnet", validate.subnet_text(old), subnet)
+        _unchanged("gateway", old.gateway, gateway)
+        _unchanged("encap", old.encap, encap)
+        _unchanged("nwType", old.nw_type, nw_type)
+        _unchanged("cfgdTag", old.cfgd_tag, cfgd_tag)
+        if tag != old.requested_tag:  # the tag it got is as good as the one asked for
+            _unchanged("pktTag", old.tag, tag)
+        return old
+
+    for other in draft.model.networks_of(spec.tenant):
+        if other.subnet.overlaps(subnet.subnet):
+            raise Conflict(
+                f"network {other.name} conflicts with subnet {subnet.subnet}: it has {other.subnet}; "
+                "networks of one tenant must not overlap"
+            )
+    network = Network(
+        tenant=spec.tenant,
+        name=spec.name,
+        number=draft.number("network"),
+        subnet=subnet.subnet,
+        first=subnet.first,
+        last=subnet.last,
+        gateway=gateway,
+        nw_type=nw_type,
+        encap=encap,
+        tag=_tag(draft, encap, tag),
+        requested_tag=tag,
+        cfgd_tag=cfgd_tag,
+    )
+    draft.put(network)
+    return network
+
+
+def delete_network(draft: Draft, key: str) -> Network:
+    """A network that nothing is in goes, with the hosts learned in it and the addresses granted."""
+    tenant, _, name = key.partition(":")
+    network = draft.network(tenant, name)
+    services = draft.model.services_of(network.key)
+    if services:
+        names = _some([s.name for s in services])
+        raise Conflict(f"cannot delete {name} has {len(services)} services: delete {names} first")
+    endpoints = draft.model.endpoints_of(network.key)
+    active = [e.container_name.lstrip("/") or e.id for e in endpoints if e.origin != "learned"]
+    if active:
+        raise Conflict(f"Error: Network has active endpoints: {len(active)} in {name}, {_some(active)}")
+    for endpoint in endpoints:
+        draft.delete(endpoint)
+    draft.drop_leases(network)
+    draft.delete(network)
+    return network
+
+
+def pick_subnet(draft: Draft, tenant: str, avoid: list[IPv4Network]) -> IPv4Network:
+    """A subnet that the tenant doesn't use; those to avoid only if nothing else is left."""
+    validate.name("tenantName", tenant)
+    draft.tenant(tenant)
+    used = [n.subnet for n in draft.model.networks_of(tenant)]
+    found = free_subnet([*used, *avoid]) or free_subnet(used)
+    if found is None:
+        raise Conflict(f"tenant {tenant} has no free /{PICK_LENGTH} left in {PICK_FROM}: give a subnet")
+    return found
+
+
+def _unchanged(field: str, old: object, new: object) -> None:
+    if str(old) != str(new):
+        is_, asked = (validate.show(v) if v or isinstance(v, IPv4Address) else "none" for v in (old, new))
+        raise Conflict(
+            f"Cant change network parameters after its created: {field} is {is_}, not {asked}; "
+            "delete and create it, or give the same value"
+        )
+
+
+def _tag(draft: Draft, encap: str, wanted: int) -> int:
+    if wanted:
+        other = draft.model.by_tag(encap, wanted)
+        if other is not None:
+            raise Conflict(
+                f"pktTag {wanted} is taken: {encap} network {other.key} has it; "
+                "take another, or 0 for automatic"
+            )
+        return wanted
+    limit = validate.AUTO_TAGS[encap]
+    for tag in range(1, limit + 1):
+        if draft.model.by_tag(encap, tag) is None:
+            return tag
+    highest = validate.ENCAPS[encap]
+    more = f": give one up to {highest}" if highest > limit else ": delete a network first"
+    raise Conflict(f"no pktTag is free for {encap} in 1 to {limit}{more}")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(validate.show(n) for n in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

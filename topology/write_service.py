@@ -1,0 +1,87 @@
+"""What services may become."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from topology import validate
+from topology.addresses import Holder
+from topology.draft import Draft
+from topology.errors import Conflict, NotFound
+from topology.model import Endpoint, Network, Service, ServicePort
+from topology.specs import ServiceSpec
+
+
+def put_service(draft: Draft, spec: ServiceSpec) -> Service:
+    """A service, made or changed to what is asked for."""
+    validate.name("tenantName", spec.tenant)
+    validate.name("serviceName", spec.name)
+    validate.name("networkName", spec.network)
+    requested = validate.address("ipAddress", spec.ip_address) if spec.ip_address else None
+    selectors = validate.selectors(spec.selectors)
+    ports = validate.ports(spec.ports)
+
+    network = draft.network(spec.tenant, spec.network)
+    found = draft.get("service", f"{spec.tenant}:{spec.name}")
+    old = found if isinstance(found, Service) else None
+    vip = _vip(draft, network, old, requested)
+    kept = {} if old is None else {(p.port, p.target, p.protocol): p.number for p in old.ports}
+    service = Service(
+        tenant=spec.tenant,
+        name=spec.name,
+        number=draft.number("service") if old is None else old.number,
+        network=spec.network,
+        vips=(vip,),
+        ports=tuple(
+            # no `kept.get(…, draft.number())`: that would use up a number each time
+            ServicePort(*port, number=kept[port] if port in kept else draft.number("port"))
+            for port in ports
+        ),
+        selectors=selectors,
+        requested_vip=requested,
+    )
+    draft.put(service)
+    return service
+
+
+def delete_service(draft: Draft, key: str) -> Service:
+    """A service goes; its VIP cools."""
+    found = draft.get("service", key)
+    if not isinstance(found, Service):
+        tenant, _, name = key.partition(":")
+        draft.tenant(tenant)
+        raise NotFound(f"Service {validate.show(name)} not found in tenant {tenant}")
+    draft.delete(found)
+    return found
+
+
+def describe(holder: Holder) -> str:
+    """Who holds an address, in words."""
+    if isinstance(holder, Network):
+        return f"the gateway of network {holder.key}"
+    if isinstance(holder, Service):
+        return f"the VIP of service {holder.key}"
+    if isinstance(holder, Endpoint):
+        name = holder.container_name.lstrip("/")
+        return f"endpoint {validate.show(name or holder.id)}"
+    return f"granted to host {holder.host}"
+
+
+def taken(address: IPv4Address, holder: Holder) -> Conflict:
+    """The refusal of an address that somebody has."""
+    return Conflict(
+        f"ipAddress {address} is taken: it is {describe(holder)}; take another, or none for an automatic one"
+    )
+
+
+def _vip(draft: Draft, network: Network, old: Service | None, requested: IPv4Address | None) -> IPv4Address:
+    if requested is None:
+        # an automatic VIP stays: clients have it in their configuration
+        if old is not None and old.network == network.name and old.vips:
+            return old.vips[0]
+        return draft.lowest_free(network)
+    validate.inside("ipAddress", requested, network.subnet, f" of network {network.key}")
+    holder = draft.holder(network.key, requested)
+    if holder is not None and not (isinstance(holder, Service) and old is not None and holder.key == old.key):
+        raise taken(requested, holder)
+    return requested
