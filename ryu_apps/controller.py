@@ -43,6 +43,7 @@ class Controller(fw.App):
         self.broken_packets = 0
         self.api = Api(self.commands, HostTracker(self.model), self.switches)
         self.rest = wsgi.serve(self.api, fw.CONF.rest_host, fw.CONF.rest_port)
+        self.spawn(self.rest.wait)
         LOG.info(
             "revision %d: %d networks, %d services, %d endpoints; REST on %s:%d",
             self.model.revision,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from ryu_apps.framework import hub
 from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import SWITCH, Owner
@@ -16,6 +17,8 @@ from topology.observed import Observed, Port
 from topology.snapshot import Model
 
 LOG = logging.getLogger(__name__)
+
+SETTLE_TIMEOUT = 3.0  # seconds that an answer waits for the switches; they go on after it
 
 
 class Switches:
@@ -69,9 +72,14 @@ class Switches:
             yield from self._model.endpoints_of_host(host.name)
         yield from self._model.endpoints_of_switch(dpid)
 
-    def settled(self, revision: int) -> bool:
-        """Whether every connected switch carries out the model as of ``revision``."""
-        return all(r.settled_revision >= revision for r in self.reconcilers.values())
+    def settle(self, revision: int) -> None:
+        """Wait until every connected switch carries out the model as of ``revision``; at most SETTLE_TIMEOUT."""
+        until = time.monotonic() + SETTLE_TIMEOUT
+        while any(r.settled_revision < revision for r in self.reconcilers.values()):
+            if time.monotonic() > until:
+                LOG.warning("revision %d is stored, but not yet in every switch", revision)
+                return
+            hub.sleep(0.002)
 
     def counters(self, service_key: str) -> dict[str, Any]:
         """What the switches refused of a service, by switch; nothing else is counted yet."""

@@ -49,6 +49,8 @@ class Networks:
     def _run(self) -> None:
         tries = 0
         while not self._stop.is_set():
+            if not self._sync.registered.wait(1.0):
+                continue  # the stream is only for hosts that the controller knows
             try:
                 with Client(self._url) as stream, Client(self._url) as client:
                     for _ in self._follow(stream, client):

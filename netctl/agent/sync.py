@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 HEARTBEAT = 3.0  # s
 HEARTBEAT_AWAY = 1.0  # s, while the controller does not answer
+HEARTBEAT_FIRST = 0.1  # s, until the switch has told its datapath id
 GRANT_TIMEOUT = 10.0  # s that a container's start waits for a controller that is just restarting
 GRANT_RETRY = 0.5  # s
 
@@ -41,6 +42,7 @@ class Synchroniser:
         self._behind = threading.Event()
         self._behind.set()
         self._connected: bool | None = None
+        self.registered = threading.Event()  # set while the controller knows this host and answers
         self._said: set[str] = set()  # refusals already in the log
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
@@ -75,8 +77,8 @@ class Synchroniser:
                 if time.monotonic() + GRANT_RETRY > deadline or self._stop.wait(GRANT_RETRY):
                     asked = f" for {address}" if address else ""
                     raise Refusal(
-                        f"no address{asked} in {tenant}:{network}: the controller at {self.url} does not answer"
-                        f" ({error.reason}), and this host holds no released one"
+                        f"no address{asked} in {tenant}:{network}: the controller at {self.url} does not answer,"
+                        " and this host holds none that it released"
                     ) from error
 
     def reserve(self, tenant: str, network: str, addresses: Iterable[IPv4Address]) -> None:
@@ -128,6 +130,8 @@ class Synchroniser:
                 if time.monotonic() >= beat:
                     self._beat(client)
                     beat = time.monotonic() + (HEARTBEAT if self._connected else HEARTBEAT_AWAY)
+                    if self._connected is None:
+                        beat = time.monotonic() + HEARTBEAT_FIRST
                 if self._behind.is_set() and self._connected and self._state.listed:
                     self._tell_all(client)
 
@@ -146,12 +150,14 @@ class Synchroniser:
                 LOG.info("the controller at %s answers", self.url)
                 self._connected = True
                 self._behind.set()
+                self.registered.set()
 
     def _lost(self, error: NoConnection) -> None:
         if self._connected is not False:
             LOG.warning("the controller at %s does not answer: %s", self.url, error.reason)
         self._connected = False
         self._behind.set()
+        self.registered.clear()
 
     def _say(self, line: str) -> None:
         """Log a refusal once, until all is told again."""

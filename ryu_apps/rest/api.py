@@ -63,6 +63,9 @@ class SwitchView(Protocol):
     def counters(self, service_key: str) -> dict[str, Any]:
         """What the switches have counted for a service; empty when nothing is known."""
 
+    def settle(self, revision: int) -> None:
+        """Wait, not long, until the connected switches carry out the model of this revision."""
+
 
 class Api:
     """The whole API as a WSGI application. It follows the commands' commits from the moment it is made."""
@@ -95,6 +98,9 @@ class Api:
     def _handle(self, request: Request) -> Response:
         handler, values = self._router.find(request)
         answer = handler(request, **values)
+        if request.method != "GET":
+            # whoever gets our 200 may send packets at once
+            self._switches.settle(self._model.revision)
         return json_response(answer) if isinstance(answer, dict | list | str) else answer
 
     def _table(self, agents: AgentApi) -> dict[str, dict[str, Handler]]:

@@ -20,6 +20,9 @@ class Switches:
     def switches(self) -> list[Json]:
         return [{"dpid": "000000000000000a", "connected": True, "ports": []}]
 
+    def settle(self, revision: int) -> None:
+        """There is nothing to wait for."""
+
     def counters(self, service_key: str) -> Json:
         return {}
 

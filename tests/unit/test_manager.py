@@ -151,7 +151,7 @@ def test_a_configuration_file(tmp_path: Path) -> None:
     ("args", "status", "line"),
     [
         (["--config-file", "/no/such/file"], 2, "ryu-manager: no such file: /no/such/file"),
-        (["no.such.application"], 1, "ryu-manager: no application no.such.application: neither a module nor a file"),
+        (["no.such"], 1, "ryu-manager: no application no.such: neither a module nor a file"),
         (["./no-such.py"], 1, "ryu-manager: no application ./no-such.py: neither a module nor a file"),
     ],
 )
