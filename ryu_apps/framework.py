@@ -20,6 +20,8 @@ from typing import Any, NoReturn, TypeVar
 
 os.environ["OSKEN_HUB_TYPE"] = "eventlet"
 os.environ["RYU_HUB_TYPE"] = "eventlet"
+# names are looked up at start only; eventlet's own resolver would differ from the machine's
+os.environ.setdefault("EVENTLET_NO_GREENDNS", "yes")
 
 NAME = "ryu" if "ryu" in sys.modules or os.environ.get("NETCTL_FRAMEWORK") == "ryu" else "os_ken"
 """The package that we run on."""
@@ -82,6 +84,12 @@ def set_ev_cls(ev_cls: Any, dispatchers: Any = None) -> Callable[[_Handler], _Ha
 
 
 _BASE: Any = app_manager.RyuApp if NAME == "ryu" else app_manager.OSKenApp
+
+
+def patch() -> None:
+    """Make the standard library's blocking calls those of greenthreads, in the whole process."""
+    # not the framework's own patch(thread=True), which in os-ken leaves all but threads as they are
+    eventlet.monkey_patch()
 
 
 def _exit(exc: BaseException) -> NoReturn:

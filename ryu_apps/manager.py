@@ -38,7 +38,7 @@ class _Refused(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
-    framework.hub.patch()
+    framework.patch()
     try:
         applications = _configure(argv)
         conf = framework.CONF
@@ -169,7 +169,9 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
 
 
 def _cut_short(_number: int, _frame: FrameType | None) -> None:
-    os.write(2, b"ryu-manager: the stop took too long and was cut short\n")
+    # os.write() is a greenthread's here, and none may run in a signal handler
+    stderr: Any = sys.stderr
+    stderr.buffer.raw.write(b"ryu-manager: the stop took too long and was cut short\n")
     os._exit(0)
 
 

@@ -17,7 +17,7 @@ from ryu_apps.openflow import codec
 from ryu_apps.openflow.failures import Disconnected, SessionError
 from ryu_apps.openflow.session import Mod, Session
 from ryu_apps.pipeline import compile as compiler
-from ryu_apps.pipeline.context import Context, Owner
+from ryu_apps.pipeline.context import Context, Owner, Program
 from ryu_apps.pipeline.tables import PACKET_IN_METER, PACKET_IN_RATE
 from ryu_apps.pipeline.values import Meter
 from topology.observed import Switch
@@ -160,7 +160,7 @@ class Reconciler:
                 again.retry_at = now + again.delay
 
 
-def encode(program: compiler.Program) -> diff.Encoded:
+def encode(program: Program) -> diff.Encoded:
     """A compiled program, ready for the wire."""
     flows = [codec.encode_flow(f) for f in program.flows]
     groups = [codec.encode_group(g) for g in program.groups]

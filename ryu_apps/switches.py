@@ -56,10 +56,8 @@ class Switches:
         """A port of a connected switch came, changed or went."""
         if dpid not in self.reconcilers:
             return
-        if gone:
-            names = self.observed.drop_port(dpid, port.name)
-        else:
-            names = self.observed.put_port(dpid, port)
+        seen = self.observed
+        names = seen.drop_port(dpid, port.name) if gone else seen.put_port(dpid, port)
         owners: set[Owner] = {SWITCH} if names else set()
         for endpoint in self._endpoints_on(dpid):
             if endpoint.port_name in names:

@@ -259,11 +259,15 @@ class Bridge:
                 ]
             )
         except SwitchError as error:
-            raise SwitchError(f"Open vSwitch did not take port {port} into {self.name}: {error}") from error
+            if "timed out" not in str(error):
+                raise
+            raise SwitchError(
+                f"ovs-vswitchd did not take port {port} into {self.name} within {PORT_TIMEOUT // 1000} s; does it run?"
+            ) from error
         row = result["rows"][0] if result["rows"] else {"ofport": -1, "error": "it was removed"}
         if row["ofport"] == -1:
             reason = next(members(row["error"]), "no reason given")
-            raise SwitchError(f"Open vSwitch did not take port {port} into {self.name}: {reason}")
+            raise SwitchError(f"port {port} could not be added to {self.name}: {reason}")
 
     def unplug(self, port: str) -> bool:
         """Remove a port, where there is one. Returns whether there was."""

@@ -52,7 +52,7 @@ class Docker:
             raise DockerRefused(_line(error.explanation or str(error)), error.status_code or 0) from error
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             self._local.client = None
-            raise DockerGone(f"Docker does not answer at {self.url}: {_line(str(error))}") from error
+            raise DockerGone(f"Docker does not answer at {self.url}: {_reason(error)}") from error
 
     # Networks
 
@@ -116,7 +116,7 @@ class Docker:
         try:
             yield from stream
         except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
-            raise DockerGone(f"Docker's events at {self.url} ended: {_line(str(error))}") from error
+            raise DockerGone(f"Docker's events at {self.url} ended: {_reason(error)}") from error
         finally:
             stream.close()
         raise DockerGone(f"Docker's events at {self.url} ended")
@@ -170,6 +170,18 @@ def network_of(item: Mapping[str, Any], driver: str) -> LocalNetwork | None:
             internal=bool(item.get("Internal")),
         )
     return None
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in the system's words: the library's own line is a chain of class names."""
+    seen: BaseException | None = error
+    reason = ""
+    while seen is not None:
+        for part in (seen, *seen.args):
+            if isinstance(part, OSError) and part.strerror:
+                reason = part.strerror
+        seen = seen.__cause__ or seen.__context__
+    return reason or _line(str(error))
 
 
 def _line(text: str) -> str:

@@ -138,7 +138,7 @@ class Node:
         self.spawn("ovs-vswitchd", "ovs-vswitchd", self.ovsdb, f"--pidfile={pidfile}", "--overwrite-pidfile")
         self.vsctl("--timeout=20", "set", "Open_vSwitch", ".", "external_ids:started=yes")
 
-    def start_docker(self) -> None:
+    def start_docker(self, *options: str) -> None:
         """Docker Engine, with a ``/run/docker`` of its own: its plugins' folder is a fixed path."""
         directory = self.directory
         for pidfile in directory.glob("*.pid"):
@@ -147,7 +147,7 @@ class Node:
         dockerd = (
             f"mkdir -p /run/docker && mount --bind {directory}/docker-run /run/docker && exec dockerd"
             f" --data-root {directory}/data --exec-root {directory}/exec --pidfile {directory}/docker.pid"
-            f" -H {self.docker_url} --bridge=none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false"
+            f" -H {self.docker_url} --bridge=none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false {' '.join(options)}"
         )
         self.spawn("dockerd", "unshare", "--mount", "sh", "-c", dockerd)
         wait_for(lambda: self.docker("ps", check=False), "dockerd", 60)
