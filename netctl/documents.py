@@ -95,6 +95,8 @@ class SwitchDoc(TypedDict, total=False):
     ports: list[Any]
     flows: int
     groups: int
+    brokenPackets: int  # to the controller, since the switch connected
+    forgedPackets: int
     errors: dict[str, str]  # line by owner
 
 

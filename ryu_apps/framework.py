@@ -156,7 +156,7 @@ class App(_BASE):  # type: ignore[misc]
     def spawn(self, fn: Callable[..., object], *args: Any) -> Any:
         """A greenthread whose exceptions are fatal, killed when the application stops."""
         worker = spawn(fn, *args)
-        self._workers.append(worker)
+        self._workers = [*(old for old in self._workers if not old.dead), worker]
         return worker
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ Exit status: 0 stopped by SIGTERM or SIGINT; 1 could not start, or an unexpected
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -170,8 +171,7 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
 
 def _cut_short(_number: int, _frame: FrameType | None) -> None:
     # os.write() is a greenthread's here, and none may run in a signal handler
-    stderr: Any = sys.stderr
-    stderr.buffer.raw.write(b"ryu-manager: the stop took too long and was cut short\n")
+    io.FileIO(2, "w", closefd=False).write(b"ryu-manager: the stop took too long and was cut short\n")
     os._exit(0)
 
 

@@ -100,6 +100,7 @@ class Reconciler:
     def _step(self, full: bool = False) -> None:
         """Bring the switch to the model as it is now."""
         dirty, self._dirty = self._dirty, set()
+        packets, self._packets = self._packets, []  # those that come meanwhile wait for flows that come meanwhile
         revision = self.model.revision
         context = Context(
             self.model, self.switch.dpid, {name: port.number for name, port in self.switch.ports.items()}
@@ -115,7 +116,6 @@ class Reconciler:
             touched = diff.everything(self.wanted, self.actual)
         self._send(touched)
         self.settled_revision = revision
-        packets, self._packets = self._packets, []
         for packet in packets:
             self.session.send_plain(packet)
 

@@ -102,6 +102,8 @@ class Switches:
                 "groups": len(r.actual.groups),
                 "flowMods": r.session.flow_mods,
                 "groupMods": r.session.group_mods,
+                "brokenPackets": r.switch.broken_packets,
+                "forgedPackets": r.switch.forged_packets,
                 "errors": {f"{kind} {key}".strip(): refused.line for (kind, key), refused in r.refused.items()},
             }
             for dpid, r in sorted(self.reconcilers.items())

@@ -34,7 +34,7 @@ docker_answers() { timeout 5 docker version --format '{{.Server.Version}}'; }
 docker_settled() {
     docker_answers && return 0
     have dockerd || return 0
-    if with_systemd; then systemctl is-failed -q docker; else gone dockerd; fi
+    if with_systemd; then systemctl is-failed -q docker; else hopeless dockerd; fi
 }
 
 mount_cgroups() {

@@ -56,6 +56,8 @@ alive() {
 pid_in() { cat "$RUN_DIR/$1.pid" 2>/dev/null || true; }
 supervised() { alive "$1" "$(pid_in "$1.supervisor")"; }
 running() { alive "$1" "$(pid_in "$1")"; }
+# hopeless NAME: it does not stay up; no use in waiting for it any longer.
+hopeless() { gone "$1" || [ "$(cat "$RUN_DIR/$1.failures" 2>/dev/null || echo 0)" -ge 4 ]; }
 
 # supervise NAME COMMAND...: in the background, in a session of its own, restarted when it dies.
 supervise() {
@@ -81,7 +83,7 @@ stop_supervised() {
         alive "$name" "$program" && kill -KILL "$program"
         wait_for 5 gone "$name" || warn "$name (process $program) does not die"
     fi
-    rm -f "$RUN_DIR/$name.pid" "$RUN_DIR/$name.supervisor.pid"
+    rm -f "$RUN_DIR/$name.pid" "$RUN_DIR/$name.supervisor.pid" "$RUN_DIR/$name.failures"
 }
 gone() { ! supervised "$1" && ! running "$1"; }
 

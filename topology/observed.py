@@ -22,6 +22,8 @@ class Switch:
 
     dpid: int
     ports: dict[str, Port] = field(default_factory=dict)
+    broken_packets: int = 0  # packets to the controller that were not what their flow sends
+    forged_packets: int = 0  # ARP of a sender that claims what is not its own
 
     def port_number(self, name: str) -> int | None:
         """OpenFlow number of the port called ``name``; None while the switch does not have it."""

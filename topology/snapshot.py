@@ -146,6 +146,17 @@ class Model:
         """Endpoints without an agent, placed on a switch by its datapath id; oldest first."""
         return self._by_number("endpoint", "switch", str(switch))
 
+    def endpoints_at(self, switch: int, port_name: str) -> list[Endpoint]:
+        """Endpoints without an agent at one port of a switch, oldest first."""
+        return self._by_number("endpoint", "port", f"{switch} {port_name}")
+
+    def networks_around(self, address: IPv4Address) -> list[Network]:
+        """Networks, of any tenant, whose subnet holds an address; oldest first."""
+        bits = int(address)
+        groups = (f"{bits >> 32 - n << 32 - n}/{n}" for n in range(33))
+        found = [n for group in groups for n in self._group("network", "subnet", group).values()]
+        return sorted(found, key=lambda n: n.number)
+
     def leases_of(self, network_key: str) -> list[Lease]:
         """Leases of a network, granted and cooling, by address."""
         return sorted(self._group("lease", "network", network_key).values(), key=lambda o: o.address)
@@ -225,6 +236,7 @@ class Model:
     def _groups(value: Object) -> Iterator[tuple[str, str, str]]:
         if isinstance(value, Network):
             yield (value.kind, "tenant", value.tenant)
+            yield (value.kind, "subnet", f"{int(value.subnet.network_address)}/{value.subnet.prefixlen}")
         elif isinstance(value, Service | Endpoint | Lease):
             yield (value.kind, "network", value.network_key)
             yield (value.kind, "tenant", value.tenant)
@@ -232,6 +244,7 @@ class Model:
             yield (value.kind, "host", value.host)
         if isinstance(value, Endpoint) and value.switch:
             yield (value.kind, "switch", str(value.switch))
+            yield (value.kind, "port", f"{value.switch} {value.port_name}")
 
     def _add(self, value: Object) -> None:
         self._kinds[value.kind][value.key] = value

@@ -43,6 +43,7 @@ _SUBNET = re.compile(r"([0-9.]+)(?:-([0-9.]+))?/([0-9]{1,2})")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _PORT = re.compile(r"-?[0-9]{1,9}")
 
+ROUTER_MAC = "0e:4e:43:00:00:01"  # every gateway and VIP answers ARP with it; nobody else may have it
 SHOWN = 60
 
 
@@ -222,6 +223,8 @@ def mac(value: str) -> str:
         raise Invalid(f"macAddress {show(value)} is a group address: the first byte must be even")
     if text == "00:00:00:00:00:00":
         raise Invalid(f"macAddress {value} belongs to nobody: right is 02:42:0a:01:01:05")
+    if text == ROUTER_MAC:
+        raise Invalid(f"macAddress {value} is the gateways' own: right is 02:42:0a:01:01:05")
     return text
 
 

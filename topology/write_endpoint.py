@@ -82,6 +82,12 @@ def learn(  # noqa: PLR0917 - as the command
         return None
     if draft.by_mac(network.key, mac) not in (None, old):
         return None
+    neighbours = draft.model.endpoints_at(switch, port_name)
+    if any(e.origin != "learned" for e in neighbours):
+        return None  # the port is that of a registered host
+    for other in neighbours:
+        if other.mac == mac and other.id != key:
+            draft.delete(other)  # the same host, with an address of another network now
     endpoint = Endpoint(
         id=key,
         tenant=network.tenant,
@@ -184,6 +190,7 @@ def _put(draft: Draft, spec: EndpointSpec, old: Endpoint | None) -> Endpoint:
     validate.choice("origin", spec.origin, validate.ORIGINS)
 
     network = draft.network(spec.tenant, spec.network)
+    _clear_port(draft, spec)
     stays = old if old is not None and old.network_key == network.key else None
     addresses = tuple(asked)
     if not addresses:
@@ -211,6 +218,17 @@ def _put(draft: Draft, spec: EndpointSpec, old: Endpoint | None) -> Endpoint:
     )
     draft.put(endpoint)
     return endpoint
+
+
+def _clear_port(draft: Draft, spec: EndpointSpec) -> None:
+    """A port is the registered host's alone: who was seen there before goes."""
+    host = draft.get("host", spec.host) if spec.host else None
+    switch = host.switch if isinstance(host, Host) else spec.switch
+    if not switch or not spec.port_name:
+        return
+    for seen in draft.model.endpoints_at(switch, spec.port_name):
+        if seen.id != spec.id and _yields(seen, spec):
+            draft.delete(seen)
 
 
 def _claim(draft: Draft, network: Network, address: IPv4Address, spec: EndpointSpec) -> None:

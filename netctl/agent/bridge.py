@@ -8,9 +8,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyroute2.netlink import genlmsg
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.generic import GenericNetlinkSocket
+from pyroute2.netlink import genlmsg  # type: ignore[import-untyped]
+from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
+from pyroute2.netlink.generic import GenericNetlinkSocket  # type: ignore[import-untyped]
 
 from netctl.agent.errors import SwitchError
 from netctl.agent.ovsdb import Operation, Ovsdb, by_name, from_map, members, omap, oset
@@ -42,9 +42,7 @@ _NEXT: Operation = {
 class Bridge:
     """One bridge of one Open vSwitch, as its database has it."""
 
-    def __init__(
-        self, db: Ovsdb, name: str, host: str, controllers: Sequence[str], datapath_type: str
-    ) -> None:
+    def __init__(self, db: Ovsdb, name: str, host: str, controllers: Sequence[str], datapath_type: str) -> None:
         self.db = db
         self.name = name
         self._host = host
@@ -275,9 +273,7 @@ class Bridge:
         if rows:
             mutations = [["ports", "delete", ["set", [row["_uuid"] for row in rows]]]]
             where = [["name", "==", self.name]]
-            self.db.transact(
-                [{"op": "mutate", "table": "Bridge", "where": where, "mutations": mutations}, _NEXT]
-            )
+            self.db.transact([{"op": "mutate", "table": "Bridge", "where": where, "mutations": mutations}, _NEXT])
         return bool(rows)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, TypeVar
 
-import docker
-import docker.errors
+import docker  # type: ignore[import-untyped]
+import docker.errors  # type: ignore[import-untyped]
 import requests
-from docker.types import IPAMConfig, IPAMPool
+from docker.types import IPAMConfig, IPAMPool  # type: ignore[import-untyped]
 
 from netctl.agent.errors import AgentError
 from netctl.agent.state import DEFAULT_TENANT, Container, LocalNetwork, model_name
@@ -44,9 +44,7 @@ class Docker:
         try:
             client = getattr(self._local, "client", None)
             if client is None:
-                client = self._local.client = docker.APIClient(
-                    base_url=self.url, version="auto", timeout=TIMEOUT
-                )
+                client = self._local.client = docker.APIClient(base_url=self.url, version="auto", timeout=TIMEOUT)
             return work(client)
         except docker.errors.APIError as error:
             raise DockerRefused(_line(error.explanation or str(error)), error.status_code or 0) from error
@@ -128,9 +126,7 @@ def container_of(item: Mapping[str, Any]) -> Container:
     health = ""
     if status.endswith(")"):
         words = status.rpartition("(")[2].rstrip(")")
-        health = {"healthy": "healthy", "unhealthy": "unhealthy", "health: starting": "starting"}.get(
-            words, ""
-        )
+        health = {"healthy": "healthy", "unhealthy": "unhealthy", "health: starting": "starting"}.get(words, "")
     names = item.get("Names") or [""]
     return Container(
         id=str(item["Id"]),

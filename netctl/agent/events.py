@@ -34,6 +34,7 @@ class Follower:
 
     def __init__(
         self,
+        *,
         state: State,
         docker: Docker,
         sync: Synchroniser,
@@ -212,4 +213,3 @@ def endpoints_of(item: Mapping[str, Any]) -> list[LocalEndpoint]:
         owner = "" if container_id.startswith("ep-") else container_id
         found.append(LocalEndpoint(endpoint_id, str(item["Id"]), given, mac, owner))
     return found
-

@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 import threading
-from pathlib import Path
 from types import FrameType
 
 import click
@@ -21,14 +20,14 @@ from netctl.agent.events import Follower
 from netctl.agent.ipam import Ipam
 from netctl.agent.memory import Memory
 from netctl.agent.networks import Networks
-from netctl.agent.options import CONFIG_FILE, Options, checked, default_host, read_config
+from netctl.agent.options import CONFIG_FILE, Options, default_host, made_of, read_config
 from netctl.agent.ovsdb import Ovsdb
 from netctl.agent.plugin import PluginServer
 from netctl.agent.ports import Ports
 from netctl.agent.registry import Registry
 from netctl.agent.state import State
 from netctl.agent.sync import Synchroniser
-from netctl.client import DEFAULT_URL, checked_url
+from netctl.client import DEFAULT_URL
 from netctl.documents import HostDoc
 
 LOG = logging.getLogger("netctl.agent")
@@ -52,7 +51,15 @@ class Agent:
         self._registry = Registry(options.netmaster, state, docker, self._sync, memory)
         self._networks = Networks(options.netmaster, state, docker, self._sync, self._registry)
         self._registry.refused_withdrawal = self._networks.reconcile
-        self._follower = Follower(state, docker, self._sync, self._registry, self._networks, self._ports, memory)
+        self._follower = Follower(
+            state=state,
+            docker=docker,
+            sync=self._sync,
+            registry=self._registry,
+            networks=self._networks,
+            ports=self._ports,
+            memory=memory,
+        )
         ipam = Ipam(state, self._sync)
         driver = Driver(state, self._sync, self._ports, ipam)
         self._plugin = PluginServer(options.socket, {**driver.calls(), **ipam.calls()})
@@ -71,9 +78,7 @@ class Agent:
         """Start every part."""
         for part in (self._ports, self._sync, self._registry, self._networks, self._plugin, self._follower):
             part.start()
-        LOG.info(
-            "netctl-agent %s of host %s serves %s", __version__, self._options.host, self._options.socket
-        )
+        LOG.info("netctl-agent %s of host %s serves %s", __version__, self._options.host, self._options.socket)
 
     def stop(self) -> None:
         """Stop; ports and flows stay, so traffic goes on."""
@@ -145,12 +150,8 @@ def _configure(context: click.Context, parameter: click.Parameter, path: str) ->
     metavar="URL",
     help="The controller's REST API.",
 )
-@click.option(
-    "--host", default=default_host, show_default="this machine's name", help="Name of this Docker host."
-)
-@click.option(
-    "--bridge", default="br-netctl", help="Bridge of Open vSwitch; made and set up where it is missing."
-)
+@click.option("--host", default=default_host, show_default="this machine's name", help="Name of this Docker host.")
+@click.option("--bridge", default="br-netctl", help="Bridge of Open vSwitch; made and set up where it is missing.")
 @click.option(
     "--controller",
     default="tcp:127.0.0.1:6653",
@@ -176,15 +177,9 @@ def _configure(context: click.Context, parameter: click.Parameter, path: str) ->
     metavar="URL",
     help="Docker Engine.",
 )
-@click.option(
-    "--ovsdb", default="unix:/var/run/openvswitch/db.sock", metavar="REMOTE", help="Open vSwitch's database."
-)
-@click.option(
-    "--tunnel-address", default="", metavar="ADDRESS", help="Where other hosts send tunnelled packets."
-)
-@click.option(
-    "--state-dir", default="/var/lib/netctl", metavar="DIR", help="Where the agent remembers networks."
-)
+@click.option("--ovsdb", default="unix:/var/run/openvswitch/db.sock", metavar="REMOTE", help="Open vSwitch's database.")
+@click.option("--tunnel-address", default="", metavar="ADDRESS", help="Where other hosts send tunnelled packets.")
+@click.option("--state-dir", default="/var/lib/netctl", metavar="DIR", help="Where the agent remembers networks.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -192,49 +187,20 @@ def _configure(context: click.Context, parameter: click.Parameter, path: str) ->
     help="What is logged.",
 )
 @click.version_option(__version__, prog_name="netctl-agent")
-def command(
-    netmaster: str,
-    host: str,
-    bridge: str,
-    controller: str,
-    datapath_type: str,
-    socket: str,
-    docker: str,
-    ovsdb: str,
-    tunnel_address: str,
-    state_dir: str,
-    log_level: str,
-) -> None:
+def command(**values: str) -> None:
     """Connect this Docker host's containers to netctl's networks.
 
-    Serves Docker's network and IPAM driver, follows Docker's events, and keeps the bridge's ports. Each option is
-    also an environment variable, NETCTL_ and its name in capitals.
+    Serves Docker's network and IPAM driver, follows Docker's events, and keeps the bridge's ports. Each option
+    is also an environment variable, NETCTL_ and its name in capitals.
     """
     logging.basicConfig(
-        level=log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(message)s",
+        level=values["log_level"].upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
-    logging.getLogger("pyroute2").setLevel(logging.WARNING)
-    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    for library in ("pyroute2", "urllib3", "docker", "asyncio"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     try:
-        options = checked(
-            Options(
-                netmaster=checked_url(netmaster),
-                host=host,
-                bridge=bridge,
-                controller=tuple(t.strip() for t in controller.split(",") if t.strip()),
-                datapath_type=datapath_type,
-                socket=Path(socket),
-                docker=docker,
-                ovsdb=ovsdb,
-                tunnel_address=tunnel_address,
-                state_dir=Path(state_dir),
-                log_level=log_level,
-            )
-        )
-        sys.exit(run(options))
-    except (AgentError, ValueError) as error:
+        sys.exit(run(made_of(values)))
+    except AgentError as error:
         click.echo(f"netctl-agent: {error}", err=True)
         sys.exit(1)
 

@@ -23,9 +23,7 @@ BACKOFF = (0.5, 1.0, 2.0, 3.0)  # s between tries of the change stream; the last
 class Networks:
     """Keeps Docker's networks of our driver equal to the model's."""
 
-    def __init__(
-        self, url: str, state: State, docker: Docker, sync: Synchroniser, registry: Registry
-    ) -> None:
+    def __init__(self, url: str, state: State, docker: Docker, sync: Synchroniser, registry: Registry) -> None:
         self._url = url
         self._state = state
         self._docker = docker
@@ -80,9 +78,7 @@ class Networks:
                     errors = self.apply(change["key"], document)  # type: ignore[arg-type]
                     client.applied(self._state.host, revision, errors)
             elif kind == "sync" and listed is not None:
-                LOG.info(
-                    "following the controller's changes from revision %d: %d networks", revision, len(listed)
-                )
+                LOG.info("following the controller's changes from revision %d: %d networks", revision, len(listed))
                 self._know(listed)
                 listed = None
                 self._revision = revision

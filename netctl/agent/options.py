@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import configparser
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 
 from netctl.agent.errors import StartError
+from netctl.client import checked_url
 
 CONFIG_FILE = "/etc/netctl/agent.conf"
 SECTION = "agent"
@@ -63,6 +64,29 @@ def read_config(path: str, names: Iterable[str], *, must_exist: bool) -> dict[st
         if name.replace("_", "-") not in known:
             raise StartError(f"{path}: unknown option {name}; known: {', '.join(sorted(known))}")
     return {name.replace("-", "_"): value for name, value in settings.items()}
+
+
+def made_of(values: Mapping[str, str]) -> Options:
+    """The options out of the command line's values. Raises `StartError`."""
+    try:
+        netmaster = checked_url(values["netmaster"])
+    except ValueError as error:
+        raise StartError(f"--netmaster: {error}") from None
+    return checked(
+        Options(
+            netmaster=netmaster,
+            host=values["host"],
+            bridge=values["bridge"],
+            controller=tuple(t.strip() for t in values["controller"].split(",") if t.strip()),
+            datapath_type=values["datapath_type"],
+            socket=Path(values["socket"]),
+            docker=values["docker"],
+            ovsdb=values["ovsdb"],
+            tunnel_address=values["tunnel_address"],
+            state_dir=Path(values["state_dir"]),
+            log_level=values["log_level"],
+        )
+    )
 
 
 def checked(options: Options) -> Options:

@@ -17,9 +17,9 @@ from typing import Any
 with warnings.catch_warnings():
     # The library looks for eventlet, which warns that it is deprecated; nothing of it is used here.
     warnings.simplefilter("ignore")
-    import ovs.jsonrpc
-    import ovs.poller
-    import ovs.stream
+    import ovs.jsonrpc  # type: ignore[import-untyped]
+    import ovs.poller  # type: ignore[import-untyped]
+    import ovs.stream  # type: ignore[import-untyped]
 
 from netctl.agent.errors import SwitchError
 
@@ -95,9 +95,7 @@ class Ovsdb:
     def _wait(self, connection: Any, deadline: float) -> None:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise SwitchError(
-                f"Open vSwitch does not answer at {self.remote}: no answer in {self._timeout:g} s"
-            )
+            raise SwitchError(f"Open vSwitch does not answer at {self.remote}: no answer in {self._timeout:g} s")
         poller = ovs.poller.Poller()
         connection.wait(poller)
         connection.recv_wait(poller)

@@ -23,6 +23,7 @@ class Ports:
         self._lock = threading.Lock()  # one at work in kernel and switch
         self._wake = threading.Event()
         self._stopping = False
+        self._leaving: set[str] = set()  # endpoints that `remove` is about to remove
         self._well: bool | None = None
         self._gone: set[str] = set()  # endpoints whose pair is known to be missing
         self._thread = threading.Thread(target=self._run, name="ports", daemon=True)
@@ -61,11 +62,15 @@ class Ports:
 
     def remove(self, endpoint_id: str) -> None:
         """Remove what there is of an endpoint."""
-        with self._lock:
-            try:
-                self._bridge.unplug(veth.host_end(endpoint_id))
-            finally:
-                veth.delete(endpoint_id)
+        self._leaving.add(endpoint_id)
+        try:
+            with self._lock:
+                try:
+                    self._bridge.unplug(veth.host_end(endpoint_id))
+                finally:
+                    veth.delete(endpoint_id)
+        finally:
+            self._leaving.discard(endpoint_id)
 
     # Looking after
 
@@ -93,12 +98,13 @@ class Ports:
                 wanted = dict(self._state.endpoints)
                 networks = dict(self._state.networks)
                 listed = self._state.listed
+            kept = wanted.keys() | self._leaving
             if listed:
                 for name, endpoint_id in plugged.items():
-                    if endpoint_id not in wanted:
+                    if endpoint_id not in kept:
                         self._bridge.unplug(name)
                         LOG.info("endpoint %s: removed its port, Docker has it no more", endpoint_id[:12])
-                for endpoint_id in pairs - wanted.keys():
+                for endpoint_id in pairs - kept:
                     veth.delete(endpoint_id)
                     LOG.info("endpoint %s: removed its veth pair, Docker has it no more", endpoint_id[:12])
             for endpoint_id in pairs & wanted.keys():

@@ -20,6 +20,9 @@ def text(body: Body, name: str, *, required: bool = False) -> str:
         value = ""
     if not isinstance(value, str):
         raise Malformed(f"{name}: a string, not {_shown(value)}")
+    if required and not body:
+        # Docker's second try, after the agent was stopped in the middle of a call, comes without the request.
+        raise Malformed("the request is empty: netctl-agent was restarted in the middle of it; do it again")
     if required and not value:
         raise Malformed(f"{name} is missing")
     return value
@@ -74,9 +77,7 @@ def subnet(body: Body, name: str) -> IPv4Network | None:
     except (AddressValueError, NetmaskValueError):
         raise Refusal(f"{name} {_shown(value)}: not an IPv4 subnet a.b.c.d/len") from None
     except ValueError:
-        raise Refusal(
-            f"{name} {_shown(value)} has host bits set; {IPv4Network(value, strict=False)}?"
-        ) from None
+        raise Refusal(f"{name} {_shown(value)} has host bits set; {IPv4Network(value, strict=False)}?") from None
 
 
 def _shown(value: object) -> str:

@@ -90,9 +90,7 @@ class Registry:
             return
         if named is None:
             return
-        network = replace(
-            network, name=named.name, network=named.network, ip_range=network.ip_range or named.ip_range
-        )
+        network = replace(network, name=named.name, network=named.network, ip_range=network.ip_range or named.ip_range)
         with self._state.changed:
             if network_id not in self._state.networks:
                 return

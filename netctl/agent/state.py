@@ -97,9 +97,7 @@ class State:
         self.model: dict[str, StreamNetworkDoc] = {}  # by key
         self.endpoints: dict[str, LocalEndpoint] = {}
         self.containers: dict[str, Container] = {}
-        self.granted: dict[
-            str, float
-        ] = {}  # when (monotonic) by lease key: ours, no endpoint of the model has it
+        self.granted: dict[str, float] = {}  # when (monotonic) by lease key: ours, no endpoint of the model has it
         self.spare: set[str] = set()  # lease keys: released while the controller was away
 
     # Networks
@@ -218,8 +216,7 @@ class State:
             return [
                 doc
                 for doc in found
-                if doc is not None
-                and (not self.followed or f"{doc['tenantName']}:{doc['networkName']}" in self.model)
+                if doc is not None and (not self.followed or f"{doc['tenantName']}:{doc['networkName']}" in self.model)
             ]
 
     # Addresses

@@ -70,9 +70,7 @@ class Synchroniser:
             except Refused as error:
                 raise Refusal(error.line) from error
             except TimeoutError as error:
-                raise Refusal(
-                    f"the controller at {self.url} is too slow: no address in {GRANT_TIMEOUT:g} s"
-                ) from error
+                raise Refusal(f"the controller at {self.url} is too slow: no address in {GRANT_TIMEOUT:g} s") from error
             except NoConnection as error:
                 if time.monotonic() + GRANT_RETRY > deadline or self._stop.wait(GRANT_RETRY):
                     asked = f" for {address}" if address else ""

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2 import IPRoute  # type: ignore[import-untyped]
+from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool  # type: ignore[import-untyped]
+from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
 
 from netctl.agent.errors import SwitchError
 
@@ -42,9 +42,7 @@ def make(endpoint: str, mac: str, mtu: int, owner: str, *, checksums: bool) -> N
     host, container = host_end(endpoint), container_end(endpoint)
     with _netlink(f"veth pair {host}") as ip:
         _delete(ip, host)  # half of a pair that an earlier try left
-        ip.link(
-            "add", ifname=host, kind="veth", mtu=mtu, peer={"ifname": container, "mtu": mtu, "address": mac}
-        )
+        ip.link("add", ifname=host, kind="veth", mtu=mtu, peer={"ifname": container, "mtu": mtu, "address": mac})
         index = ip.link_lookup(ifname=host)[0]
         try:
             ip.link("set", index=index, state="up", ifalias=alias(owner, endpoint))
@@ -94,10 +92,6 @@ def existing(owner: str) -> set[str]:
         for link in ip.get_links():
             attributes: Any = link.get_attr
             words = (attributes("IFLA_IFALIAS") or "").split(" ")
-            if (
-                HOST_END.match(attributes("IFLA_IFNAME") or "")
-                and words[:2] == ["netctl", owner]
-                and len(words) == 3
-            ):
+            if HOST_END.match(attributes("IFLA_IFNAME") or "") and words[:2] == ["netctl", owner] and len(words) == 3:
                 found.add(words[2])
     return found

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from ryu_apps.pipeline.values import Flow, SetField
+from topology import validate
 
 
 class Table(IntEnum):
@@ -57,7 +58,7 @@ class Feature(IntEnum):
     LEARN = 8
 
 
-ROUTER_MAC = 0x0E4E43000001  # locally administered; every gateway and VIP answers ARP with it
+ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it
 HIDDEN_BASE = 250 << 24  # 250.0.0.0/8: an endpoint's hidden address is this plus its number
 MULTICAST = (0x010000000000, 0x010000000000)  # the group bit: broadcast and multicast
 PACKET_IN_METER = 1

@@ -138,18 +138,39 @@ class Node:
         self.spawn("ovs-vswitchd", "ovs-vswitchd", self.ovsdb, f"--pidfile={pidfile}", "--overwrite-pidfile")
         self.vsctl("--timeout=20", "set", "Open_vSwitch", ".", "external_ids:started=yes")
 
-    def start_docker(self, *options: str) -> None:
-        """Docker Engine, with a ``/run/docker`` of its own: its plugins' folder is a fixed path."""
+    def start_containerd(self) -> None:
+        """What runs Docker's containers, in a mount namespace whose ``/run/docker`` is the node's own: the folder of
+        Docker's plugins is a fixed path."""
         directory = self.directory
-        for pidfile in directory.glob("*.pid"):
-            if pidfile.name == "docker.pid":
-                pidfile.unlink()
-        dockerd = (
-            f"mkdir -p /run/docker && mount --bind {directory}/docker-run /run/docker && exec dockerd"
-            f" --data-root {directory}/data --exec-root {directory}/exec --pidfile {directory}/docker.pid"
-            f" -H {self.docker_url} --bridge=none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false {' '.join(options)}"
+        (directory / "containerd.toml").write_text(
+            f'version = 2\nroot = "{directory}/containerd"\nstate = "{directory}/containerd-run"\n'
+            f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{directory}/containerd.sock"\n'
         )
-        self.spawn("dockerd", "unshare", "--mount", "sh", "-c", dockerd)
+        own = f"mkdir -p /run/docker && mount --bind {directory}/docker-run /run/docker"
+        command = f"{own} && exec containerd --config {directory}/containerd.toml"
+        self.spawn("containerd", "unshare", "--mount", "sh", "-c", command)
+        wait_for((directory / "containerd.sock").exists, "containerd")
+
+    def start_docker(self, *options: str) -> None:
+        """Docker Engine."""
+        (self.directory / "docker.pid").unlink(missing_ok=True)
+        self.spawn(
+            "dockerd",
+            "nsenter",
+            f"--mount=/proc/{self.processes['containerd'].pid}/ns/mnt",
+            "dockerd",
+            f"--containerd={self.directory}/containerd.sock",
+            f"--data-root={self.directory}/data",
+            f"--exec-root={self.directory}/exec",
+            f"--pidfile={self.directory}/docker.pid",
+            f"--host={self.docker_url}",
+            "--bridge=none",
+            "--iptables=false",
+            "--ip6tables=false",
+            "--ip-forward=false",
+            "--ip-masq=false",
+            *options,
+        )
         wait_for(lambda: self.docker("ps", check=False), "dockerd", 60)
 
     def start_controller(self) -> None:
@@ -195,6 +216,7 @@ class Node:
         self.prepare()
         self.start_ovsdb()
         self.start_vswitchd()
+        self.start_containerd()
         self.start_docker()
         self.load_image()
         self.start_controller()
@@ -204,7 +226,7 @@ class Node:
 
     def stop(self) -> None:
         """End every process and remove every trace."""
-        for name in ("agent", "controller", "dockerd", "ovs-vswitchd", "ovsdb-server"):
+        for name in ("agent", "controller", "dockerd", "containerd", "ovs-vswitchd", "ovsdb-server"):
             if name in self.processes:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.kill(name, signal.SIGTERM, 20)

@@ -1,0 +1,55 @@
+"""A server that answers with its name: ``python echo.py NAME tcp:80 udp:53``; says "ready" when it listens.
+
+The answer is a line: its name, and the client's address and port as it sees them. To a datagram it answers with one of
+the same size. A TCP connection stays open and every line is answered.
+"""
+
+from __future__ import annotations
+
+import socketserver
+import sys
+import threading
+from typing import Any
+
+NAME = sys.argv[1] if len(sys.argv) > 1 else ""
+
+
+def answer(client: Any) -> bytes:
+    return f"{NAME} {client[0]} {client[1]}\n".encode()
+
+
+class Lines(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        try:
+            for _ in self.rfile:
+                self.wfile.write(answer(self.client_address))
+        except ConnectionError:
+            return  # the client has gone, which is its good right
+
+
+class Datagram(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        data, endpoint = self.request
+        endpoint.sendto(answer(self.client_address).ljust(len(data)), self.client_address)
+
+
+class Tcp(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+
+class Udp(socketserver.UDPServer):
+    max_packet_size = 65535
+
+
+def main(ports: list[str]) -> None:
+    kinds: dict[str, Any] = {"tcp": (Tcp, Lines), "udp": (Udp, Datagram)}
+    for kind, _, port in (p.partition(":") for p in ports):
+        server, handler = kinds[kind]
+        threading.Thread(target=server(("", int(port)), handler).serve_forever).start()
+    print("ready", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[2:])

@@ -1,0 +1,214 @@
+"""Network namespaces as hosts: each with an ``eth0`` that is plugged into a bridge, servers inside, sockets to the inside.
+
+    with host("w1", instance, bridge, "10.1.1.1/24", gateway="10.1.1.254") as web, host("c1", …) as client:
+        web.serve("tcp:80", "udp:53")
+        client.ask("tcp", "10.1.1.1", 80)   # "w1 20.1.1.1 41234": who answered, and whom it saw
+
+Sockets are opened inside by the test's own process, so a test has them in its hands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.kit.controller import DIES_WITH_US
+from tests.kit.ovs import PREFIX, Instance, run, wait_for_live
+
+ECHO = Path(__file__).with_name("echo.py")
+ETH_P_ALL = 3
+TIMEOUT = 3.0
+_CLONE_NEWNET = 0x40000000
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def inside(netns: str) -> Iterator[None]:
+    """The calling thread's network is that namespace's meanwhile; a socket opened there stays there."""
+    with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{netns}") as there:
+        _enter(there.fileno())
+        try:
+            yield
+        finally:
+            _enter(home.fileno())
+
+
+def _enter(fd: int) -> None:
+    if _LIBC.setns(fd, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "can't enter a network namespace")
+
+
+class Host:
+    """One host. ``name`` is at most five letters: interface names are short."""
+
+    def __init__(self, name: str, instance: Instance, bridge: str, address: str, gateway: str = "") -> None:
+        self.name = name
+        self.instance = instance
+        self.bridge = bridge
+        self.address = address
+        self.ip = address.partition("/")[0]
+        self.gateway = gateway
+        self.netns = f"{PREFIX}-{name}"
+        self.port_name = f"{PREFIX}{name}"
+        self.mac = ""
+        self._servers: list[subprocess.Popen[str]] = []
+
+    def start(self) -> None:
+        """Make the namespace, with its interface set up but not plugged in."""
+        run("ip", "netns", "add", self.netns)
+        with inside(self.netns):
+            # no packets but those that a test wants
+            for scope in ("all", "default"):
+                Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
+        pair = ("link", "add", self.port_name, "type", "veth", "peer", "name", "eth0", "netns", self.netns)
+        self.instance.ip(*pair)
+        self.instance.ip("link", "set", self.port_name, "up")
+        enter = ("nsenter", f"--net=/run/netns/{self.netns}")
+        run(*enter, "ethtool", "-K", "eth0", "tx", "off")
+        for command in (
+            "link set lo up",
+            f"address add {self.address} dev eth0",
+            "link set eth0 up",
+            *([f"route add default via {self.gateway}"] if self.gateway else []),
+        ):
+            run("ip", "-n", self.netns, *command.split())
+        with inside(self.netns):
+            self.mac = Path("/proc/self/net/arp").exists() and _mac("eth0") or ""
+
+    def plug(self, number: int = 0) -> int:
+        """Into the bridge, as this port number if it is given; returns the number when the port is up."""
+        request = ("--", "set", "interface", self.port_name, f"ofport_request={number}") if number else ()
+        self.instance.vsctl("add-port", self.bridge, self.port_name, *request)
+        found = self.number
+        wait_for_live(self.instance, self.bridge, found)
+        return found
+
+    def unplug(self) -> None:
+        """Out of the bridge."""
+        self.instance.vsctl("del-port", self.bridge, self.port_name)
+
+    @property
+    def number(self) -> int:
+        """Its OpenFlow port number."""
+        return int(self.instance.vsctl("get", "interface", self.port_name, "ofport"))
+
+    def serve(self, *ports: str) -> None:
+        """Servers that answer with this host's name, at ports such as ``tcp:80``."""
+        enter = ("nsenter", f"--net=/run/netns/{self.netns}")
+        server = subprocess.Popen(
+            [*DIES_WITH_US, *enter, sys.executable, "-I", str(ECHO), self.name, *ports],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._servers.append(server)
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n", f"no server at {self.name} {ports}"
+
+    def stop_serving(self) -> None:
+        """End the servers; the host itself stays."""
+        for server in self._servers:
+            server.kill()
+            server.wait(10)
+            assert server.stdout is not None
+            server.stdout.close()
+        self._servers.clear()
+
+    def socket(self, kind: str, source_port: int = 0, timeout: float = TIMEOUT) -> socket.socket:
+        """A socket inside: ``tcp``, ``udp``, or ``raw`` for frames as they are."""
+        with inside(self.netns):
+            if kind == "raw":
+                made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+                made.bind(("eth0", 0))
+            else:
+                made = socket.socket(socket.AF_INET, {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[kind])
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if source_port:
+                    made.bind((self.ip, source_port))
+        made.settimeout(timeout)
+        return made
+
+    def connect(self, kind: str, address: str, port: int, source_port: int = 0, timeout: float = TIMEOUT) -> socket.socket:
+        """A connection from inside; OSError where there is none."""
+        made = self.socket(kind, source_port, timeout)
+        try:
+            made.connect((address, port))
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def ask(self, kind: str, address: str, port: int, source_port: int = 0, timeout: float = TIMEOUT) -> str:
+        """Who answers a new connection: ``NAME ADDRESS PORT``, the client as the server saw it; OSError: nobody."""
+        with self.connect(kind, address, port, source_port, timeout) as connection:
+            return ask_again(connection)
+
+    def who(self, kind: str, address: str, port: int, times: int = 1) -> list[str]:
+        """The names of those who answer as many new connections."""
+        return [self.ask(kind, address, port).split()[0] for _ in range(times)]
+
+    def reaches(self, kind: str, address: str, port: int, timeout: float = 0.5) -> bool:
+        """Whether anybody answers a new connection."""
+        try:
+            self.ask(kind, address, port, timeout=timeout)
+        except OSError:
+            return False
+        return True
+
+    def pings(self, address: str, *options: str) -> bool:
+        """Whether all of a few echo requests are answered."""
+        enter = ("nsenter", f"--net=/run/netns/{self.netns}")
+        text = run(*enter, "ping", "-c", "3", "-i", "0.1", "-W", "2", *options, address, check=False)
+        return " 0% packet loss" in text
+
+    def close(self) -> None:
+        """Remove everything of it."""
+        self.stop_serving()
+        self.instance.vsctl("--if-exists", "del-port", self.port_name)
+        run("ip", "netns", "delete", self.netns, check=False)  # and the pair of interfaces with it
+
+
+def ask_again(connection: socket.socket, size: int = 5) -> str:
+    """What the server answers on an open connection, to a datagram or line of that size."""
+    connection.sendall(b"x" * (size - 1) + b"\n")
+    answer = connection.recv(65535)
+    while answer and not answer.rstrip(b" ").endswith(b"\n"):
+        more = connection.recv(65535)
+        if not more:
+            break
+        answer += more
+    if not answer:
+        raise ConnectionError("the connection was closed without an answer")
+    return answer.decode().strip()
+
+
+def _mac(interface: str) -> str:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as probe:
+        probe.bind((interface, 0))
+        return bytes(probe.getsockname()[4]).hex(":")
+
+
+@contextlib.contextmanager
+def host(
+    name: str, instance: Instance, bridge: str, address: str, gateway: str = "", *, number: int = 0
+) -> Iterator[Host]:
+    """A host that is plugged in; gone at the end."""
+    made = Host(name, instance, bridge, address, gateway)
+    try:
+        made.start()
+        made.plug(number)
+        yield made
+    finally:
+        made.close()
+
+
+def frame(*parts: bytes) -> bytes:
+    """An Ethernet frame of at least the smallest size."""
+    return b"".join(parts).ljust(60, b"\0")
+
+
+__all__ = ["Host", "Sequence", "ask_again", "frame", "host", "inside", "os"]
