@@ -18,7 +18,7 @@ from ryu_apps.rest.api import Api
 from ryu_apps.rest.hosts import HostTracker
 from ryu_apps.switches import Switches
 from topology.commands import Commands
-from topology.observed import Port
+from topology.observed import Port, Switch
 from topology.snapshot import Model
 from topology.sqlite_store import SqliteStore
 
@@ -40,7 +40,6 @@ class Controller(fw.App):
         self.switches = Switches(self.model)
         self.commands.subscribe(self.switches.committed)
         self.sessions: dict[int, Session] = {}
-        self.broken_packets = 0
         self.api = Api(self.commands, HostTracker(self.model), self.switches)
         self.rest = wsgi.serve(self.api, fw.CONF.rest_host, fw.CONF.rest_port)
         self.spawn(self.rest.wait)
@@ -110,28 +109,38 @@ class Controller(fw.App):
         reconciler = self.switches.reconcilers.get(msg.datapath.id)
         if reconciler is None:
             return
+        frame, in_port, switch = bytes(msg.data), msg.match["in_port"], reconciler.switch
         try:
-            arp = learning.parse(bytes(msg.data))
+            arp = learning.parse(frame)
         except learning.BrokenPacketError as broken:
-            self.broken_packets += 1
-            LOG.debug("switch %016x: broken packet-in: %s", msg.datapath.id, broken)
+            switch.broken_packets += 1
+            LOG.debug("switch %016x: broken packet-in: %s", switch.dpid, broken)
             return
-        in_port = msg.match["in_port"]
-        action = learning.decide(self.model, reconciler.switch, in_port, arp)
-        if action.learn is not None:
-            self.commands.learn(
-                action.learn.tenant,
-                action.learn.name,
-                arp.sender_mac,
-                arp.sender,
-                reconciler.switch.dpid,
-                action.port_name,
-            )
-            # its question goes through the pipeline again, which knows it by then
-            reconciler.send_after(messages.packet_out(in_port, (Output(OFPP_TABLE),), bytes(msg.data)))
-        elif action.ask_ports:
-            out = tuple(Output(p) for p in action.ask_ports)
-            reconciler.session.send_plain(messages.packet_out(in_port, out, bytes(msg.data)))
+        match learning.decide(self.model, switch, in_port, arp):
+            case learning.Learn() as found:
+                out = self._learn(switch, found, arp)
+            case learning.Ask(ports):
+                out = ports
+            case learning.Ignore(forged):
+                switch.forged_packets += forged
+                return
+        if out:
+            # by the switch's own thread, which alone knows whether the switch is still there
+            reconciler.send_after(messages.packet_out(in_port, tuple(map(Output, out)), frame))
+
+    def _learn(self, switch: Switch, found: learning.Learn, arp: learning.Arp) -> tuple[int, ...]:
+        """Note where a host is. Where what it said goes then: to who waits for it, or through the pipeline again."""
+        if found.instead_of:
+            self.commands.delete_endpoint(found.instead_of)
+        network = found.network
+        learned = self.commands.learn(
+            network.tenant, network.name, arp.sender_mac, arp.sender, switch.dpid, found.port_name
+        )
+        if learned is None:
+            switch.forged_packets += 1
+            return ()
+        port = learning.onward(self.model, switch, learned, arp)
+        return (OFPP_TABLE if port is None else port,)
 
 
 def _port(desc: Any) -> Port:

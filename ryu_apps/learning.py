@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from topology.commands import DEFAULT_TENANT
 from topology.model import Endpoint, Network
 from topology.observed import Switch
 from topology.snapshot import Model
@@ -14,6 +15,7 @@ _ETHERNET = struct.Struct("!6s6sH")
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 _ETHERNET_ARP = (1, 0x0800, 6, 4)
 REQUEST = 1
+OFPP_MAX = 0xFFFFFF00  # ports from here on are the switch's own
 
 
 class BrokenPacketError(ValueError):
@@ -45,46 +47,85 @@ def parse(frame: bytes) -> Arp:
 
 def network_for(model: Model, address: IPv4Address) -> Network | None:
     """The network whose subnet holds ``address``: the default tenant's first; None where several others do."""
-    found = [n for n in model.networks.values() if address in n.subnet]
-    default = [n for n in found if n.tenant == "default"]
+    found = model.networks_around(address)
+    default = [n for n in found if n.tenant == DEFAULT_TENANT]
     if default:
         return default[0]
     return found[0] if len(found) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What follows from an ARP packet-in: learn its sender, or ask for its target at these ports."""
+class Learn:
+    """The sender is new, or has moved. ``instead_of``: the id of the learned host whose address it has now."""
 
-    learn: Network | None = None
-    port_name: str = ""
-    ask_ports: tuple[int, ...] = ()
+    network: Network
+    port_name: str
+    instead_of: str = ""
 
 
-def decide(model: Model, switch: Switch, in_port: int, arp: Arp) -> Decision:
-    """An unknown sender is learned; a known one asks for somebody whom the switch does not know."""
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A known host looks for one that nobody knows: its question goes out of these ports."""
+
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Nothing follows. ``forged``: the sender claims what another has."""
+
+    forged: bool = False
+
+
+def decide(model: Model, switch: Switch, in_port: int, arp: Arp) -> Learn | Ask | Ignore:
+    """What follows from an ARP packet-in."""
     port_name = switch.port_name(in_port)
     network = network_for(model, arp.sender)
     if port_name is None or network is None:
-        return Decision()
+        return Ignore()
     holder = model.holder(network.key, arp.sender)
     if holder is None:
-        return Decision(learn=network, port_name=port_name)
+        return Learn(network, port_name)
     if not isinstance(holder, Endpoint):
-        return Decision()  # a gateway's, a VIP's or a granted address: a forgery
-    if holder.origin == "learned" and (holder.mac, holder.port_name, holder.switch) != (
-        arp.sender_mac,
-        port_name,
-        switch.dpid,
-    ):
-        return Decision(learn=network, port_name=port_name)
-    asks_others = arp.operation == REQUEST and arp.target in network.subnet
-    if not asks_others or model.holder(network.key, arp.target) is not None:
-        return Decision()
-    return Decision(ask_ports=tuple(p for p in unclaimed_ports(model, switch) if p != in_port))
+        return Ignore(forged=True)  # a gateway's, a VIP's or a granted address
+    at_home = (holder.switch, holder.port_name) == (switch.dpid, port_name)
+    if at_home and holder.mac == arp.sender_mac:
+        return _looks_for(model, switch, in_port, network, arp)
+    if holder.origin != "learned":
+        return Ignore(forged=True)
+    if holder.mac == arp.sender_mac:
+        return Learn(network, port_name)
+    # another host: only where the one that was learned can't be any more
+    if at_home or (holder.switch == switch.dpid and not switch.has_link(holder.port_name)):
+        return Learn(network, port_name, instead_of=holder.id)
+    return Ignore(forged=True)
+
+
+def _looks_for(model: Model, switch: Switch, in_port: int, network: Network, arp: Arp) -> Ask | Ignore:
+    if arp.operation != REQUEST or arp.target not in network.subnet:
+        return Ignore()
+    if model.holder(network.key, arp.target) is not None:
+        return Ignore()
+    return Ask(tuple(p for p in unclaimed_ports(model, switch) if p != in_port))
 
 
 def unclaimed_ports(model: Model, switch: Switch) -> list[int]:
     """The ports of a switch where no registered endpoint is: where an unknown host may be."""
-    claimed = {e.port_name for e in model.endpoints.values() if e.switch == switch.dpid and e.origin != "learned"}
-    return sorted(p.number for p in switch.ports.values() if p.name not in claimed and p.number < 0xFFFFFF00)
+
+    def claimed(name: str) -> bool:
+        return any(e.origin != "learned" for e in model.endpoints_at(switch.dpid, name))
+
+    return sorted(p.number for p in switch.ports.values() if p.number < OFPP_MAX and not claimed(p.name))
+
+
+def onward(model: Model, switch: Switch, learned: Endpoint, arp: Arp) -> int | None:
+    """The port where an answer of a host just learned is waited for; None: what it said is no answer.
+
+    The switch itself passes no ARP answer on, for it gives them all: but not to a question about the unknown.
+    """
+    if arp.operation == REQUEST:
+        return None
+    asker = model.holder(learned.network_key, arp.target)
+    if not isinstance(asker, Endpoint) or asker.switch != switch.dpid:
+        return None
+    return switch.port_number(asker.port_name)

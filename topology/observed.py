@@ -34,6 +34,11 @@ class Switch:
         """Name of port ``number``; None where there is none."""
         return next((p.name for p in self.ports.values() if p.number == number), None)
 
+    def has_link(self, name: str) -> bool:
+        """Whether the port called ``name`` is there and up."""
+        port = self.ports.get(name)
+        return port is not None and port.up
+
 
 class Observed:
     """The connected switches."""

@@ -1,6 +1,7 @@
 """Network namespaces as hosts: each with an ``eth0`` that is plugged into a bridge, servers inside, sockets to the inside.
 
     with host("w1", instance, bridge, "10.1.1.1/24", gateway="10.1.1.254") as web, host("c1", …) as client:
+        web.register(rest, "web", {"tier": "web"})
         web.serve("tcp:80", "udp:53")
         client.ask("tcp", "10.1.1.1", 80)   # "w1 20.1.1.1 41234": who answered, and whom it saw
 
@@ -11,13 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from netctl.client import Client
+from netctl.documents import EndpointDoc
 from tests.kit.controller import DIES_WITH_US
 from tests.kit.ovs import PREFIX, Instance, run, wait_for_live
 
@@ -78,8 +80,8 @@ class Host:
             *([f"route add default via {self.gateway}"] if self.gateway else []),
         ):
             run("ip", "-n", self.netns, *command.split())
-        with inside(self.netns):
-            self.mac = Path("/proc/self/net/arp").exists() and _mac("eth0") or ""
+        with self.socket("raw") as probe:
+            self.mac = bytes(probe.getsockname()[4]).hex(":")
 
     def plug(self, number: int = 0) -> int:
         """Into the bridge, as this port number if it is given; returns the number when the port is up."""
@@ -92,6 +94,23 @@ class Host:
     def unplug(self) -> None:
         """Out of the bridge."""
         self.instance.vsctl("del-port", self.bridge, self.port_name)
+
+    def register(
+        self, rest: Client, network: str, labels: Mapping[str, str] | None = None, tenant: str = "default", **more: str
+    ) -> None:
+        """As an endpoint of that network, of the id that is its name; ``more``: other fields of its document."""
+        dpid = self.instance.vsctl("get", "bridge", self.bridge, "datapath_id").strip('"')
+        doc = EndpointDoc(
+            endpointID=self.name,
+            tenantName=tenant,
+            networkName=network,
+            ipAddress=[self.ip],
+            macAddress=self.mac,
+            switch=dpid,
+            portName=self.port_name,
+            labels=dict(labels or {}),
+        )
+        rest.put_endpoint(doc | more)  # type: ignore[arg-type]
 
     @property
     def number(self) -> int:
@@ -186,12 +205,6 @@ def ask_again(connection: socket.socket, size: int = 5) -> str:
     return answer.decode().strip()
 
 
-def _mac(interface: str) -> str:
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as probe:
-        probe.bind((interface, 0))
-        return bytes(probe.getsockname()[4]).hex(":")
-
-
 @contextlib.contextmanager
 def host(
     name: str, instance: Instance, bridge: str, address: str, gateway: str = "", *, number: int = 0
@@ -204,11 +217,3 @@ def host(
         yield made
     finally:
         made.close()
-
-
-def frame(*parts: bytes) -> bytes:
-    """An Ethernet frame of at least the smallest size."""
-    return b"".join(parts).ljust(60, b"\0")
-
-
-__all__ = ["Host", "Sequence", "ask_again", "frame", "host", "inside", "os"]

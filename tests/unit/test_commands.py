@@ -11,7 +11,7 @@ from tests.unit.modelkit import APP, SRV, WEB1, Door, furnished
 from topology.commands import Commands
 from topology.errors import Conflict
 from topology.model import Commit, Endpoint, Lease, Network, Service
-from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
+from topology.specs import NetworkSpec, ServiceSpec
 
 
 def test_the_default_tenant_is_there_from_the_first_start() -> None:
