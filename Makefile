@@ -1,6 +1,6 @@
 # Every target works on a fresh Debian 12 as root and installs what it needs. Logs: /var/log/netctl.
 
-.PHONY: help run demo down test lint
+.PHONY: help run demo down test test-ryu lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ down: ## stop what run started and leave nothing behind
 
 test: ## lint, types and all tests (ARGS="-k vip" goes to pytest)
 	@ARGS='$(ARGS)' scripts/test
+
+test-ryu: ## the functional tests on Ryu 4.34, in an environment of its own
+	@ARGS='$(ARGS)' scripts/test-ryu
 
 lint: ## ruff, mypy and shellcheck, in the environment that run or test made
 	@scripts/lint

@@ -12,7 +12,7 @@ start_ovs() {
     if with_systemd; then
         timeout 60 systemctl start openvswitch-switch >>"$LOG_DIR/openvswitch.log" 2>&1 9>&- || true
     else
-        timeout 60 "$OVS_CTL" --system-id=random start </dev/null >>"$LOG_DIR/openvswitch.log" 2>&1 9>&- || true
+        supervise openvswitch "$SCRIPTS/keep-ovs"
     fi
     wait_for 20 ovs_answers && return 0
     tail -n 3 "$LOG_DIR/openvswitch.log" >&2
@@ -24,6 +24,7 @@ stop_ovs() {
     if with_systemd; then
         timeout 60 systemctl stop openvswitch-switch >>"$LOG_DIR/openvswitch.log" 2>&1 || true
     else
+        stop_supervised openvswitch 10
         timeout 60 "$OVS_CTL" stop </dev/null >>"$LOG_DIR/openvswitch.log" 2>&1 || true
     fi
     unmark ovs

@@ -187,6 +187,8 @@ class Follower:
 
     def _look(self, container_id: str, state: str = "", health: str = "") -> None:
         if not self._state.endpoints_of(container_id):
+            with self._state.changed:
+                self._state.containers.pop(container_id, None)
             return
         found = self._docker.containers(container_id)
         if not found:

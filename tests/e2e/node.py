@@ -1,11 +1,12 @@
-"""A whole Docker host of its own for tests: a network namespace with an Open vSwitch, a Docker Engine, a controller and an
-agent in it. Nothing of the machine's own Docker or Open vSwitch is touched, so each part can be killed.
+"""A whole Docker host of its own for tests: a network namespace with an Open vSwitch, a Docker Engine, a controller
+and an agent in it. Nothing of the machine's own Docker or Open vSwitch is touched, so each part can be killed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import shutil
@@ -17,27 +18,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 PREFIX = "agt"
 ROOT = Path(__file__).parents[2]
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Before a command: it ends when the test run does, however that ends."""
 IMAGE = "netctl-busybox"
 REST = "http://127.0.0.1:9999"
-APPLETS = (
-    "sh",
-    "nc",
-    "ip",
-    "ping",
-    "httpd",
-    "wget",
-    "sleep",
-    "cat",
-    "ls",
-    "ifconfig",
-    "test",
-    "touch",
-    "true",
-    "false",
-)
+APPLETS = tuple("sh nc ip ping httpd wget sleep cat ls rm touch test true false ifconfig".split())
 _OURS = re.compile(rf"{PREFIX}(\d+)")
 
 
@@ -84,6 +73,7 @@ class Node:
         self.plugins = self.directory / "docker-run" / "plugins"
         self.docker_url = f"unix://{self.directory}/docker.sock"
         self.ovsdb = f"unix:{self.directory}/db.sock"
+        self._agent_from = 0
 
     # Processes
 
@@ -96,7 +86,7 @@ class Node:
         assert name not in self.processes, f"{name} runs already"
         with (self.directory / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                self.inside(*command),
+                [*DIES_WITH_US, *self.inside(*command)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -123,12 +113,18 @@ class Node:
         self.plugins.mkdir(parents=True)
         run("ip", "netns", "add", self.name)
         run(*self.inside("ip", "link", "set", "lo", "up"))
+        self.new_database()
+
+    def new_database(self) -> None:
+        """An empty database for Open vSwitch, in place of the one there is."""
+        for name in ("conf.db", ".conf.db.~lock~"):
+            (self.directory / name).unlink(missing_ok=True)
         run("ovsdb-tool", "create", f"{self.directory}/conf.db", "/usr/share/openvswitch/vswitch.ovsschema")
 
     def start_ovsdb(self) -> None:
         """Open vSwitch's database."""
+        (self.directory / "db.sock").unlink(missing_ok=True)
         self.spawn("ovsdb-server", "ovsdb-server", f"{self.directory}/conf.db", f"--remote=p{self.ovsdb}")
-        wait_for(lambda: self.vsctl("--no-wait", "init", check=False) is not None, "ovsdb-server")
         wait_for((self.directory / "db.sock").exists, "ovsdb-server's socket")
         self.vsctl("--no-wait", "init")
 
@@ -193,9 +189,23 @@ class Node:
 
     def start_agent(self, *options: str, wait: bool = True) -> None:
         """The agent."""
+        log = self.directory / "agent.log"
+        self._agent_from = len(self.log("agent")) if log.exists() else 0
         self.spawn("agent", *self.agent_command(*options))
         if wait:
-            wait_for((self.plugins / "netctl.sock").exists, "the agent's socket")
+            self.wait_for_agent()
+
+    def wait_for_agent(self) -> None:
+        """Until the agent that was started last follows Docker and controller, and has told what there is."""
+
+        def up() -> bool:
+            said = self.log("agent")[self._agent_from :]
+            return all(
+                line in said
+                for line in ("following Docker's events", "following the controller's changes", "told the controller")
+            )
+
+        wait_for(up, "the agent to be up")
 
     def agent_command(self, *options: str) -> Sequence[str]:
         """How the agent is called here."""
@@ -221,8 +231,7 @@ class Node:
         self.load_image()
         self.start_controller()
         self.start_agent()
-        wait_for(lambda: "following Docker's events" in self.log("agent"), "the agent to follow Docker")
-        wait_for(lambda: "told the controller" in self.log("agent"), "the agent to tell the controller")
+        self.wait_for_agent()
 
     def stop(self) -> None:
         """End every process and remove every trace."""
@@ -262,6 +271,19 @@ class Node:
         assert done.returncode, f"docker {' '.join(arguments)} was not refused: {done.stdout}"
         return done.stderr.strip()
 
+    def compose(self, *arguments: str) -> None:
+        """The `docker-compose` command, in directory ``project``."""
+        done = subprocess.run(
+            ["docker-compose", "-p", "my_prj", *arguments],
+            cwd=self.directory / "project",
+            env={**os.environ, "DOCKER_HOST": self.docker_url},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert not done.returncode, done.stderr
+
     def vsctl(self, *arguments: str, check: bool = True) -> str:
         """The `ovs-vsctl` command."""
         return run("ovs-vsctl", f"--db={self.ovsdb}", *arguments, check=check).strip()
@@ -282,6 +304,36 @@ class Node:
     def ports(self) -> list[str]:
         """Ports of endpoints in the bridge."""
         return sorted(self.vsctl("list-ports", "br-netctl").split())
+
+    def endpoints(self) -> dict[str, dict[str, Any]]:
+        """The model's endpoints, by container name and network: ``NAME`` is enough where there is one."""
+        found: dict[str, dict[str, Any]] = {}
+        for doc in json.loads(self.rest("/api/v1/endpoints/")):
+            found[doc["containerName"]] = doc
+            found[f"{doc['containerName']}@{doc['networkName']}"] = doc
+        return found
+
+    def networks(self) -> dict[str, dict[str, Any]]:
+        """The model's networks, by key."""
+        return {doc["key"]: doc for doc in json.loads(self.rest("/api/v1/networks/"))}
+
+    def docker_networks(self) -> set[str]:
+        """Names of our driver's networks in Docker."""
+        return set(self.docker("network", "ls", "--filter", "driver=netctl", "--format", "{{.Name}}").split())
+
+    def container(self, name: str, network: str, *options: str) -> str:
+        """Start a container that stays; its address there."""
+        self.docker("run", "-d", "--name", name, f"--net={network}", *options, IMAGE, "sleep", "3600")
+        return self.address(name, network)
+
+    def address(self, name: str, network: str) -> str:
+        """A container's address in a network, as Docker has it."""
+        place = f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}'
+        return self.docker("inspect", name, "--format", place)
+
+    def pings(self, name: str, address: str) -> bool:
+        """Whether one ping from a container is answered."""
+        return ", 0% packet loss" in self.docker("exec", name, "ping", "-c1", "-W1", address, check=False)
 
     def load_image(self) -> None:
         """A tiny image, of Debian's busybox-static."""

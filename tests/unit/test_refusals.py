@@ -129,6 +129,11 @@ REFUSALS: dict[str, tuple[Command, type[NetctlError], str]] = {
         Conflict,
         "ipAddress 100.1.1.1 is taken: it is the VIP of service default:app",
     ),
+    "VIP of another service, for one that exists": (
+        lambda c: c.put_service(ServiceSpec("green", "g2", "n", "10.9.0.1")),
+        Conflict,
+        "ipAddress 10.9.0.1 is taken: it is the VIP of service green:g1",
+    ),
     "VIP of a container": (
         lambda c: c.put_service(ServiceSpec("default", "other", "web", "10.1.1.1")),
         Conflict,
@@ -215,6 +220,8 @@ def test_a_refusal_is_one_line_and_changes_nothing(name: str) -> None:
     door.commands.grant("default", "web", None, "h1")
     door.commands.put_tenant("green")
     door.commands.put_network(NetworkSpec("green", "n", "10.9.0.0/24", pkt_tag=500))
+    for service in ("g1", "g2"):
+        door.commands.put_service(ServiceSpec("green", service, "n"))
     before = door.state()
     with pytest.raises(error) as caught:
         command(door.commands)

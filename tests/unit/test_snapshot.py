@@ -23,7 +23,8 @@ def _labels(values: dict[str, str]) -> Labels:
 
 def _endpoint(number: int, labels: dict[str, str], tenant: str = "t") -> Endpoint:
     address = IPv4Address(0x0A000000 + number)
-    return Endpoint(f"e{number}", tenant, "n", number, (address,), f"02:00:00:00:00:{number:02x}", labels=_labels(labels))
+    mac = f"02:00:00:00:00:{number:02x}"
+    return Endpoint(f"e{number}", tenant, "n", number, (address,), mac, labels=_labels(labels))
 
 
 def _service(number: int, selectors: dict[str, str], tenant: str = "t") -> Service:

@@ -14,12 +14,16 @@ from ryu_apps.pipeline.values import (
     Flow,
     Group,
     GroupAction,
+    Move,
     Nat,
     match,
 )
 from topology.model import Endpoint, Service, ServicePort
 
 PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp")}
+# A select group of OpenFlow 1.3 is chosen from by a hash of MACs, addresses, and TCP ports, but not UDP's: a client would
+# have one provider for ever. So its port goes where the hash looks; the route sets the source MAC anew.
+SPREAD = {"UDP": (Move("udp_src", "eth_src", bits=16),)}
 WEIGHT = 100
 
 
@@ -67,7 +71,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 Table.BALANCE,
                 Priority.NORMAL,
                 match(**terms, ct_state=known(CT_NEW), ipv4_dst=vip),
-                (GroupAction(group_id(port)),),
+                (*SPREAD.get(port.protocol, ()), GroupAction(group_id(port))),
                 feature=Feature.BALANCE,
             )
 

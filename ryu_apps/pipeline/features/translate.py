@@ -17,7 +17,7 @@ from ryu_apps.pipeline.values import Ct, Flow, Nat, SetField, match
 from topology.model import Endpoint
 
 ICMP_ERRORS = (3, 11, 12)  # unreachable (also: fragmentation needed), time exceeded, parameter problem
-LATER_FRAGMENT = (3, 3)
+FRAGMENT = (1, 1)
 UNTRACKED = (0, CT_TRK)
 
 
@@ -56,11 +56,18 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             (lookup,),
             feature=Feature.TRANSLATE,
         )
-    # later fragments have no ports to match: conntrack puts the packet together
+    # fragments, the first one too, have no ports to match: conntrack puts the packet together
+    yield Flow(
+        Table.SERVICE,
+        Priority.NORMAL,
+        match(**tenant, ip_frag=FRAGMENT, ipv4_dst=own),
+        (SetField("ipv4_dst", hidden(endpoint)), Ct(zone, table=Table.BALANCE, nat=Nat())),
+        feature=Feature.TRANSLATE,
+    )
     yield Flow(
         Table.REPLY,
         Priority.NORMAL,
-        match(**tenant, ip_frag=LATER_FRAGMENT, ipv4_src=own, ct_state=UNTRACKED),
+        match(**tenant, ip_frag=FRAGMENT, ipv4_src=own, ct_state=UNTRACKED),
         (lookup,),
         feature=Feature.TRANSLATE,
     )
