@@ -42,10 +42,10 @@ class Checks:
         """All connections are answered, and each provider has a part of them."""
         host = self._fabric.host(client)
         answers = Counter(probe.connect(host, vip, port) for _ in range(connections))
-        good = sum(answers[name] for name in providers)
-        who = f"each of {len(providers)} providers" if len(providers) > 1 else "its provider"
+        good = [answers[name] for name in providers if answers[name]]
         self._report.step(
-            f"{client} connects to {vip}:{port}: {good} of {connections} answered, by {who}",
+            f"{client} connects to {vip}:{port}: {sum(good)} of {connections} answered, "
+            f"by {len(good)} of {len(providers)} providers",
             set(answers) == set(providers),
         )
         addresses = {h.name: h.address for h in self._fabric.plan.hosts}

@@ -65,7 +65,7 @@ class Plan:
 class Listening(RemoteController):  # type: ignore[misc]
     """A controller that is known to be there."""
 
-    def checkListening(self) -> None:  # noqa: N802 - Mininet's name
+    def checkListening(self) -> None:
         """REST has answered already; Mininet would ask with telnet."""
 
 
@@ -76,10 +76,11 @@ class Fabric:
         self.plan = plan
         self.name = name
         self.client = client
+        self._controller_port = controller_port
         longest = max((self.port_of(h.name) for h in plan.hosts), key=len)
         if len(longest) > LONGEST:
             raise CannotStart(f"name {name} is too long: {longest} has more than {LONGEST} characters")
-        self._refuse_taken()
+        self._make_room()
         self._net = Mininet(controller=None, autoSetMacs=True, build=False)
         self._net.addController("c0", Listening, ip="127.0.0.1", port=controller_port)
         self._add_nodes()
@@ -120,18 +121,20 @@ class Fabric:
         """A host as Mininet has it."""
         return self._net.get(name)
 
-    def _refuse_taken(self) -> None:
-        """A bridge of our name is in the way, unless it is what a killed run left: Mininet would just delete it."""
-        listed = _vsctl("list-br").split()
-        if self.name not in listed:
+    def _make_room(self) -> None:
+        """Remove the bridge that a killed run left, and no other: Mininet would remove any of our name."""
+        if self.name not in _vsctl("list-br").split():
             return
         dpid = _vsctl("get", "bridge", self.name, "datapath_id").strip().strip('"')
         alive = [p for p in _vsctl("list-ports", self.name).split() if Path("/sys/class/net", p).exists()]
         if dpid != self.dpid or alive:
             raise CannotStart(f"a bridge {self.name} is there already: take another name with --name")
+        # now: replaced in one transaction, ports of the same names would go on with the interfaces that are gone
+        _vsctl("del-br", self.name)
 
     def start(self) -> None:
         """Build it, and wait until the controller has the switch and sees all its ports."""
+        self.clear()  # of what a killed run told the controller
         self._net.build()
         for host in self._net.hosts:
             # the userspace datapath hands packets on as they are, and would pass on a checksum left to the device
@@ -140,11 +143,14 @@ class Fabric:
                 raise CannotStart(f"ethtool on {host.name}: {error.strip()}")
         self._net.start()
         wanted = {self.port_of(h.name) for h in self.plan.hosts}
-        wait_for(lambda: wanted <= self._ports_up(), f"switch {self.dpid} with its ports to be in the controller")
+        wait_for(
+            lambda: wanted <= self._ports_up(),
+            f"the switch to be in the controller with all its ports; OpenFlow on 127.0.0.1:{self._controller_port}?",
+        )
 
     def _ports_up(self) -> set[str]:
-        found = next((s for s in self.client.switches() if s["dpid"] == self.dpid), {})
-        return {p["name"] for p in found.get("ports", []) if p["up"]}
+        mine = (s for s in self.client.switches() if s["dpid"] == self.dpid)
+        return {p["name"] for s in mine for p in s["ports"] if p["up"]}
 
     def register_network(self, plan: NetworkPlan) -> None:
         """Tell the controller of a network."""

@@ -6,6 +6,7 @@ Exit status: 0 all is well; 1 a test failed; 2 it could not be built, and why.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -37,10 +38,14 @@ def run(description: str, name: str, plan: Plan, tests: Tests) -> int:
     except (CannotStart, ClientError, TooLate, ValueError) as error:
         print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def _options(description: str, name: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--name", default=name, help="name of the switch, and what names in the controller begin with (%(default)s)")
     add("--controller-port", type=int, default=6653, metavar="PORT", help="OpenFlow port on 127.0.0.1 (%(default)s)")
@@ -62,8 +67,12 @@ def _ended(_number: int, _frame: FrameType | None) -> None:
 
 def _run(fabric: Fabric, tests: Tests, options: argparse.Namespace) -> int:
     report = Report()
-    listeners = probe.Listeners()
-    try:
+    with contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(report.say, "Taken down")
+        at_the_end.callback(fabric.clear)
+        at_the_end.callback(fabric.stop)
+        listeners = probe.Listeners()
+        at_the_end.callback(listeners.stop)
         vips = _build(fabric, listeners, report)
         if options.test:
             report.say("Tests")
@@ -72,11 +81,6 @@ def _run(fabric: Fabric, tests: Tests, options: argparse.Namespace) -> int:
             for plan in fabric.plan.services:
                 report.say(f"Try: NAME nc -w 1 {vips[plan.name]} {plan.port}, NAME ping ADDRESS; `exit` takes all down")
             CLI(fabric.mininet)
-    finally:
-        listeners.stop()
-        fabric.stop()
-        fabric.clear()
-        report.say("Taken down")
     if options.test:
         report.say(f"{report.steps} steps, {report.failed} failed")
     return 1 if report.failed else 0

@@ -72,20 +72,19 @@ class Bridge:
             "datapath_id",
             "controller",
         ]
-        rows, targets = (
+        target_columns = ["_uuid", "target", *CONTROLLER]
+        roots, rows, targets = (
             result["rows"]
             for result in self.db.transact(
                 [
+                    {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["_uuid"]},
                     by_name("Bridge", self.name, columns),
-                    {
-                        "op": "select",
-                        "table": "Controller",
-                        "where": [],
-                        "columns": ["_uuid", "target", *CONTROLLER],
-                    },
+                    {"op": "select", "table": "Controller", "where": [], "columns": target_columns},
                 ]
             )
         )
+        if not roots:
+            raise SwitchError(f"the database at {self.db.remote} is not set up yet: ovs-vsctl --no-wait init")
         operations = self._update(rows[0], targets) if rows else self._insert()
         if operations:
             self.db.transact([*operations, _NEXT])
@@ -155,7 +154,10 @@ class Bridge:
         present = next(members(row["datapath_id"]), "")
         self._dpid = other.get("datapath-id") or present or derived_dpid(self._host, self.name)
         kept = row["datapath_type"] or "system"
-        self._datapath_type = kept if self._wanted_type == "auto" else self._wanted_type
+        self._datapath_type = self._wanted_type
+        if self._wanted_type == "auto":
+            # A bridge keeps its kind, but not one that this kernel can't run.
+            self._datapath_type = kept if kept == "netdev" else kernel_or_userspace()
         wanted: dict[str, Any] = {}
         if kept != self._datapath_type:
             wanted["datapath_type"] = self._datapath_type

@@ -122,6 +122,8 @@ class Driver:
         named = tenant or (next(iter(candidates)) if len(candidates) == 1 else DEFAULT_TENANT)
         if named and named in candidates:
             return named, candidates[named]
+        if not candidates:
+            raise Refusal("netctl-agent was restarted while this network was being made; do it again")
         if "" not in candidates:
             others = ", ".join(sorted(candidates)) or "none"
             raise Refusal(

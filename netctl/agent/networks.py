@@ -77,6 +77,10 @@ class Networks:
                     self._revision = revision
                     errors = self.apply(change["key"], document)  # type: ignore[arg-type]
                     client.applied(self._state.host, revision, errors)
+            elif kind == "host" and change["key"] == self._state.host and change["object"] is None:
+                self._sync.resync()  # somebody had this host forgotten, with all that is on it
+            elif kind == "endpoint" and change["object"] is None and change["key"] in self._state.endpoints:
+                self._sync.resync()  # somebody removed what is still here
             elif kind == "sync" and listed is not None:
                 LOG.info("following the controller's changes from revision %d: %d networks", revision, len(listed))
                 self._know(listed)

@@ -24,6 +24,8 @@ Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 MAX_BODY = 1 << 20  # bytes
 IDLE_TIMEOUT = 300  # s that Docker may keep an unused connection open
+POLL = 0.05  # s until a stop is noticed
+STOP_TIMEOUT = 10.0  # s for calls that have begun
 READ_TIMEOUT = 10  # s between two pieces of one request
 
 
@@ -37,6 +39,13 @@ class _Request(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """A call of the plugin."""
         method = self.path.lstrip("/")
+        self.server.busy(self.connection, True)
+        try:
+            self._call(method)
+        finally:
+            self.server.busy(self.connection, False)
+
+    def _call(self, method: str) -> None:
         try:
             answer = self.server.call(method, self._body())
             status = HTTPStatus.OK.value
@@ -84,12 +93,23 @@ class _Request(http.server.BaseHTTPRequestHandler):
             raise Malformed("the request is not a JSON object")
         return body
 
+    def setup(self) -> None:
+        """A new connection, which has not asked for anything yet."""
+        super().setup()
+        self.server.busy(self.connection, False)
+
+    def finish(self) -> None:
+        """The end of a connection."""
+        self.server.forget(self.connection)
+        super().finish()
+
     def _answer(self, status: int, answer: Mapping[str, Any]) -> None:
         content = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", CONTENT_TYPE)
         self.send_header("Content-Length", str(len(content)))
-        if self.close_connection:
+        if self.close_connection or self.server.stopping:
+            self.close_connection = True
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
@@ -119,6 +139,9 @@ class PluginServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self._path = path
         self._calls = calls
         self._inode: int | None = None
+        self._connections: dict[socket.socket, bool] = {}  # whether each is in the middle of a call
+        self._changed = threading.Condition()
+        self.stopping = False
         super().__init__(str(path), _Request)
 
     def server_bind(self) -> None:
@@ -148,15 +171,38 @@ class PluginServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def start(self) -> None:
         """Serve, in a thread."""
-        threading.Thread(target=self.serve_forever, name="plugin", daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(POLL,), name="plugin", daemon=True).start()
+
+    def busy(self, connection: socket.socket, calling: bool) -> None:
+        """A connection is, or is not, in the middle of a call."""
+        with self._changed:
+            self._connections[connection] = calling
+            self._changed.notify_all()
+            if self.stopping and not calling:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
+
+    def forget(self, connection: socket.socket) -> None:
+        """A connection has ended."""
+        with self._changed:
+            self._connections.pop(connection, None)
+            self._changed.notify_all()
 
     def stop(self) -> None:
-        """Serve no more, and take the socket away where it still is ours."""
+        """Take no more calls, finish those begun, and take the socket away where it still is ours."""
         self.shutdown()
         self.server_close()
         with suppress(FileNotFoundError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
+        with self._changed:
+            self.stopping = True
+            for connection, calling in self._connections.items():
+                if not calling:
+                    with suppress(OSError):
+                        connection.shutdown(socket.SHUT_RD)  # Docker keeps them open for its next call
+            if not self._changed.wait_for(lambda: not any(self._connections.values()), STOP_TIMEOUT):
+                LOG.warning("stopped in the middle of a call of Docker's")
 
 
 def _failure(line: str) -> dict[str, str]:

@@ -47,6 +47,11 @@ class Context:
             return None
         return self.ports.get(endpoint.port_name)
 
+    def reachable(self, endpoint: Endpoint) -> bool:
+        """Whether a packet finds it from here: at a port of this switch, or on another switch."""
+        where = self.switch_of(endpoint)
+        return where != 0 and (where != self.dpid or self.port_of(endpoint) is not None)
+
     def network_of(self, endpoint: Endpoint) -> Network:
         """The endpoint's network."""
         return self.model.networks[endpoint.network_key]

@@ -32,6 +32,7 @@ class Table(IntEnum):
 TENANT = "reg0"  # number of the tenant = its conntrack zone (16 bits)
 NETWORK = "reg1"  # number of the network that the packet came from (24 bits)
 PORT = "reg2"  # OpenFlow port that it leaves by
+VIP = "reg3"  # address of the VIP, while something else stands in its place
 
 
 class Priority(IntEnum):

@@ -26,7 +26,7 @@ DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 """Before a command: it ends when the test run does, however that ends."""
 IMAGE = "netctl-busybox"
 REST = "http://127.0.0.1:9999"
-APPLETS = tuple("sh nc ip ping httpd wget sleep cat ls rm touch test true false ifconfig".split())
+APPLETS = ("sh", "nc", "ip", "ping", "httpd", "wget", "sleep", "cat", "ls", "rm", "touch", "test", "true", "false")
 _OURS = re.compile(rf"{PREFIX}(\d+)")
 
 
@@ -233,6 +233,18 @@ class Node:
         self.start_agent()
         self.wait_for_agent()
 
+    def start_missing(self) -> None:
+        """Start again what a test has ended."""
+        for start, name in (
+            (self.start_ovsdb, "ovsdb-server"),
+            (self.start_vswitchd, "ovs-vswitchd"),
+            (self.start_docker, "dockerd"),
+            (self.start_controller, "controller"),
+            (self.start_agent, "agent"),
+        ):
+            if name not in self.processes:
+                start()
+
     def stop(self) -> None:
         """End every process and remove every trace."""
         for name in ("agent", "controller", "dockerd", "containerd", "ovs-vswitchd", "ovsdb-server"):
@@ -294,7 +306,7 @@ class Node:
 
     def rest(self, path: str, check: bool = True) -> str:
         """GET of a path of the REST API."""
-        return run(*self.inside("curl", "-sSf", "--max-time", "10", REST + path), check=check)
+        return run(*self.inside("busybox", "wget", "-q", "-T", "10", "-O", "-", REST + path), check=check)
 
     def links(self) -> list[str]:
         """Names of the veths in the node's own namespace."""
@@ -309,8 +321,9 @@ class Node:
         """The model's endpoints, by container name and network: ``NAME`` is enough where there is one."""
         found: dict[str, dict[str, Any]] = {}
         for doc in json.loads(self.rest("/api/v1/endpoints/")):
-            found[doc["containerName"]] = doc
-            found[f"{doc['containerName']}@{doc['networkName']}"] = doc
+            name = doc.get("containerName", "")
+            found[name] = doc
+            found[f"{name}@{doc['networkName']}"] = doc
         return found
 
     def networks(self) -> dict[str, dict[str, Any]]:

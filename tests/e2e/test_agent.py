@@ -31,16 +31,8 @@ def machine() -> Iterator[Node]:
 def host(machine: Node, request: pytest.FixtureRequest) -> Iterator[Node]:
     """The host with everything running and, afterwards, proof that nothing was left behind."""
     before = request.session.testsfailed
-    for start, name in (
-        (machine.start_ovsdb, "ovsdb-server"),
-        (machine.start_vswitchd, "ovs-vswitchd"),
-        (machine.start_docker, "dockerd"),
-        (machine.start_controller, "controller"),
-        (machine.start_agent, "agent"),
-    ):
-        if name not in machine.processes:
-            start()
     yield machine
+    machine.start_missing()
     if request.session.testsfailed > before:
         print(machine.log("agent")[-8000:])
     containers = machine.docker("ps", "-aq").split()
@@ -318,6 +310,7 @@ def test_docker_is_killed(host: Node, net: str, live: bool) -> None:
     if live:
         host.docker("rm", "-f", "c1", "c2", "c3")
         host.kill("dockerd", signal.SIGTERM, 60)
+        host.start_docker()
 
 
 def test_the_switch_is_killed(host: Node, net: str) -> None:
@@ -346,6 +339,22 @@ def test_the_switch_has_lost_its_database(host: Node, net: str) -> None:
     host.start_vswitchd()
     wait_for(lambda: host.pings("c1", second), "the ping to be answered again")
     assert host.vsctl("get", "bridge", "br-netctl", "datapath_id") == dpid
+
+
+def test_everything_starts_again(host: Node, net: str) -> None:
+    """Else after a reboot containers that Docker starts by itself, before it answers anybody, have no network."""
+    host.container("c1", net, "--restart=always", "--label=a=b")
+    for name in ("agent", "controller", "dockerd", "ovs-vswitchd", "ovsdb-server"):
+        host.kill(name)
+    host.start_ovsdb()
+    host.start_vswitchd()
+    host.start_agent(wait=False)
+    wait_for((host.plugins / "netctl.sock").is_socket, "the socket")
+    host.start_controller()
+    host.start_docker()
+    wait_for(lambda: host.endpoints().get("c1", {}).get("labels") == {"a": "b"}, "c1 in the model", 60)
+    wait_for(lambda: host.pings("c1", "10.1.1.254"), "the gateway to answer")
+    wait_for(lambda: len(host.ports()) == 1 and len(host.links()) == 1, "stale ports and veths to be gone")
 
 
 def test_the_bridge_is_set_up_once(host: Node) -> None:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 
 from tests.kit import ovs, private_ovs
 from tests.kit.controller import log_of_the_running
+from tests.kit.lab import Lab, lab
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _swept() -> None:
     private_ovs.sweep()
     ovs.sweep()
+
+
+@pytest.fixture(scope="session")
+def instance() -> Iterator[private_ovs.Private]:
+    """An Open vSwitch of our own, for all tests that do not kill it."""
+    with private_ovs.private("o") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bare(instance: private_ovs.Private, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab with a controller that knows of nothing yet, for one module."""
+    with lab(tmp_path_factory.mktemp("lab"), instance) as made:
+        yield made
 
 
 @pytest.hookimpl(hookwrapper=True)

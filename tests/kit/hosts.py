@@ -1,4 +1,4 @@
-"""Network namespaces as hosts: each with an ``eth0`` that is plugged into a bridge, servers inside, sockets to the inside.
+"""Network namespaces as hosts: each with an ``eth0`` plugged into a bridge, servers inside, sockets to the inside.
 
     with host("w1", instance, bridge, "10.1.1.1/24", gateway="10.1.1.254") as web, host("c1", …) as client:
         web.register(rest, "web", {"tier": "web"})
@@ -80,7 +80,7 @@ class Host:
             *([f"route add default via {self.gateway}"] if self.gateway else []),
         ):
             run("ip", "-n", self.netns, *command.split())
-        with self.socket("raw") as probe:
+        with self.open("raw") as probe:
             self.mac = bytes(probe.getsockname()[4]).hex(":")
 
     def plug(self, number: int = 0) -> int:
@@ -137,7 +137,7 @@ class Host:
             server.stdout.close()
         self._servers.clear()
 
-    def socket(self, kind: str, source_port: int = 0, timeout: float = TIMEOUT) -> socket.socket:
+    def open(self, kind: str, source_port: int = 0, timeout: float = TIMEOUT) -> socket.socket:
         """A socket inside: ``tcp``, ``udp``, or ``raw`` for frames as they are."""
         with inside(self.netns):
             if kind == "raw":
@@ -151,9 +151,11 @@ class Host:
         made.settimeout(timeout)
         return made
 
-    def connect(self, kind: str, address: str, port: int, source_port: int = 0, timeout: float = TIMEOUT) -> socket.socket:
+    def connect(
+        self, kind: str, address: str, port: int, source_port: int = 0, timeout: float = TIMEOUT
+    ) -> socket.socket:
         """A connection from inside; OSError where there is none."""
-        made = self.socket(kind, source_port, timeout)
+        made = self.open(kind, source_port, timeout)
         try:
             made.connect((address, port))
         except OSError:

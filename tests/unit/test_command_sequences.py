@@ -185,8 +185,8 @@ class Sequences(RuleBasedStateMachine):
         model = self.door.model
         for network in model.networks.values():
             assert network.tenant in model.tenants
-        for value in (*model.services.values(), *model.endpoints.values(), *model.leases.values()):
-            assert value.network_key in model.networks
+        for value in model.objects():
+            assert network_of(value) in {None, *model.networks}
         assert all(len(s.vips) == 1 for s in model.services.values())
 
     @invariant()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 
 from tests.unit.modelkit import APP, SRV, WEB1, Door, furnished
 from topology.commands import Commands
 from topology.errors import Conflict
-from topology.model import Commit, Endpoint, Lease, Network, Service
+from topology.model import Change, Commit, Endpoint, Lease, Network, Service
 from topology.specs import NetworkSpec, ServiceSpec
 
 
@@ -295,22 +297,21 @@ def test_a_subscribers_error_is_loud() -> None:
         door.commands.put_tenant("one")
 
 
-def test_a_store_that_fails_changes_nothing() -> None:
+def test_a_store_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk refuses the command; what the switches do stays what the store says."""
     door = furnished()
     spec = ServiceSpec("default", "next", "srv", ports=["1:1:TCP"])
     expected = furnished().commands.put_service(spec)
-    real = door.store.commit
+    before = door.state()
 
-    def full(*_: object) -> int:
+    def full(expected: int, changes: Sequence[Change], meta: Mapping[str, Any]) -> int:
         raise OSError("disk full")
 
-    door.store.commit = full  # type: ignore[method-assign]
-    before = door.state()
+    monkeypatch.setattr(door.store, "commit", full)
     with pytest.raises(OSError, match="disk full"):
         door.commands.put_service(spec)
     assert door.state() == before
-    door.store.commit = real  # type: ignore[method-assign]
+    monkeypatch.undo()
     assert door.commands.put_service(spec) == expected, "no number or address was lost"
 
 

@@ -87,8 +87,10 @@ def test_indexes_agree_with_brute_force(
         change = Change(None, value) if there is None else Change(there, None)
         if there is not None and data.draw(st.booleans()):
             new = _labels(data.draw(LABELS))
-            field = "labels" if value.kind == "endpoint" else "selectors"
-            change = Change(there, replace(there, **{field: new}))
+            if isinstance(there, Endpoint):
+                change = Change(there, replace(there, labels=new))
+            elif isinstance(there, Service):
+                change = Change(there, replace(there, selectors=new))
         model.apply(Commit(revision, (change,)))
         for service in model.services.values():
             expected = [

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, ip_int
 from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, ETH_IP, TCP, UDP
-from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, VIP, Feature, Priority, Table
 from ryu_apps.pipeline.values import (
     ANY,
     Bucket,
@@ -21,9 +21,12 @@ from ryu_apps.pipeline.values import (
 from topology.model import Endpoint, Service, ServicePort
 
 PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp")}
-# A select group of OpenFlow 1.3 is chosen from by a hash of MACs, addresses, and TCP ports, but not UDP's: a client would
-# have one provider for ever. So its port goes where the hash looks; the route sets the source MAC anew.
-SPREAD = {"UDP": (Move("udp_src", "eth_src", bits=16),)}
+# A select group of OpenFlow 1.3 chooses by a hash of addresses and TCP's ports, but not UDP's: all that a client sends
+# would go to one provider. So a part of its port stands in the VIP's place while the group chooses. More bits spread
+# better, and cost more: each value is a flow of its own in the datapath.
+SPREAD_BITS = 12
+HIDE_VIP = {"UDP": (Move("ipv4_dst", VIP), Move("udp_src", "ipv4_dst", bits=SPREAD_BITS))}
+SHOW_VIP = {"UDP": (Move(VIP, "ipv4_dst"),)}
 WEIGHT = 100
 
 
@@ -49,7 +52,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     """All IP to the VIP through conntrack; a new connection to one of its ports to that port's group."""
     zone = ctx.zone(service.tenant)
-    anyone = any(p.serving for p in ctx.model.providers(service))
+    anyone = bool(_selectable(ctx, service))
     for vip in map(ip_int, service.vips):
         yield Flow(
             Table.SERVICE,
@@ -71,7 +74,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 Table.BALANCE,
                 Priority.NORMAL,
                 match(**terms, ct_state=known(CT_NEW), ipv4_dst=vip),
-                (*SPREAD.get(port.protocol, ()), GroupAction(group_id(port))),
+                (*HIDE_VIP.get(port.protocol, ()), GroupAction(group_id(port))),
                 feature=Feature.BALANCE,
             )
 
@@ -79,9 +82,13 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
 def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
     """A select group a port; none while there is no provider to select."""
     zone = ctx.zone(service.tenant)
-    providers = [p for p in ctx.model.providers(service) if p.serving]
+    providers = _selectable(ctx, service)
     for port in service.ports if providers else ():
         yield Group(group_id(port), "select", _buckets(ctx, zone, port, providers))
+
+
+def _selectable(ctx: Context, service: Service) -> list[Endpoint]:
+    return [p for p in ctx.model.providers(service) if p.serving and ctx.reachable(p)]
 
 
 def _buckets(ctx: Context, zone: int, port: ServicePort, providers: list[Endpoint]) -> tuple[Bucket, ...]:
@@ -91,7 +98,7 @@ def _buckets(ctx: Context, zone: int, port: ServicePort, providers: list[Endpoin
         nat = Nat(dst=ip_int(provider.addresses[0]), port=port.target)
         out.append(
             Bucket(
-                (Ct(zone, table=Table.ROUTE, commit=True, nat=nat),),
+                (*SHOW_VIP.get(port.protocol, ()), Ct(zone, table=Table.ROUTE, commit=True, nat=nat)),
                 weight=weight,
                 # a provider whose port goes down is passed over at once, by the switch itself
                 watch_port=ANY if here is None else here,

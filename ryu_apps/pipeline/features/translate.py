@@ -58,13 +58,6 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         )
     # fragments, the first one too, have no ports to match: conntrack puts the packet together
     yield Flow(
-        Table.SERVICE,
-        Priority.NORMAL,
-        match(**tenant, ip_frag=FRAGMENT, ipv4_dst=own),
-        (SetField("ipv4_dst", hidden(endpoint)), Ct(zone, table=Table.BALANCE, nat=Nat())),
-        feature=Feature.TRANSLATE,
-    )
-    yield Flow(
         Table.REPLY,
         Priority.NORMAL,
         match(**tenant, ip_frag=FRAGMENT, ipv4_src=own, ct_state=UNTRACKED),

@@ -1,0 +1,190 @@
+"""Docker's networks and the model's: each follows the other."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from netctl.agent.docker_api import Docker, network_of
+from netctl.agent.memory import Memory
+from netctl.agent.networks import Networks
+from netctl.agent.registry import Registry
+from netctl.agent.state import LocalEndpoint, Pending, State
+from netctl.agent.sync import Synchroniser
+from netctl.documents import StreamNetworkDoc
+from tests.unit.agent_kit import URL, FakeController, FakeDocker, wait_for
+
+
+class World:
+    """A host's networks, with its Docker and its controller."""
+
+    def __init__(self, controller: FakeController, directory: Path) -> None:
+        self.controller = controller
+        self.docker = FakeDocker()
+        self.docker.made = self.know
+        self.state = State("host")
+        self.state.update(listed=True, followed=True)
+        sync = Synchroniser(URL, self.state, lambda: None)
+        docker = cast(Docker, self.docker)
+        self.registry = Registry(URL, self.state, docker, sync, Memory(directory, self.state))
+        self.networks = Networks(URL, self.state, docker, sync, self.registry)
+        self.registry.refused_withdrawal = self.networks.reconcile
+        self.registry.start()
+
+    def know(self, item: dict[str, Any]) -> None:
+        """What CreateNetwork does."""
+        network = network_of(item, "netctl")
+        assert network is not None
+        self.state.set_network(network)
+
+    def names(self) -> list[str]:
+        return sorted(item["Name"] for item in self.docker.items.values())
+
+    def user_network(self, name: str, subnet: str = "10.9.0.0/24") -> str:
+        """A network of a user, as far as CreateNetwork gets it."""
+        item = self.docker.user_network(name, subnet)
+        self.know(item)
+        self.state.pending[item["Id"]] = Pending()
+        return str(item["Id"])
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+    return World(FakeController(monkeypatch), tmp_path)
+
+
+def doc(name: str = "net", subnet: str = "10.1.1.0/24", gateway: str = "", tenant: str = "default") -> StreamNetworkDoc:
+    docker_name = name if tenant == "default" else f"{name}/{tenant}"
+    return {
+        "key": f"{tenant}:{name}",
+        "tenantName": tenant,
+        "networkName": name,
+        "subnet": subnet,
+        "gateway": gateway,
+        "dockerName": docker_name,
+        "mtu": 1450,
+    }
+
+
+def test_a_network_comes_and_goes(world: World) -> None:
+    """Else `docker run --net` does not find what `netctl net create` made, or finds what was removed."""
+    assert world.networks.apply("default:net", doc(gateway="10.1.1.254")) == {}
+    assert world.networks.apply("blue:net", doc(tenant="blue")) == {}
+    assert world.names() == ["net", "net/blue"]
+    assert world.networks.apply("default:net", doc(gateway="10.1.1.254")) == {}
+    assert world.networks.apply("default:net", None) == {}
+    assert world.networks.apply("default:net", None) == {}
+    assert world.names() == ["net/blue"]
+
+
+def test_what_docker_cannot_do_is_reported(world: World) -> None:
+    """Else `netctl net create` says it is done, and the host does not have the network."""
+    world.docker.user_network("net", "10.1.1.0/24", driver="bridge")
+    assert world.networks.apply("default:net", doc()) == {"default:net": 'Docker has another network called "net"'}
+    world.docker.away = True
+    assert world.networks.apply("default:two", doc("two")) == {"default:two": "Docker does not answer"}
+    world.docker.away = False
+    assert world.networks.reconcile() == {"default:net": 'Docker has another network called "net"'}
+    assert world.names() == ["net", "two"]
+
+
+def test_reconciling_makes_what_is_missing_and_removes_what_is_not_used(world: World) -> None:
+    """Else changes made while the agent was away are never carried out."""
+    world.networks.apply("default:old", doc("old"))
+    world.networks.apply("default:changed", doc("changed", "10.2.0.0/24"))
+    world.state.model = {"default:new": doc("new"), "default:changed": doc("changed", "10.3.0.0/24")}
+    assert world.networks.reconcile() == {}
+    assert world.names() == ["changed", "new"]
+    subnets = {i["Name"]: i["IPAM"]["Config"][0]["Subnet"] for i in world.docker.items.values()}
+    assert subnets["changed"] == "10.3.0.0/24"
+    assert world.networks.reconcile() == {}
+
+
+def test_nothing_is_removed_before_both_sides_are_known(world: World) -> None:
+    """Else an agent that starts before its controller removes every network."""
+    world.networks.apply("default:net", doc())
+    world.state.model = {}
+    world.state.update(followed=False)
+    world.networks.reconcile()
+    world.state.update(followed=True, listed=False)
+    world.networks.reconcile()
+    assert world.names() == ["net"]
+
+
+def test_a_network_in_use_that_the_model_lost_is_put_back(world: World) -> None:
+    """Else a controller with a new store cuts every running container off."""
+    world.networks.apply("default:net", doc())
+    (network,) = world.state.networks.values()
+    world.state.put_endpoint(LocalEndpoint("e" * 64, network.id, IPv4Address("10.1.1.1"), "02:42:0a:01:01:01"))
+    world.state.model = {}
+    world.networks.reconcile()
+    wait_for(lambda: "default:net" in world.controller.networks, "the network to be in the model again")
+    assert world.names() == ["net"]
+
+
+def test_a_users_network_is_registered_and_withdrawn(world: World) -> None:
+    """Else networks of `docker network create` are unknown to netctl, or stay after `docker network rm`."""
+    network_id = world.user_network("my_net")
+    world.registry.register(network_id)
+    wait_for(lambda: "default:my-net" in world.controller.networks, "the registration")
+    world.networks.apply("default:my-net", doc("my-net", "10.9.0.0/24"))
+    assert world.names() == ["my_net"]  # not made a second time
+    assert not world.state.pending
+    world.docker.items.clear()
+    world.registry.destroyed(network_id)
+    wait_for(lambda: not world.controller.networks, "the withdrawal")
+
+
+def test_a_registration_that_is_refused(world: World) -> None:
+    """Else the reason is in no place where the user looks."""
+    world.controller.refuse["put_network"] = "network x conflicts with subnet 10.9.0.0/24"
+    network_id = world.user_network("mine")
+    world.registry.register(network_id)
+    wait_for(lambda: world.state.pending[network_id].refusal, "the refusal")
+    assert world.state.pending[network_id].refusal == "network x conflicts with subnet 10.9.0.0/24"
+
+
+def test_a_registration_waits_for_the_controller(world: World) -> None:
+    """Else a network made a second before the controller's restart is removed as unknown."""
+    world.controller.away = True
+    network_id = world.user_network("mine")
+    world.registry.register(network_id)
+    world.controller.away = False
+    world.networks.reconcile()
+    wait_for(lambda: "default:mine" in world.controller.networks, "the registration")
+    assert world.names() == ["mine"]
+
+
+def test_what_the_agent_removes_itself_is_not_withdrawn(world: World) -> None:
+    """Else a network deleted and made again at once is deleted a second time."""
+    world.networks.apply("default:net", doc())
+    (network_id,) = world.docker.items
+    world.controller.networks["default:net"] = doc()
+    world.networks.apply("default:net", None)
+    world.registry.destroyed(network_id)
+    world.registry.register("0" * 64)
+    assert "delete_network" not in world.controller.calls
+
+
+def test_a_withdrawal_that_is_refused_gives_docker_the_network_back(world: World) -> None:
+    """Else one host lacks a network that others use."""
+    world.networks.apply("default:net", doc())
+    (network_id,) = world.docker.items
+    world.controller.refuse["delete_network"] = "Error: Network has active endpoints"
+    world.docker.items.clear()
+    world.registry.destroyed(network_id)
+    wait_for(lambda: world.names() == ["net"], "the network to be back")
+
+
+def test_a_network_that_docker_still_uses(world: World) -> None:
+    """Else the agent forgets a network that is still there."""
+    world.networks.apply("default:net", doc())
+    world.docker.busy = set(world.docker.items)
+    assert world.networks.apply("default:net", None) == {"default:net": "network has active endpoints"}
+    assert world.state.networks_of("default:net")
+    world.docker.busy = set()
+    world.networks.reconcile()
+    assert world.names() == []

@@ -1,0 +1,190 @@
+"""What the agent tells the controller, and what it does while there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from netctl.agent import sync as module
+from netctl.agent.errors import Refusal
+from netctl.agent.state import LocalEndpoint, LocalNetwork, State
+from netctl.agent.sync import Synchroniser
+from netctl.client import NoConnection, Refused
+from tests.unit.agent_kit import URL, FakeController, wait_for
+
+NETWORK = "1" * 64
+
+
+class World:
+    """A host, its synchroniser and its controller."""
+
+    def __init__(self, controller: FakeController) -> None:
+        self.controller = controller
+        self.state = State("host")
+        subnet = IPv4Network("10.1.1.0/24")
+        self.state.set_network(LocalNetwork(NETWORK, "net", "default", "net", subnet, None))
+        self.state.update(listed=True)
+        self.sync = Synchroniser(URL, self.state, lambda: {"hostName": "host", "switch": "1"})
+
+    def add(self, name: str, address: IPv4Address) -> Future[None]:
+        endpoint_id = name * 64
+        self.state.put_endpoint(LocalEndpoint(endpoint_id, NETWORK, address, "02:42:0a:01:01:01"))
+        return self.sync.endpoint(endpoint_id)
+
+    def drop(self, name: str) -> Future[None]:
+        self.state.drop_endpoint(name * 64)
+        return self.sync.endpoint(name * 64)
+
+    def grant(self, address: str = "") -> IPv4Address:
+        return self.sync.grant("default", "net", IPv4Address(address) if address else None)
+
+    def release(self, address: IPv4Address) -> None:
+        self.sync.release("default", "net", address)
+
+    def settle(self) -> None:
+        """Until all that was asked for so far is done."""
+        self.sync._submit(lambda client: None).result(10)
+
+    def go(self, away: bool) -> None:
+        """The controller goes, or comes back, and the host has noticed."""
+        syncs = self.controller.syncs
+        self.controller.away = away
+        if away:
+            wait_for(lambda: not self.sync.registered.is_set(), "the loss to be noticed")
+        else:
+            wait_for(lambda: self.controller.syncs > syncs, "all to be told")
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(module, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(module, "HEARTBEAT_AWAY", 0.05)
+    monkeypatch.setattr(module, "GRANT_TIMEOUT", 0.4)
+    monkeypatch.setattr(module, "GRANT_RETRY", 0.05)
+    made = World(FakeController(monkeypatch))
+    made.sync.start()
+    wait_for(lambda: made.controller.syncs, "the first synchronisation")
+    yield made
+    made.sync.stop(5)
+
+
+def test_from_an_address_to_an_endpoint_and_back(world: World) -> None:
+    """Else addresses leak, or are free while a container has them."""
+    address = world.grant()
+    assert world.state.leases() == {f"default:net:{address}"}
+    world.add("e", address).result(10)
+    assert world.state.leases() == set()
+    assert set(world.controller.endpoints) == {"e" * 64}
+    world.drop("e").result(10)
+    world.release(address)
+    world.settle()
+    assert not world.controller.endpoints
+    assert "release_lease" not in world.controller.calls  # the endpoint held it, not a lease
+
+
+def test_an_address_that_no_endpoint_was_made_of(world: World) -> None:
+    """Else each start that fails early costs an address."""
+    world.release(world.grant("10.1.1.9"))
+    world.settle()
+    assert not world.controller.leases
+
+
+def test_refusals_are_the_controllers_words(world: World) -> None:
+    """Else a user reads `internal error` where the controller said what is wrong."""
+    world.add("e", world.grant("10.1.1.9")).result(10)
+    with pytest.raises(Refusal, match=r"10\.1\.1\.9 is taken: it is eee"):
+        world.grant("10.1.1.9")
+    with pytest.raises(Refused, match="is taken"):
+        world.add("f", IPv4Address("10.1.1.9")).result(10)
+
+
+def test_a_lease_survives_a_synchronisation(world: World) -> None:
+    """Else an address is freed between Docker's asking for it and its making the endpoint."""
+    address = world.grant()
+    syncs = world.controller.syncs
+    world.sync.resync()
+    wait_for(lambda: world.controller.syncs > syncs, "the synchronisation")
+    assert set(world.controller.leases) == {f"default:net:{address}"}
+
+
+def test_without_a_controller_released_addresses_are_used_again(world: World) -> None:
+    """Else a container can't be restarted while the controller is away."""
+    first, second = world.grant(), world.grant()
+    world.add("e", first).result(10)
+    world.add("f", second).result(10)
+    world.go(away=True)
+    with pytest.raises(NoConnection):
+        world.drop("e").result(10)
+    world.release(first)
+    with pytest.raises(Refusal, match=f"no address for {second} in default:net: the controller at {URL}"):
+        world.grant(str(second))
+    assert world.grant() == first
+    with pytest.raises(NoConnection):
+        world.add("g", first).result(10)
+    with pytest.raises(Refusal, match="this host holds none that it released"):
+        world.grant()
+    world.go(away=False)
+    found = {doc["endpointID"][0]: doc["ipAddress"] for doc in world.controller.endpoints.values()}
+    assert found == {"f": [str(second)], "g": [str(first)]}
+    assert not world.state.spare
+    assert not world.controller.leases
+
+
+def test_an_address_that_is_given_up_while_the_controller_is_away_is_freed_later(world: World) -> None:
+    """Else it is lost until the host is forgotten."""
+    address = world.grant()
+    world.go(away=True)
+    world.release(address)
+    world.settle()
+    world.go(away=False)
+    assert not world.controller.leases
+
+
+def test_a_short_absence_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a restart of the controller fails every start of that second."""
+    monkeypatch.setattr(module, "GRANT_TIMEOUT", 10.0)
+    world.go(away=True)
+    asked = world.controller.calls.count("grant_lease")
+    world.controller.away = False
+    assert world.grant()
+    assert world.controller.calls.count("grant_lease") == asked + 1
+
+
+def test_one_endpoint_that_is_refused_does_not_hide_the_others(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Else a conflict over one address leaves a whole host unknown to the controller."""
+    world.go(away=True)
+    world.add("e", IPv4Address("10.1.1.1"))
+    world.add("f", IPv4Address("10.1.1.2"))
+    world.settle()
+    world.controller.refuse = {"e" * 64: "ipAddress 10.1.1.1 is taken"}
+    world.go(away=False)
+    wait_for(lambda: set(world.controller.endpoints) == {"f" * 64}, "the other one to be told")
+    wait_for(lambda: "refused endpoint eeeeeeeeeeee: ipAddress 10.1.1.1 is taken" in caplog.text, "the line")
+
+
+def test_losing_and_finding_the_controller_is_said_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Else the log of an hour without the controller hides what happened before."""
+    caplog.set_level("INFO")
+    world.go(away=True)
+    for _ in range(3):
+        world.sync._submit(world.sync._beat).result(10)
+    world.go(away=False)
+    assert caplog.text.count("does not answer") == 1
+    assert caplog.text.count("answers") == 1
+
+
+def test_nothing_is_told_before_docker_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a restarted agent tells of a host without containers, and all of their connections end."""
+    monkeypatch.setattr(module, "HEARTBEAT", 0.02)
+    world = World(FakeController(monkeypatch))
+    world.state.update(listed=False)
+    world.sync.start()
+    wait_for(lambda: world.controller.calls.count("put_host") > 3, "some heartbeats")
+    assert world.controller.syncs == 0
+    world.state.update(listed=True)
+    world.sync.resync()
+    wait_for(lambda: world.controller.syncs, "the synchronisation")
+    world.sync.stop(5)
