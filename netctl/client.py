@@ -181,6 +181,10 @@ class Client:
         """Remove an endpoint."""
         self._call("DELETE", _path("endpoints", endpoint_id))
 
+    def set_checks(self, endpoint_id: str, verdicts: Mapping[str, bool]) -> EndpointDoc:
+        """Say of services, by their keys, whether the endpoint passes their active checks."""
+        return cast(EndpointDoc, self._call("PUT", _path("endpoints", endpoint_id, "checks"), dict(verdicts)))
+
     # Hosts and switches
 
     def hosts(self) -> list[HostDoc]:

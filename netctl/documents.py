@@ -38,6 +38,17 @@ class StreamNetworkDoc(NetworkDoc, total=False):
     mtu: int
 
 
+class HealthCheckDoc(TypedDict, total=False):
+    """An active check of a service's providers."""
+
+    protocol: str  # tcp | http
+    path: str  # http only
+    interval: int  # s
+    timeout: int  # s
+    rise: int  # passes in a row
+    fall: int  # failures in a row
+
+
 class ServiceDoc(TypedDict, total=False):
     """A service, as asked for, and three fields of what it is: in lists only."""
 
@@ -48,6 +59,10 @@ class ServiceDoc(TypedDict, total=False):
     ipAddress: str  # VIP that was asked for
     selectors: list[str]  # key=value
     ports: list[str]  # port:target:protocol
+    sessionAffinity: int  # s
+    affinityMode: str  # idle | absolute
+    drainTimeout: int  # s; absent: 30
+    healthCheck: HealthCheckDoc
     serviceVip: str
     numProviders: int
     healthyProviders: int
@@ -69,8 +84,10 @@ class EndpointDoc(TypedDict, total=False):
     containerID: str
     containerName: str
     health: str  # "" | starting | healthy | unhealthy
-    state: str  # created | running | paused | stopped
+    state: str  # created | running | paused | draining | stopped
     origin: str  # agent | rest | learned
+    weight: int  # 1..100; absent: 1, or what the label netctl.weight says
+    passed: list[str]  # keys of the services whose active check it passes
 
 
 class HostDoc(TypedDict, total=False):

@@ -9,15 +9,18 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from ryu_apps import answers, learning, wsgi
 from ryu_apps import framework as fw
-from ryu_apps import learning, wsgi
-from ryu_apps.openflow import messages
+from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
-from ryu_apps.pipeline.values import Output
+from ryu_apps.pipeline.tables import NETWORK, Feature
+from ryu_apps.pipeline.values import IN_PORT, Output
+from ryu_apps.reconciler import Reconciler
 from ryu_apps.rest.api import Api
 from ryu_apps.rest.hosts import HostTracker
 from ryu_apps.switches import Switches
 from topology.commands import Commands
+from topology.model import Network
 from topology.observed import Port, Switch
 from topology.snapshot import Model
 from topology.sqlite_store import SqliteStore
@@ -104,18 +107,39 @@ class Controller(fw.App):
 
     @fw.set_ev_cls(fw.ofp_event.EventOFPPacketIn, fw.MAIN_DISPATCHER)
     def packet_in(self, ev: Any) -> None:
-        """ARP of an unknown host, or for one. Anything else, or anything broken, is counted and dropped."""
+        """What the flows send here, by the cookie of the flow. What is broken is counted and dropped."""
         msg = ev.msg
         reconciler = self.switches.reconcilers.get(msg.datapath.id)
         if reconciler is None:
             return
         frame, in_port, switch = bytes(msg.data), msg.match["in_port"], reconciler.switch
         try:
-            arp = learning.parse(frame)
+            match codec.feature_of(msg.cookie):
+                case Feature.REFUSE:
+                    answer = answers.refuse(frame)
+                case Feature.EXPIRE:
+                    answer = self._expire(msg.match.get(NETWORK, 0), frame)
+                case _:
+                    self._heard(reconciler, in_port, frame)
+                    return
         except learning.BrokenPacketError as broken:
             switch.broken_packets += 1
             LOG.debug("switch %016x: broken packet-in: %s", switch.dpid, broken)
             return
+        if answer is not None:
+            reconciler.send_after(messages.packet_out(in_port, (Output(IN_PORT),), answer))
+
+    def _expire(self, number: int, frame: bytes) -> bytes | None:
+        """Time exceeded, from the gateway of the network where the frame comes from; None: it has none."""
+        network = self.model.by_number("network", number)
+        if not isinstance(network, Network) or network.gateway is None:
+            return None
+        return answers.expire(frame, network.gateway)
+
+    def _heard(self, reconciler: Reconciler, in_port: int, frame: bytes) -> None:
+        """ARP of an unknown host, or for one. Raises BrokenPacketError for anything else."""
+        switch = reconciler.switch
+        arp = learning.parse(frame)
         match learning.decide(self.model, switch, in_port, arp):
             case learning.Learn() as found:
                 out = self._learn(switch, found, arp)

@@ -12,14 +12,14 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from ryu_apps import diff
+from ryu_apps.flush import Flusher
 from ryu_apps.framework import hub
 from ryu_apps.openflow import codec
 from ryu_apps.openflow.failures import Disconnected, SessionError
 from ryu_apps.openflow.session import Mod, Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context, Owner, Program
-from ryu_apps.pipeline.tables import PACKET_IN_METER, PACKET_IN_RATE
-from ryu_apps.pipeline.values import Meter
+from ryu_apps.pipeline.tables import METERS
 from topology.observed import Switch
 from topology.snapshot import Model
 
@@ -49,6 +49,7 @@ class Reconciler:
         self.settled_revision = -1  # the switch carries out the model of this revision, but for what is refused
         self.actual = diff.Actual()
         self.wanted = diff.Wanted()
+        self._flusher = Flusher(session, clock)
         self._clock = clock
         self._dirty: set[Owner] = set()
         self._packets: list[bytes] = []
@@ -77,9 +78,10 @@ class Reconciler:
             self._dirty.update(compiler.owners(self.model))
             self._step(full=True)
             while not self._closed:
-                self._wake.wait(timeout=self._until_retry())
+                self._wake.wait(timeout=self._until_due())
                 self._wake.clear()
                 self._retry()
+                self._flusher.run()
                 if not self._closed:
                     self._step()
         except Disconnected as lost:
@@ -90,9 +92,8 @@ class Reconciler:
             self.session.close()
 
     def _read_back(self) -> None:
-        self.session.ensure_meter(
-            codec.meter_add(Meter(PACKET_IN_METER, PACKET_IN_RATE, PACKET_IN_RATE)), REPLY_TIMEOUT
-        )
+        for meter in METERS:
+            self.session.ensure_meter(codec.meter_add(meter), REPLY_TIMEOUT)
         flows, groups = self.session.read_back(REPLY_TIMEOUT)
         self.actual.flows = {f.cookie: f.table for f in flows}
         self.actual.groups = {g.id: g for g in groups}
@@ -110,11 +111,13 @@ class Reconciler:
             self.refused.pop(owner, None)  # it is another wish now
             program = compiler.compile_owner(context, owner)
             changed = self.wanted.put(owner, encode(program))
+            self._flusher.put(owner, program.translations)
             touched.flows.update(changed.flows)
             touched.groups.update(changed.groups)
         if full:
             touched = diff.everything(self.wanted, self.actual)
         self._send(touched)
+        self._flusher.changed()
         self.settled_revision = revision
         for packet in packets:
             self.session.send_plain(packet)
@@ -143,10 +146,12 @@ class Reconciler:
         LOG.error("switch %016x refuses %s %s: %s", self.switch.dpid, *owner, line)
         self.refused[owner] = Refused(line, FIRST_RETRY, self._clock() + FIRST_RETRY)
 
-    def _until_retry(self) -> float | None:
-        if not self.refused:
-            return None
-        return max(0.0, min(r.retry_at for r in self.refused.values()) - self._clock())
+    def _until_due(self) -> float | None:
+        """Seconds until a refused owner is to be tried again, or a flush is due; None: nothing is."""
+        due = [r.retry_at for r in self.refused.values()]
+        if (flush := self._flusher.next_due()) is not None:
+            due.append(flush)
+        return max(0.0, min(due) - self._clock()) if due else None
 
     def _retry(self) -> None:
         """Let in again those whose time has come; refused once more, they wait twice as long."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import TypeVar
 
@@ -18,11 +18,11 @@ from topology.allocate import number_pools
 from topology.draft import Draft
 from topology.model import Commit, Endpoint, Host, Lease, Network, Service, Tenant
 from topology.snapshot import POOLS, Model
-from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
+from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
 from topology.store import Store
 from topology.write_network import DEFAULT_TENANT
 
-__all__ = ["DEFAULT_TENANT", "Commands", "EndpointSpec", "NetworkSpec", "ServiceSpec"]
+__all__ = ["DEFAULT_TENANT", "CheckSpec", "Commands", "EndpointSpec", "NetworkSpec", "ServiceSpec"]
 
 T = TypeVar("T")
 Address = str | IPv4Address
@@ -120,6 +120,18 @@ class Commands:
     def delete_endpoint(self, key: str) -> Endpoint:
         """Delete an endpoint by its id; returns what it was."""
         return self._run(lambda draft: write_endpoint.delete_endpoint(draft, key))
+
+    def set_passed(self, endpoint_id: str, service_key: str, passed: bool) -> Endpoint:
+        """Note whether an endpoint passes a service's active check."""
+        return self.set_checks(endpoint_id, {service_key: passed})
+
+    def set_checks(self, endpoint_id: str, verdicts: Mapping[str, bool]) -> Endpoint:
+        """Note for several services, by key, whether an endpoint passes their active checks."""
+        return self._run(lambda draft: write_endpoint.set_passed(draft, endpoint_id, verdicts))
+
+    def drained(self, endpoint_id: str, service_key: str) -> Endpoint:
+        """Note that a service's drain time is over for a draining endpoint."""
+        return self._run(lambda draft: write_endpoint.drained(draft, endpoint_id, service_key))
 
     def sync_endpoints(
         self, host: str, specs: Sequence[EndpointSpec], keep_leases: Collection[str] = ()

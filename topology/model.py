@@ -18,6 +18,9 @@ Labels = tuple[tuple[str, str], ...]
 """Labels or selectors: (key, value) pairs, sorted by key, keys unique."""
 
 ACTIVE_HEALTH = frozenset({"", "healthy"})
+ALIVE_STATES = frozenset({"running", "paused", "draining"})
+
+DEFAULT_DRAIN = 30  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,18 @@ class ServicePort:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """An active check of a service's providers, run by each provider's host. Times in seconds."""
+
+    protocol: str = "tcp"  # tcp | http
+    path: str = ""  # begins with / for http; "" for tcp
+    interval: int = 5
+    timeout: int = 2  # less than the interval
+    rise: int = 2  # passes in a row that bring a provider in
+    fall: int = 3  # failures in a row that take it out
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A VIP with ports, in front of the endpoints whose labels are a superset of ``selectors``."""
 
@@ -91,6 +106,10 @@ class Service:
     ports: tuple[ServicePort, ...]
     selectors: Labels
     requested_vip: IPv4Address | None = None
+    affinity: int = 0  # seconds a client stays with its provider, 1..65535; 0: off
+    affinity_mode: str = "idle"  # idle (since its last packet) | absolute (since its first)
+    drain: int = DEFAULT_DRAIN  # seconds that open connections of a stopping provider may still take
+    check: Check | None = None
 
     @property
     def key(self) -> str:
@@ -103,6 +122,14 @@ class Service:
     @property
     def tenant_key(self) -> str:
         return self.tenant
+
+    def selects(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint is one of its providers, whatever its health; no selectors select nothing."""
+        return (
+            endpoint.tenant == self.tenant
+            and bool(self.selectors)
+            and set(self.selectors).issubset(endpoint.labels)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +154,12 @@ class Endpoint:
     container_id: str = ""
     container_name: str = ""
     health: str = ""  # "" (none declared) | starting | healthy | unhealthy
-    state: str = "running"  # created | running | paused | stopped
+    state: str = "running"  # created | running | paused | draining | stopped
     origin: str = "rest"  # agent | rest | learned
+    weight: int = 1  # 1..100: its share of a service's new connections
+    passed: tuple[str, ...] = ()  # sorted keys of the services whose active check it passes
+    drained: tuple[str, ...] = ()  # sorted keys of the services whose drain time is over for it
+    draining_since: float = 0.0  # epoch s; 0: not draining
 
     @property
     def key(self) -> str:
@@ -143,9 +174,17 @@ class Endpoint:
         return self.tenant
 
     @property
-    def serving(self) -> bool:
-        """Whether it may receive connections of a service that selects it."""
-        return self.state == "running" and self.health in ACTIVE_HEALTH
+    def alive(self) -> bool:
+        """Whether it may hold connections, be they of a service or not."""
+        return self.state in ALIVE_STATES
+
+    def serves(self, service: Service) -> bool:
+        """Whether it may receive new connections of ``service``, given that it is selected."""
+        return (
+            self.state == "running"
+            and self.health in ACTIVE_HEALTH
+            and (service.check is None or service.key in self.passed)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +265,7 @@ def to_json(value: Object) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, IPv4Address | IPv4Network):
         return str(value)
-    if isinstance(value, ServicePort):
+    if isinstance(value, ServicePort | Check):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
@@ -239,6 +278,10 @@ def _labels(value: Any) -> Labels:
 
 def _address(value: Any) -> IPv4Address | None:
     return None if value is None else IPv4Address(value)
+
+
+def _check(value: Any) -> Check | None:
+    return None if value is None else Check(**value)
 
 
 def _addresses(value: Any) -> tuple[IPv4Address, ...]:
@@ -257,11 +300,17 @@ _FROM: Mapping[str, Callable[[Any], Any]] = {
     "addresses": _addresses,
     "labels": _labels,
     "selectors": _labels,
+    "passed": tuple,
+    "drained": tuple,
+    "check": _check,
     "ports": lambda value: tuple(ServicePort(**p) for p in value),
 }
 
 
 def from_json(kind: str, data: Mapping[str, Any]) -> Object:
-    """The object that `to_json` made ``data`` of. A field that this version does not know is an error."""
+    """The object that `to_json` made ``data`` of; one stored by an earlier version gets the defaults of what it lacks.
+
+    A field that this version does not know is an error.
+    """
     cls = KINDS[kind]
     return cls(**{k: _FROM[k](v) if k in _FROM else v for k, v in data.items()})

@@ -92,6 +92,7 @@ class Model:
         self._switches: dict[int, Host] = {}
         self._labelled: dict[tuple[str, Pair], dict[str, Endpoint]] = {}
         self._selecting: dict[tuple[str, Pair], dict[str, Service]] = {}
+        self._judged: dict[str, dict[str, Endpoint]] = {}  # service key → endpoints that name it
         self._filed_under: dict[str, Pair] = {}  # service key → the selector it is indexed by
         # cooling leases stand in the order of their release, which a store doesn't keep
         ordered = sorted(objects, key=lambda o: (o.released or 0.0) if isinstance(o, Lease) else 0.0)
@@ -189,6 +190,10 @@ class Model:
         ]
         return sorted(found, key=lambda s: s.number)
 
+    def judged(self, service_key: str) -> list[Endpoint]:
+        """Endpoints that have passed a service's check, or whose drain time is over for it; oldest first."""
+        return sorted(self._judged.get(service_key, {}).values(), key=lambda e: e.number)
+
     def holder(self, network_key: str, address: IPv4Address) -> Service | Endpoint | Lease | Gateway | None:
         """Who holds an address: a service, an endpoint, a granted lease, the gateway. Cooling: nobody."""
         space = self._spaces.get(network_key)
@@ -267,6 +272,8 @@ class Model:
             self._macs[(value.network_key, value.mac)] = value
             for pair in value.labels:
                 self._labelled.setdefault((value.tenant, pair), {})[value.id] = value
+            for key in {*value.passed, *value.drained}:
+                self._judged.setdefault(key, {})[value.id] = value
         elif isinstance(value, Service) and value.selectors:
             self._file(value)
 
@@ -287,6 +294,8 @@ class Model:
             del self._macs[(value.network_key, value.mac)]
             for pair in value.labels:
                 _discard(self._labelled, (value.tenant, pair), value.id)
+            for key in {*value.passed, *value.drained}:
+                _discard(self._judged, key, value.id)
         elif isinstance(value, Service) and value.selectors:
             _discard(self._selecting, (value.tenant, self._filed_under.pop(value.key)), value.key)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from topology.model import DEFAULT_DRAIN
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
@@ -21,6 +23,18 @@ class NetworkSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckSpec:
+    """An active check as asked for. None: the default."""
+
+    protocol: str  # tcp | http
+    path: str = ""
+    interval: int | None = None  # seconds, as the timeout
+    timeout: int | None = None
+    rise: int | None = None
+    fall: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceSpec:
     """A service as asked for."""
 
@@ -30,6 +44,10 @@ class ServiceSpec:
     ip_address: str = ""
     selectors: Sequence[str] = ()  # key=value
     ports: Sequence[str] = ()  # port:target:protocol
+    affinity: int = 0  # seconds; 0: off
+    affinity_mode: str = ""  # idle | absolute
+    drain: int = DEFAULT_DRAIN  # seconds
+    check: CheckSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +68,4 @@ class EndpointSpec:
     health: str = ""
     state: str = "running"
     origin: str = "rest"
+    weight: int | None = None  # None: what the label netctl.weight says, else 1

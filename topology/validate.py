@@ -30,14 +30,18 @@ ENCAPS = {"vxlan": 16_777_215, "vlan": 4094}  # and their highest tag
 AUTO_TAGS = {"vxlan": 10_000, "vlan": 4094}
 NW_TYPES = ("data", "infra")
 PROTOCOLS = ("TCP", "UDP")
+SCTP = "the switch's conntrack does not know SCTP's ports (Open vSwitch before 3.3 in userspace)"
 HEALTHS = ("", "starting", "healthy", "unhealthy")
-STATES = ("created", "running", "paused", "stopped")
+STATES = ("created", "running", "paused", "draining", "stopped")
 ORIGINS = ("agent", "rest", "learned")
 ID_LIMIT, TEXT_LIMIT = 128, 255
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_NETWORK_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"  # Docker Compose's are PROJECT_NAME
+_NETWORK_NAME = re.compile(rf"{_NETWORK_LABEL}(?:\.{_NETWORK_LABEL})*")
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_PATTERNS = {"networkName": _NETWORK_NAME, "hostName": _HOST_NAME}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SUBNET = re.compile(r"([0-9.]+)(?:-([0-9.]+))?/([0-9]{1,2})")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
@@ -62,11 +66,11 @@ def name(field: str, value: str) -> str:
         raise Invalid(_REQUIRED[field])
     if len(value) > limit:
         raise Invalid(f"{field} {show(value)} has {len(value)} characters: at most {limit}")
-    pattern = _HOST_NAME if field == "hostName" else _NAME
-    if not pattern.fullmatch(value):
+    if not _PATTERNS.get(field, _NAME).fullmatch(value):
+        signs, marks = ("digits, _ and -", "_ or -") if field == "networkName" else ("digits and -", "-")
         raise Invalid(
-            f"{field} {show(value)} is invalid: letters, digits and -, in parts joined by dots; "
-            "no part begins or ends with -"
+            f"{field} {show(value)} is invalid: letters, {signs}, in parts joined by dots; "
+            f"no part begins or ends with {marks}"
         )
     return value
 
@@ -202,6 +206,8 @@ def ports(values: Sequence[str]) -> list[tuple[int, int, str]]:
             if not 1 <= int(part) <= 65535:
                 raise Invalid(f"port {part} in {show(text)} is out of range: 1 to 65535")
         protocol = parts[2].upper()
+        if protocol == "SCTP":
+            raise Invalid(f"protocol SCTP in {show(text)} is refused: {SCTP}; right is TCP or UDP")
         if protocol not in PROTOCOLS:
             raise Invalid(f"protocol {show(parts[2])} in {show(text)} is unknown: right is TCP or UDP")
         port = int(parts[0])

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from topology import validate
+from topology import options, validate
 from topology.allocate import mac_of
 from topology.draft import Draft
 from topology.errors import Conflict, Invalid, NetctlError, NotFound
-from topology.model import Endpoint, Host, Lease, Network
+from topology.model import Endpoint, Host, Lease, Network, Service
 from topology.specs import EndpointSpec
-from topology.write_service import describe, taken
+from topology.write_service import describe, taken, without
 
 
 def put_endpoint(draft: Draft, spec: EndpointSpec) -> Endpoint:
@@ -22,11 +22,35 @@ def put_endpoint(draft: Draft, spec: EndpointSpec) -> Endpoint:
 
 def delete_endpoint(draft: Draft, key: str) -> Endpoint:
     """An endpoint goes; its addresses cool."""
-    found = _endpoint(draft, key)
-    if found is None:
-        raise NotFound(f"Endpoint {validate.show(key)} not found")
+    found = _known(draft, key)
     draft.delete(found)
     return found
+
+
+def set_passed(draft: Draft, key: str, verdicts: Mapping[str, bool]) -> Endpoint:
+    """What the active checks of services say of an endpoint.
+
+    A verdict may come when its service has just gone, has no check any more, or does not select the endpoint
+    any more, and when the endpoint has just stopped: it counts for nothing then.
+    """
+    endpoint = _known(draft, key)
+    named = {*endpoint.passed, *(k for k, passes in verdicts.items() if passes)}
+    passed = named - {k for k, passes in verdicts.items() if not passes}
+    changed = replace(endpoint, passed=tuple(sorted(passed)))
+    changed = replace(changed, passed=_still_passed(draft, changed))
+    draft.put(changed)
+    return changed
+
+
+def drained(draft: Draft, key: str, service_key: str) -> Endpoint:
+    """The drain time of a service is over for an endpoint; nothing, if that isn't draining any more."""
+    endpoint = _known(draft, key)
+    if endpoint.state != "draining":
+        return endpoint
+    changed = replace(endpoint, drained=tuple(sorted({*without(endpoint.drained, service_key), service_key})))
+    changed = replace(changed, drained=_still_drained(draft, changed))
+    draft.put(changed)
+    return changed
 
 
 def sync_endpoints(
@@ -97,9 +121,11 @@ def learn(  # noqa: PLR0917 - as the command
         mac=mac,
         switch=switch,
         port_name=port_name,
-        labels=() if old is None else old.labels,
         origin="learned",
     )
+    if old is not None:
+        passed = old.passed if old.addresses == (address,) else ()
+        endpoint = replace(endpoint, labels=old.labels, weight=old.weight, passed=passed)
     draft.put(endpoint)
     return endpoint
 
@@ -162,6 +188,29 @@ def _endpoint(draft: Draft, key: str) -> Endpoint | None:
     return found if isinstance(found, Endpoint) else None
 
 
+def _known(draft: Draft, key: str) -> Endpoint:
+    found = _endpoint(draft, key)
+    if found is None:
+        raise NotFound(f"Endpoint {validate.show(key)} not found")
+    return found
+
+
+def _still_passed(draft: Draft, endpoint: Endpoint) -> tuple[str, ...]:
+    """Of the checks that it has passed, those that still count."""
+    if endpoint.state == "stopped":
+        return ()
+    return tuple(s.key for s in _selecting(draft, endpoint, endpoint.passed) if s.check is not None)
+
+
+def _still_drained(draft: Draft, endpoint: Endpoint) -> tuple[str, ...]:
+    return tuple(s.key for s in _selecting(draft, endpoint, endpoint.drained))
+
+
+def _selecting(draft: Draft, endpoint: Endpoint, keys: Sequence[str]) -> list[Service]:
+    services = [draft.get("service", key) for key in keys]
+    return [s for s in services if isinstance(s, Service) and s.selects(endpoint)]
+
+
 def _moves(old: Endpoint, spec: EndpointSpec) -> bool:
     return (
         old.network_key != f"{spec.tenant}:{spec.network}"
@@ -188,6 +237,7 @@ def _put(draft: Draft, spec: EndpointSpec, old: Endpoint | None) -> Endpoint:
     validate.choice("health", spec.health, validate.HEALTHS)
     validate.choice("state", spec.state, validate.STATES)
     validate.choice("origin", spec.origin, validate.ORIGINS)
+    weight = options.labelled_weight(labels) if spec.weight is None else options.weight(spec.weight)
 
     network = draft.network(spec.tenant, spec.network)
     _clear_port(draft, spec)
@@ -215,9 +265,24 @@ def _put(draft: Draft, spec: EndpointSpec, old: Endpoint | None) -> Endpoint:
         health=spec.health,
         state=spec.state,
         origin=spec.origin,
+        weight=weight,
     )
+    endpoint = _carried_on(draft, endpoint, old)
     draft.put(endpoint)
     return endpoint
+
+
+def _carried_on(draft: Draft, endpoint: Endpoint, old: Endpoint | None) -> Endpoint:
+    """The endpoint with what is known of it already, as far as it still holds."""
+    if old is not None and (old.network_key, old.addresses) == (endpoint.network_key, endpoint.addresses):
+        endpoint = replace(endpoint, passed=old.passed)
+        endpoint = replace(endpoint, passed=_still_passed(draft, endpoint))
+    if endpoint.state != "draining":
+        return endpoint
+    if old is None or old.state != "draining":
+        return replace(endpoint, draining_since=draft.now)
+    endpoint = replace(endpoint, draining_since=old.draining_since, drained=old.drained)
+    return replace(endpoint, drained=_still_drained(draft, endpoint))
 
 
 def _clear_port(draft: Draft, spec: EndpointSpec) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
-from topology import validate
+from topology import options, validate
 from topology.addresses import Holder
 from topology.draft import Draft
 from topology.errors import Conflict, NotFound
@@ -20,6 +21,9 @@ def put_service(draft: Draft, spec: ServiceSpec) -> Service:
     requested = validate.address("ipAddress", spec.ip_address) if spec.ip_address else None
     selectors = validate.selectors(spec.selectors)
     ports = validate.ports(spec.ports)
+    affinity, affinity_mode = options.affinity(spec.affinity, spec.affinity_mode)
+    drain = options.drain(spec.drain)
+    check = None if spec.check is None else options.check(spec.check)
 
     network = draft.network(spec.tenant, spec.network)
     found = draft.get("service", f"{spec.tenant}:{spec.name}")
@@ -39,8 +43,13 @@ def put_service(draft: Draft, spec: ServiceSpec) -> Service:
         ),
         selectors=selectors,
         requested_vip=requested,
+        affinity=affinity,
+        affinity_mode=affinity_mode,
+        drain=drain,
+        check=check,
     )
     draft.put(service)
+    _forget(draft, service.key, service)
     return service
 
 
@@ -52,6 +61,7 @@ def delete_service(draft: Draft, key: str) -> Service:
         draft.tenant(tenant)
         raise NotFound(f"Service {validate.show(name)} not found in tenant {tenant}")
     draft.delete(found)
+    _forget(draft, key, None)
     return found
 
 
@@ -72,6 +82,25 @@ def taken(address: IPv4Address, holder: Holder) -> Conflict:
     return Conflict(
         f"ipAddress {address} is taken: it is {describe(holder)}; take another, or none for an automatic one"
     )
+
+
+def _forget(draft: Draft, key: str, service: Service | None) -> None:
+    """Endpoints lose what was found out about them for a service that no longer asks for it."""
+    for endpoint in draft.model.judged(key):
+        selected = service is not None and service.selects(endpoint)
+        checked = selected and service is not None and service.check is not None
+        draft.put(
+            replace(
+                endpoint,
+                passed=endpoint.passed if checked else without(endpoint.passed, key),
+                drained=endpoint.drained if selected else without(endpoint.drained, key),
+            )
+        )
+
+
+def without(keys: tuple[str, ...], key: str) -> tuple[str, ...]:
+    """The keys but one."""
+    return tuple(k for k in keys if k != key)
 
 
 def _vip(draft: Draft, network: Network, old: Service | None, requested: IPv4Address | None) -> IPv4Address:

@@ -52,7 +52,7 @@ class Container:
     id: str
     name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    state: str = "created"  # created | running | paused | stopped
+    state: str = "created"  # created | running | paused | draining | stopped
     health: str = ""
 
 
@@ -273,6 +273,9 @@ def subnet_of(text: str) -> IPv4Network:
 
 
 def model_name(docker_name: str, tenant: str) -> str:
-    """The model's name for a Docker network that named none: what Docker allows and the model does not is a dash."""
+    """The model's name for a Docker network that named none: what Docker allows and the model does not is a dash.
+
+    A name that the model takes stays as it is.
+    """
     name = docker_name.removesuffix(f"/{tenant}") if tenant != DEFAULT_TENANT else docker_name
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "-" for c in name).strip("-.")
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "-" for c in name).strip("-._")

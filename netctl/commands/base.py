@@ -22,6 +22,7 @@ STYLE: dict[str, Any] = {
     "context_settings": {"help_option_names": ["--help", "-h"], "max_content_width": 100},
     "options_metavar": "[FLAGS]",
 }
+WIDEST_NAMES = 30  # of a flag, in help
 GLOBAL_HINT = "Also --netmaster URL and --insecure: see netctl --help."
 
 
@@ -87,6 +88,14 @@ def _named(ctx: click.Context) -> Iterator[None]:
         raise
 
 
+class Flag(click.Option):
+    """A flag that help may show under a heading of its own."""
+
+    def __init__(self, *args: Any, group: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
 class _Flags(click.Command):
     """Reads flags in any of their forms, and calls them flags."""
 
@@ -103,10 +112,17 @@ class _Flags(click.Command):
             return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        flags = (param for param in self.get_params(ctx) if isinstance(param, click.Option))
-        records = (param.get_help_record(ctx) for param in flags)
-        with formatter.section("Flags"):
-            formatter.write_dl([record for record in records if record is not None])
+        groups: dict[str, list[tuple[str, str]]] = {"Flags": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if isinstance(param, click.Option) and record is not None:
+                group = param.group if isinstance(param, Flag) and param.group else "Flags"
+                groups.setdefault(group, []).append(record)
+        # one width for all, so that they read as one table with headings; click puts longer ones on a line apart
+        width = min(max(len(names) for records in groups.values() for names, _ in records), WIDEST_NAMES)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl([(names.ljust(width), text) for names, text in records])
 
 
 class Command(_Flags):
@@ -202,8 +218,18 @@ def flag(
     """A flag with a text as its value. ``absent``: what goes where it is not given, for its help."""
     default: Any = () if multiple else ""
     return click.option(
-        *names, metavar=metavar, help=f"{text}  [{absent}]", multiple=multiple, **{"default": default, **more}
+        *names,
+        cls=Flag,
+        metavar=metavar,
+        help=f"{text}  [{absent}]",
+        multiple=multiple,
+        **{"default": default, **more},
     )
+
+
+def number_flag(*names: str, metavar: str, text: str, absent: str, group: str = "") -> Callable[[F], F]:
+    """A flag with a whole number as its value; None where it is not given. Its range is the controller's affair."""
+    return flag(*names, metavar=metavar, text=text, absent=absent, type=int, default=None, group=group)
 
 
 tenant_flag = flag(

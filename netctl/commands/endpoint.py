@@ -15,6 +15,7 @@ from netctl.commands.base import (
     list_flags,
     name_argument,
     noun,
+    number_flag,
     of_tenant,
     pass_target,
     tenant_flag,
@@ -84,6 +85,12 @@ def _labels(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]
     multiple=True,
     callback=_labels,
 )
+@number_flag(
+    "--weight",
+    metavar="N",
+    text="Its share of a service's new connections beside others', 1 to 100.",
+    absent="default: the label netctl.weight, or 1",
+)
 @pass_target
 def create(
     target: Target,
@@ -96,6 +103,7 @@ def create(
     switch: str,
     port_name: str,
     label: dict[str, str],
+    weight: int | None,
 ) -> None:
     """Register a bare host: one on a switch port, without Docker. Containers register by themselves."""
     doc: EndpointDoc = {
@@ -110,6 +118,8 @@ def create(
     doc = cast(EndpointDoc, without_empty(doc))
     if label:
         doc["labels"] = label  # a label's value may be empty
+    if weight is not None:
+        doc["weight"] = weight
     with target.connect() as client:
         client.put_endpoint(doc)
     say(f"Creating endpoint {name}")

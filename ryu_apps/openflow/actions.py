@@ -18,6 +18,9 @@ from ryu_apps.pipeline.values import (
     CtClear,
     DecTtl,
     GroupAction,
+    Learn,
+    LearnLoad,
+    LearnMatch,
     Move,
     Nat,
     Output,
@@ -30,7 +33,7 @@ from ryu_apps.pipeline.values import (
 )
 
 _NICIRA = 0x00002320
-_NXAST_REG_MOVE, _NXAST_RESUBMIT_TABLE, _NXAST_OUTPUT_REG = 6, 14, 15
+_NXAST_REG_MOVE, _NXAST_RESUBMIT_TABLE, _NXAST_OUTPUT_REG, _NXAST_LEARN = 6, 14, 15, 16
 _NXAST_CT, _NXAST_NAT, _NXAST_CT_CLEAR = 35, 36, 43
 
 _CT_COMMIT = 1
@@ -38,6 +41,10 @@ _CT_NO_TABLE = 0xFF
 _NAT_SRC, _NAT_DST = 1, 2
 _NAT_IPV4_MIN, _NAT_PROTO_MIN = 1, 16
 _RESUBMIT_SAME_PORT = 0xFFF8
+_LEARN_DELETE = 2  # what was learned goes with the last flow that learns it
+_LEARN_CONSTANT, _LEARN_LOAD = 1 << 13, 1 << 11
+
+LEARNED_MAGIC = 0x4C << 56
 
 _OUTPUT = Struct("!HHIH6x")
 _GROUP = Struct("!HHI")
@@ -46,6 +53,7 @@ _RESUBMIT = Struct("!HHIHHB3x")
 _OUTPUT_REG = Struct("!HHIHH4sH6x")
 _CT = Struct("!HHIHHIHB3xH")
 _NAT = Struct("!HHIH2xHH")
+_LEARN = Struct("!HHIHHHHQHBxHH")
 
 _DEC_TTL = Struct("!HH4x").pack(24, 8)
 _PUSH_VLAN = Struct("!HHH2x").pack(17, 8, 0x8100)
@@ -119,6 +127,42 @@ def _ct(action: Ct) -> bytes:
     return _CT.pack(0xFFFF, size, _NICIRA, _NXAST_CT, flags, 0, action.zone, table, 0) + nested
 
 
+def learned_cookie(number: int) -> int:
+    """The cookie of the flows that a `Learn` of this number adds.
+
+    Not one of ours (`codec.COOKIE_MAGIC`): a read-back must not show them, for the model knows nothing of them.
+    """
+    if number >> 48:
+        raise ValueError(f"a learned flow's number {number:#x} does not fit 48 bits")
+    return LEARNED_MAGIC | number
+
+
+def _learn_spec(spec: LearnMatch | LearnLoad) -> bytes:
+    kind = _LEARN_LOAD if isinstance(spec, LearnLoad) else 0
+    if isinstance(spec.src, str):
+        bits = field_bits(spec.src) if spec.bits is None else spec.bits
+        source = nicira_header(spec.src) + _PAD[2]  # from its lowest bit
+    else:
+        bits = field_bits(spec.field) if spec.bits is None else spec.bits
+        kind |= _LEARN_CONSTANT
+        if spec.src >> bits:
+            raise ValueError(f"{spec}: does not fit {bits} bits")
+        source = spec.src.to_bytes((bits + 15) // 16 * 2, "big")
+    if bits > field_bits(spec.field):
+        raise ValueError(f"{spec}: {bits} bits do not fit {spec.field}")
+    return (kind | bits).to_bytes(2, "big") + source + nicira_header(spec.field) + _PAD[2]
+
+
+def _learn(action: Learn) -> bytes:
+    specs = b"".join(map(_learn_spec, action.specs))
+    pad = -len(specs) % 8
+    head = _LEARN.pack(
+        0xFFFF, 32 + len(specs) + pad, _NICIRA, _NXAST_LEARN,
+        action.idle, action.hard, action.priority, learned_cookie(action.number), _LEARN_DELETE, action.table, 0, 0,
+    )  # fmt: skip
+    return head + specs + _PAD[pad]
+
+
 # by type: a dictionary look-up costs less than isinstance() tried one after the other
 _ENCODERS: dict[type, Callable[..., bytes]] = {
     Output: _output,
@@ -132,6 +176,7 @@ _ENCODERS: dict[type, Callable[..., bytes]] = {
     Resubmit: _resubmit,
     Ct: _ct,
     CtClear: lambda _: _CT_CLEAR,
+    Learn: _learn,
 }
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ryu_apps.pipeline.context import SWITCH, Context, Owner, Program
-from ryu_apps.pipeline.features import access, balance, echo, flood, learning, neighbour, route, translate
+from ryu_apps.pipeline.context import SWITCH, Context, Owner, Program, Translation
+from ryu_apps.pipeline.features import access, balance, echo, flood, learning, neighbour, refuse, route, translate
 from ryu_apps.pipeline.tables import TABLES, Feature, Priority, check
 from ryu_apps.pipeline.values import Flow, Group, match
 from topology.model import Change, Endpoint, Host, Network, Service
@@ -20,9 +20,10 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     kind, key = owner
     flows: list[Flow] = []
     groups: tuple[Group, ...] = ()
+    translations: tuple[Translation, ...] = ()
     if owner == SWITCH:
         flows += _misses()
-        for feature in (balance, route, learning):
+        for feature in (balance, route, learning, refuse):
             flows += feature.for_switch(ctx)
     elif kind == Network.kind and key in ctx.model.networks:
         network = ctx.model.networks[key]
@@ -33,14 +34,16 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
         if endpoint.state != "stopped":
             for feature in (access, neighbour, translate, route):
                 flows += feature.for_endpoint(ctx, endpoint)
+            translations = tuple(translate.translations_for_endpoint(ctx, endpoint))
     elif kind == Service.kind and key in ctx.model.services:
         service = ctx.model.services[key]
-        for feature in (neighbour, echo, balance):
+        for feature in (neighbour, echo, balance, refuse):
             flows += feature.for_service(ctx, service)
         groups = tuple(balance.groups_for_service(ctx, service))
+        translations = tuple(balance.translations_for_service(ctx, service))
     for flow in flows:
         check(flow)
-    return Program(tuple(flows), groups)
+    return Program(tuple(flows), groups, translations)
 
 
 def _misses() -> Iterator[Flow]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 from ryu_apps.pipeline.tables import HIDDEN_BASE
 from ryu_apps.pipeline.values import Flow, Group
@@ -18,12 +19,24 @@ Owner = tuple[str, str]
 SWITCH: Owner = ("switch", "")
 
 
+class Translation(NamedTuple):
+    """Connections that conntrack may translate: those of ``zone`` to ``vip:port`` that went to ``to:target``."""
+
+    zone: int
+    ip_proto: int
+    vip: int  # or a hidden address
+    port: int
+    to: int
+    target: int
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The flows and groups of one owner on one switch."""
+    """What one owner wants on one switch: flows, groups, and which connections may be in conntrack."""
 
     flows: tuple[Flow, ...] = ()
     groups: tuple[Group, ...] = ()
+    translations: tuple[Translation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ryu_apps.pipeline.values import Flow, SetField
+from ryu_apps.pipeline.values import Action, Flow, Learn, LearnLoad, LearnMatch, Meter, SetField
 from topology import validate
 
 
@@ -57,13 +58,21 @@ class Feature(IntEnum):
     ROUTE = 6
     FLOOD = 7
     LEARN = 8
+    REFUSE = 9
+    EXPIRE = 10
 
 
 ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it
 HIDDEN_BASE = 250 << 24  # 250.0.0.0/8: an endpoint's hidden address is this plus its number
 MULTICAST = (0x010000000000, 0x010000000000)  # the group bit: broadcast and multicast
 PACKET_IN_METER = 1
-PACKET_IN_RATE = 200  # packets a second that a switch may send to the controller
+PACKET_IN_RATE = 200  # packets a second that a switch may send to the controller to be learned from
+ANSWER_METER = 2  # of its own: a flood to a closed port must not keep hosts from being learned
+ANSWER_RATE = 100  # packets a second that a switch may send to the controller to be answered
+METERS = (
+    Meter(PACKET_IN_METER, PACKET_IN_RATE, PACKET_IN_RATE),
+    Meter(ANSWER_METER, ANSWER_RATE, ANSWER_RATE),
+)
 GROUP_CHUNK_BITS = 8  # group id = stored number << 8 | part
 
 
@@ -102,7 +111,7 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.SERVICE: Declaration(
         "to a VIP, or straight to a provider's service port: through conntrack; echo answered",
-        _of(TENANT) | _IP_HEADER | _L4,
+        _of(TENANT, "eth_dst", "ip_ttl") | _IP_HEADER | _L4,
         _ANSWER | _of("ipv4_src", "ipv4_dst", "icmpv4_type", "ip_ttl"),
         miss=Table.ROUTE,
     ),
@@ -139,10 +148,19 @@ class UndeclaredError(Exception):
 
 def check(flow: Flow) -> None:
     """Raise UndeclaredError where ``flow`` matches or sets what its table does not declare."""
-    declared = TABLES[Table(flow.table)]
-    for name, _, _ in flow.match:
-        if name not in declared.matches:
-            raise UndeclaredError(f"table {Table(flow.table).name} does not match {name}: {flow}")
+    _check(flow, Table(flow.table), (name for name, _, _ in flow.match), flow.actions)
     for action in flow.actions:
+        if isinstance(action, Learn):
+            matches = (s.field for s in action.specs if isinstance(s, LearnMatch))
+            loads = [SetField(s.field, 0) for s in action.specs if isinstance(s, LearnLoad)]
+            _check(flow, Table(action.table), matches, loads)
+
+
+def _check(flow: Flow, table: Table, matches: Iterable[str], actions: Iterable[Action]) -> None:
+    declared = TABLES[table]
+    for name in matches:
+        if name not in declared.matches:
+            raise UndeclaredError(f"table {table.name} does not match {name}: {flow}")
+    for action in actions:
         if isinstance(action, SetField) and action.field not in declared.sets:
-            raise UndeclaredError(f"table {Table(flow.table).name} does not set {action.field}: {flow}")
+            raise UndeclaredError(f"table {table.name} does not set {action.field}: {flow}")

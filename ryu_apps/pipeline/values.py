@@ -128,8 +128,57 @@ class CtClear:
     """Forget what conntrack said of this packet (NXAST_CT_CLEAR)."""
 
 
+@dataclass(frozen=True, slots=True)
+class LearnMatch:
+    """Inside `Learn`: the learned flow matches ``field`` against a constant, or a field of this packet by name.
+
+    ``bits``: this many low ones; None: the whole width (of the packet's field, or for a constant of ``field``).
+    """
+
+    field: str
+    src: int | str
+    bits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LearnLoad:
+    """Inside `Learn`: the learned flow sets ``field`` to a constant, or to what this packet has in a field."""
+
+    field: str
+    src: int | str
+    bits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Add a flow that this packet describes to ``table`` (NXAST_LEARN).
+
+    It lasts ``idle`` seconds without a packet and ``hard`` seconds in all (0: no such limit). ``number``, of 48
+    bits, is in its cookie (`openflow.actions.learned_cookie`): what was learned under one number in one table is
+    deleted with the last flow that learns it. In a bucket it does nothing: resubmit from there to a flow with it.
+    """
+
+    table: int
+    priority: int
+    specs: tuple[LearnMatch | LearnLoad, ...]
+    idle: int = 0
+    hard: int = 0
+    number: int = 0
+
+
 Action = (
-    Output | OutputReg | GroupAction | SetField | Move | DecTtl | PushVlan | PopVlan | Resubmit | Ct | CtClear
+    Output
+    | OutputReg
+    | GroupAction
+    | SetField
+    | Move
+    | DecTtl
+    | PushVlan
+    | PopVlan
+    | Resubmit
+    | Ct
+    | CtClear
+    | Learn
 )
 
 

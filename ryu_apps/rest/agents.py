@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ryu_apps.rest import documents as docs
-from ryu_apps.rest.decode import parse_object
+from ryu_apps.rest.decode import check_truths, parse_object
 from ryu_apps.rest.documents import Document
 from ryu_apps.rest.hosts import HostTracker
 from ryu_apps.rest.stream import ChangeFeed
@@ -109,6 +109,12 @@ class AgentApi:
         """Deletes an endpoint."""
         self._commands.delete_endpoint(key)
         return key
+
+    def put_checks(self, request: Request, key: str) -> Document:
+        """What services' active checks say of an endpoint, by the services' keys."""
+        verdicts = parse_object(read_body(request))
+        check_truths(verdicts)
+        return docs.endpoint_document(self._commands.set_checks(key, verdicts))
 
     # addresses
 

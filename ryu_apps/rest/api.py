@@ -148,6 +148,7 @@ class Api:
                 "PUT": agents.put_endpoint,
                 "DELETE": agents.delete_endpoint,
             },
+            "/endpoints/{key}/checks": {"PUT": agents.put_checks},
             "/hosts": {"GET": agents.list_hosts},
             "/hosts/{key}": {
                 "GET": agents.get_host,

@@ -35,6 +35,7 @@ STRING = Type("a string", lambda v: isinstance(v, str))
 INTEGER = Type("an integer", lambda v: isinstance(v, int) and not isinstance(v, bool))
 STRINGS = Type("a list of strings", _strings)
 LABELS = Type("an object of strings", _labels)
+OBJECT = Type("an object", lambda v: isinstance(v, dict))
 OBJECTS = Type("a list of objects", _objects)
 IGNORED = Type("anything", lambda _: True)
 """A field that answers have and that clients send back with a change; it is not read."""
@@ -56,6 +57,13 @@ class Schema:
                 raise BadRequest(f"{where}unknown field {_show(name)}: {self.what} has {known}")
             if not kind.holds(value):
                 raise BadRequest(f"{where}{name}: {_show(value)} is not {kind.name}")
+
+
+def check_truths(document: Mapping[str, Any]) -> None:
+    """BadRequest for the first field that is neither true nor false; their names are the client's to choose."""
+    for name, value in document.items():
+        if not isinstance(value, bool):
+            raise BadRequest(f"{one_line(name, 60)}: {_show(value)} is not true or false")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

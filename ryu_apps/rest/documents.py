@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
-from ryu_apps.rest.decode import IGNORED, INTEGER, LABELS, OBJECTS, STRING, STRINGS, Schema
+from ryu_apps.rest.decode import IGNORED, INTEGER, LABELS, OBJECT, OBJECTS, STRING, STRINGS, Schema
 from topology.errors import BadRequest, Invalid
-from topology.model import Endpoint, Host, Network, Service, Tenant
+from topology.model import DEFAULT_DRAIN, Check, Endpoint, Host, Network, Service, Tenant
 from topology.snapshot import Model
-from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
+from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
 from topology.validate import subnet_text
 
 Document = dict[str, Any]
@@ -51,10 +51,25 @@ SERVICE = Schema(
         "ipAddress": STRING,
         "selectors": STRINGS,
         "ports": STRINGS,
+        "sessionAffinity": INTEGER,
+        "affinityMode": STRING,
+        "drainTimeout": INTEGER,
+        "healthCheck": OBJECT,
         "serviceVip": IGNORED,
         "numProviders": IGNORED,
         "healthyProviders": IGNORED,
         **_LINKS,
+    },
+)
+HEALTH_CHECK = Schema(
+    "a health check",
+    {
+        "protocol": STRING,
+        "path": STRING,
+        "interval": INTEGER,
+        "timeout": INTEGER,
+        "rise": INTEGER,
+        "fall": INTEGER,
     },
 )
 ENDPOINT = Schema(
@@ -74,6 +89,8 @@ ENDPOINT = Schema(
         "health": STRING,
         "state": STRING,
         "origin": STRING,
+        "weight": INTEGER,
+        "passed": IGNORED,
         "key": STRING,
     },
 )
@@ -155,6 +172,22 @@ def service_spec(document: Document, key: str) -> ServiceSpec:
         ip_address=document.get("ipAddress", ""),
         selectors=document.get("selectors", []),
         ports=document.get("ports", []),
+        affinity=document.get("sessionAffinity", 0),
+        affinity_mode=document.get("affinityMode", ""),
+        drain=document.get("drainTimeout", DEFAULT_DRAIN),
+        check=_check_spec(document["healthCheck"]) if "healthCheck" in document else None,
+    )
+
+
+def _check_spec(document: Document) -> CheckSpec:
+    HEALTH_CHECK.check(document, "healthCheck: ")
+    return CheckSpec(
+        protocol=document.get("protocol", ""),
+        path=document.get("path", ""),
+        interval=document.get("interval"),
+        timeout=document.get("timeout"),
+        rise=document.get("rise"),
+        fall=document.get("fall"),
     )
 
 
@@ -179,6 +212,7 @@ def endpoint_spec(document: Document, key: str, *, host: str = "", origin: str =
         health=document.get("health", ""),
         state=document.get("state") or "running",
         origin=document.get("origin") or origin,
+        weight=document.get("weight"),
     )
 
 
@@ -248,8 +282,8 @@ def agent_network_document(network: Network) -> Document:
 
 
 def service_document(service: Service) -> Document:
-    """A service as it was asked for."""
-    return filled(
+    """A service as it was asked for. Options that have their defaults are left out: Contiv has none of them."""
+    document = filled(
         {
             "key": service.key,
             "ipAddress": _text(service.requested_vip),
@@ -258,10 +292,28 @@ def service_document(service: Service) -> Document:
             "selectors": [f"{k}={v}" for k, v in service.selectors],
             "serviceName": service.name,
             "tenantName": service.tenant,
+            "sessionAffinity": service.affinity,
+            "affinityMode": service.affinity_mode if service.affinity else "",
+            "healthCheck": {} if service.check is None else _check_document(service.check),
             "links": {
                 "Network": link("network", service.network_key),
                 "Tenant": link("tenant", service.tenant),
             },
+        }
+    )
+    # none at all is a choice as well
+    return document if service.drain == DEFAULT_DRAIN else document | {"drainTimeout": service.drain}
+
+
+def _check_document(check: Check) -> Document:
+    return filled(
+        {
+            "protocol": check.protocol,
+            "path": check.path,
+            "interval": check.interval,
+            "timeout": check.timeout,
+            "rise": check.rise,
+            "fall": check.fall,
         }
     )
 
@@ -272,7 +324,7 @@ def listed_service_document(service: Service, model: Model) -> Document:
     return service_document(service) | {
         "serviceVip": service_vip(service),
         "numProviders": len(providers),
-        "healthyProviders": sum(p.serving for p in providers),
+        "healthyProviders": sum(p.serves(service) for p in providers),
     }
 
 
@@ -300,8 +352,15 @@ def endpoint_document(endpoint: Endpoint) -> Document:
             "health": endpoint.health,
             "state": endpoint.state,
             "origin": endpoint.origin,
+            "weight": weight_shown(endpoint),
+            "passed": list(endpoint.passed),
         }
     )
+
+
+def weight_shown(endpoint: Endpoint) -> int:
+    """The weight of an endpoint where it has one of its own; else 0, which is left out."""
+    return endpoint.weight if endpoint.weight != 1 else 0
 
 
 def host_document(host: Host, state: HostState | None = None) -> Document:

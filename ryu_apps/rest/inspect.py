@@ -12,6 +12,7 @@ from ryu_apps.rest.documents import (
     service_document,
     service_vip,
     tenant_document,
+    weight_shown,
 )
 from topology.errors import Conflict, NotFound
 from topology.model import Endpoint, Network, Service, Tenant
@@ -57,10 +58,17 @@ def inspect_service(service: Service, model: Model) -> Document:
     providers = model.providers(service)
     oper = {
         "numProviders": len(providers),
-        "providers": [endpoint_oper(p, model) | {"serviceName": service.name} for p in providers],
+        "providers": [_provider_oper(p, service, model) for p in providers],
         "serviceVip": service_vip(service),
     }
     return {"Config": service_document(service), "Oper": filled(oper)}
+
+
+def _provider_oper(provider: Endpoint, service: Service, model: Model) -> Document:
+    document = endpoint_oper(provider, model) | {"serviceName": service.name, "weight": provider.weight}
+    if service.check is not None:
+        document["check"] = "passing" if service.key in provider.passed else "failing"
+    return document
 
 
 def inspect_endpoint(part: str, model: Model) -> Document:
@@ -103,6 +111,8 @@ def endpoint_oper(endpoint: Endpoint, model: Model) -> Document:
             "vtepIP": "" if tunnel is None else str(tunnel),
             "state": endpoint.state,
             "health": endpoint.health,
+            "weight": weight_shown(endpoint),
+            "passed": list(endpoint.passed),
         }
     )
 

@@ -169,7 +169,9 @@ class ChangeFeed:
 
     def _picture(self) -> list[bytes]:
         revision = self._model.revision
-        objects: list[Object] = [*self._model.tenants.values(), *self._model.networks.values()]
+        # of the services, those that agents have to do something for: the others may be very many
+        checked = [s for s in self._model.services.values() if s.check is not None]
+        objects: list[Object] = [*self._model.tenants.values(), *self._model.networks.values(), *checked]
         lines = [_Line(o.kind, o.key, _document(o)).encode(revision) for o in objects]
         return [*lines, self._sync_line(revision)]
 

@@ -390,8 +390,8 @@ networks:
 """
     )
     host.compose("up", "-d")
-    wait_for(lambda: host.endpoints().get("my_prj_web_1@my-prj-back", {}).get("labels", {}).get("tier") == "web", "web")
-    assert set(host.networks()) == {"default:my-prj-front", "default:my-prj-back"}
+    wait_for(lambda: host.endpoints().get("my_prj_web_1@my_prj_back", {}).get("labels", {}).get("tier") == "web", "web")
+    assert set(host.networks()) == {"default:my_prj_front", "default:my_prj_back"}
     assert host.pings("my_prj_cli_1", "web")
     host.compose("down")
     wait_for(lambda: not host.networks(), "the project's networks to leave the model")

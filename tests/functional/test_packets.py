@@ -37,9 +37,14 @@ def text(name: str, value: int) -> str:
 def spec(case: Case) -> str:
     """The packet as ofproto/trace wants it."""
     packet = dict(case.packet)
-    kind = "arp" if packet.pop("eth_type") == ETH_ARP else PROTOCOLS[packet.pop("ip_proto")]
+    kind = "arp" if packet.pop("eth_type") == ETH_ARP else kind_of(packet.pop("ip_proto"))
     fields = [f"{NAMES[k]}={text(k, v)}" for k, v in packet.items()]
     return ",".join([f"in_port={case.in_port}", kind, *fields])
+
+
+def kind_of(protocol: int) -> str:
+    """What stands for a protocol in a packet's text."""
+    return PROTOCOLS.get(protocol, f"ip,nw_proto={protocol}")
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,9 @@ from ryu_apps.pipeline.values import (
     Flow,
     Group,
     GroupAction,
+    Learn,
+    LearnLoad,
+    LearnMatch,
     Meter,
     Move,
     Nat,
@@ -172,6 +175,25 @@ EVERY_ACTION: tuple[Action, ...] = (
     Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST, port=8080)),
     Ct(zone=65535, commit=True, nat=Nat(src=IP_DST, port=8080)),
     CtClear(),
+    Learn(
+        9,
+        100,
+        (
+            LearnMatch("eth_type", 0x0800),
+            LearnMatch("ip_proto", 6),
+            LearnMatch("ipv4_src", "ipv4_src"),
+            LearnMatch("ipv4_dst", IP_DST),
+            LearnMatch("tcp_dst", "tcp_dst"),
+            LearnMatch("reg0", "reg0", bits=16),
+            LearnLoad("reg2", 7),
+            LearnLoad("reg3", "reg4"),
+            LearnLoad("reg5", 1, bits=1),
+        ),
+        idle=10,
+        hard=65535,
+        number=0xFFFFFFFFFFFF,
+    ),
+    Learn(9, 1, (LearnMatch("reg0", "reg1"),)),
 )
 
 
@@ -298,6 +320,34 @@ def test_foreign_flows_are_not_ours(switch: Session) -> None:
     ofctl("add-flow", BRIDGE, "cookie=0x5,table=7,actions=drop")
 
     assert switch.read_back(TIMEOUT)[0] == []
+
+
+def test_learned_flows_live_as_long_as_who_learns_them(switch: Session) -> None:
+    """A client's affinity would be swept away at a restart, or outlive its service."""
+    learn = Learn(9, 100, (LearnMatch("in_port", "in_port"), LearnLoad("reg2", 7)), idle=60, number=5)
+    flow = Flow(4, 1, (), (learn,), feature=1)
+    again = Flow(4, 1, (), (learn, Output(7)), feature=1)
+
+    def learned() -> list[str]:
+        return [line for line in ofctl("dump-flows", BRIDGE, "--no-stats").splitlines() if " table=9," in line]
+
+    assert not switch.apply([add(flow)], TIMEOUT)
+    switch.send_plain(messages.packet_out(CONTROLLER, (Resubmit(4),), b"\0" * 60))
+    wait_for(learned)
+    assert [f.cookie for f in switch.read_back(TIMEOUT)[0]] == [codec.cookie_of(flow)]
+    assert not switch.apply([add(again)], TIMEOUT)
+    assert learned(), "the flow was replaced by one that learns the same"
+    assert not switch.apply([Mod(None, codec.flow_delete(codec.cookie_of(again), 4))], TIMEOUT)
+    assert not learned()
+
+    # a bucket is an action set, where Open vSwitch passes over what learns: a bucket has to resubmit to a flow
+    bucket = Bucket((learn, Resubmit(5)), weight=1)
+    other = Learn(9, 100, (LearnMatch("in_port", 3),), idle=60, number=6)
+    flows = [Flow(4, 1, (), (GroupAction(1),)), Flow(5, 1, (), (other,))]
+    assert not switch.apply([add_group(Group(1, "select", (bucket,))), *map(add, flows)], TIMEOUT)
+    switch.send_plain(messages.packet_out(CONTROLLER, (Resubmit(4),), b"\0" * 60))
+    wait_for(learned)
+    assert [line.split(",")[0] for line in learned()] == [" cookie=0x4c00000000000006"]
 
 
 def test_more_than_a_bundle_holds_goes_as_several(switch: Session, monkeypatch: pytest.MonkeyPatch) -> None:

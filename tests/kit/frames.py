@@ -29,7 +29,15 @@ def arp_request(mac: str, sender: str, target: str, *, source: str = "", operati
 def udp(mac: str, sender: str, target: str, port: int, *, to: str = ROUTER, data: bytes = MARK) -> bytes:
     """A UDP datagram, to the router's MAC unless told."""
     payload = struct.pack("!HHHH", 1000, port, 8 + len(data), 0) + data
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, 17, 0) + _ip(sender) + _ip(target)
+    return ip(mac, sender, target, 17, payload, to=to)
+
+
+def ip(
+    mac: str, sender: str, target: str, protocol: int, payload: bytes, *, to: str = ROUTER, fragment: int = 0
+) -> bytes:
+    """An IPv4 packet, likewise; ``fragment``: the header's flags and offset."""
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, fragment, 64, protocol, 0)
+    head += _ip(sender) + _ip(target)
     total = sum(struct.unpack("!10H", head))
     total = (total & 0xFFFF) + (total >> 16)
     head = head[:10] + struct.pack("!H", 0xFFFF - (total & 0xFFFF) - (total >> 16)) + head[12:]

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from ryu_apps.openflow import codec, messages
 from ryu_apps.pipeline.context import Program
-from ryu_apps.pipeline.tables import PACKET_IN_METER, PACKET_IN_RATE
-from ryu_apps.pipeline.values import Meter
+from ryu_apps.pipeline.tables import METERS
 
 RUN_DIR = Path("/var/run/openvswitch")
 
@@ -47,7 +46,7 @@ class Wire:
         """Send, wait for a barrier; the errors that came back."""
         self._xid += 1
         self._socket.sendall(b"".join(wire) + messages.barrier(self._xid))
-        errors = []
+        errors: list[bytes] = []
         while True:
             kind, xid, body = self._receive()
             if kind == messages.OFPT_BARRIER_REPLY and xid == self._xid:
@@ -57,7 +56,7 @@ class Wire:
 
     def load(self, program: Program) -> None:
         """Put a program into the (empty) bridge."""
-        wire = [codec.meter_add(Meter(PACKET_IN_METER, PACKET_IN_RATE, PACKET_IN_RATE))]
+        wire = [codec.meter_add(meter) for meter in METERS]
         wire += [codec.group_add(codec.encode_group(g)) for g in program.groups]
         wire += [codec.flow_add(codec.encode_flow(f)) for f in program.flows]
         errors = self.send(wire)

@@ -127,6 +127,8 @@ class FakeController:
             case ["api", "v1", "hosts", host, "applied"] if method == "PUT":
                 self.get("hosts", host).update(applied=body)
                 return {}
+            case ["api", "v1", "endpoints", key, "checks"] if method == "PUT":
+                return self.get("endpoints", key) | {"passed": [k for k, passes in body.items() if passes]}
             case ["api", "v1", collection] if collection in self.docs and method == "GET":
                 return list(self.docs[collection].values())
             case ["api", "v1", collection, key] if collection in self.docs:

@@ -129,8 +129,8 @@ def test_a_users_network_is_registered_and_withdrawn(world: World) -> None:
     """Else networks of `docker network create` are unknown to netctl, or stay after `docker network rm`."""
     network_id = world.user_network("my_net")
     world.registry.register(network_id)
-    wait_for(lambda: "default:my-net" in world.controller.networks, "the registration")
-    world.networks.apply("default:my-net", doc("my-net", "10.9.0.0/24"))
+    wait_for(lambda: "default:my_net" in world.controller.networks, "the registration")
+    world.networks.apply("default:my_net", doc("my_net", "10.9.0.0/24"))
     assert world.names() == ["my_net"]  # not made a second time
     assert not world.state.pending
     world.docker.items.clear()

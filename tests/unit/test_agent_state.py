@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from netctl.agent.docker_api import container_of, network_of
 from netctl.agent.driver import derived_mac
@@ -15,6 +17,8 @@ from netctl.agent.events import endpoints_of
 from netctl.agent.memory import FILE, Memory
 from netctl.agent.registry import ranged
 from netctl.agent.state import Container, LocalEndpoint, LocalNetwork, Pending, State, model_name, subnet_of
+from topology import validate
+from topology.errors import Invalid
 
 
 def network(number: int = 1, **fields: Any) -> LocalNetwork:
@@ -35,15 +39,27 @@ def network(number: int = 1, **fields: Any) -> LocalNetwork:
         ("web", "default", "web"),
         ("web/blue", "blue", "web"),
         ("web/blue", "default", "web-blue"),
-        ("my_prj_front", "default", "my-prj-front"),
+        ("my_prj_front", "default", "my_prj_front"),
+        ("my_net/blue", "blue", "my_net"),
         ("_x_", "default", "x"),
         ("a.b-c", "default", "a.b-c"),
+        ("a b\u00e9c", "default", "a-b-c"),
         ("\u00fc_", "default", ""),
     ],
 )
 def test_the_name_of_a_docker_network(docker: str, tenant: str, name: str) -> None:
-    """Else a Compose project's network, with its underscore, is refused by the model."""
+    """Else a Compose project's network has another name in netctl than in Docker, or is refused by the model."""
     assert model_name(docker, tenant) == name
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", fullmatch=True))
+def test_a_name_that_the_model_takes_stays(name: str) -> None:
+    """Else Docker's name and netctl's differ for no reason."""
+    try:
+        validate.network_name(name)
+    except Invalid:
+        return
+    assert model_name(name, "default") == name
 
 
 @pytest.mark.parametrize(
@@ -127,7 +143,7 @@ def test_a_network_of_dockers_inspection() -> None:
     ipam = {"Driver": "default", "Config": [{"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.1/16"}]}
     found = network_of(inspected(Name="my_net", Options={}, IPAM=ipam), "netctl")
     assert found is not None
-    assert (found.key, found.own_ipam, found.tenant_in_pool) == ("default:my-net", False, False)
+    assert (found.key, found.own_ipam, found.tenant_in_pool) == ("default:my_net", False, False)
     assert found.gateway == IPv4Address("172.18.0.1")
     assert network_of(inspected(IPAM={"Driver": "netctl", "Config": []}), "netctl") is None
     assert network_of(inspected(IPAM={"Config": [{"Subnet": "fd00::/64"}]}), "netctl") is None

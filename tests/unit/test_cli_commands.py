@@ -163,6 +163,61 @@ def test_service_preferred_ip(fake: FakeController, run: Run) -> None:
     assert fake.docs["serviceLBs"]["default:s"]["ipAddress"] == "10.1.1.9"
 
 
+SERVICE = ("service", "create", "s", "-s", "n", "-l", "a=b", "-p", "80:80:TCP")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sent"),
+    [
+        ("", {}),
+        ("--session-affinity 60", {"sessionAffinity": 60}),
+        (
+            "-session-affinity=60 -affinity-mode absolute",
+            {"sessionAffinity": 60, "affinityMode": "absolute"},
+        ),
+        ("--drain-timeout 0", {"drainTimeout": 0}),
+        ("--check tcp", {"healthCheck": {"protocol": "tcp"}}),
+        (
+            "--check http --check-path /up --check-interval 9 --check-timeout 3 --check-rise 1 --check-fall 4",
+            {
+                "healthCheck": {
+                    "protocol": "http",
+                    "path": "/up",
+                    "interval": 9,
+                    "timeout": 3,
+                    "rise": 1,
+                    "fall": 4,
+                }
+            },
+        ),
+    ],
+)
+def test_service_options(fake: FakeController, run: Run, flags: str, sent: dict[str, Any]) -> None:
+    """Otherwise an option of a service is lost on its way, or one that was left out is not the default."""
+    run("net", "create", "n", "-s", "10.1.1.0/24")
+    run(*SERVICE, *flags.split())
+    options = {"sessionAffinity", "affinityMode", "drainTimeout", "healthCheck"}
+    document = fake.docs["serviceLBs"]["default:s"]
+    assert {k: v for k, v in document.items() if k in options} == sent
+
+
+def test_weight_of_a_bare_host(fake: FakeController, run: Run) -> None:
+    """Otherwise a stronger host gets no more than the others."""
+    run("ep", "create", "h1", "-s", "n", "-w", "1", "-p", "p1", "--weight", "3")
+    run("ep", "create", "h2", "-s", "n", "-w", "1", "-p", "p2")
+    assert fake.docs["endpoints"]["h1"]["weight"] == 3
+    assert "weight" not in fake.docs["endpoints"]["h2"]
+
+
+def test_help_in_groups(run: Run) -> None:
+    """Otherwise a user has to find three options among fifteen flags."""
+    lines = run("service", "create", "--help").splitlines()
+    headings = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert [heading.partition(":")[0] for heading in headings] == ["Flags", "Session affinity", "Active checks"]
+    texts = ("Tenant that", "How long it stays", "What http")
+    assert len({line.index(text) for line in lines for text in texts if text in line}) == 1, "one table"
+
+
 def test_inspect(run: Run) -> None:
     """Otherwise a user can't see what is behind what was asked."""
     run("net", "create", "n", "-s", "10.1.1.0/24")

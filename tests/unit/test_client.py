@@ -69,6 +69,15 @@ def test_agent_calls(fake: FakeController, client: Client) -> None:
     assert not fake.docs["leases"]
 
 
+def test_checks_of_an_endpoint(fake: FakeController, client: Client) -> None:
+    """Without this, no provider of a service with an active check gets a connection."""
+    client.put_endpoint({"endpointID": "e", "tenantName": "default", "networkName": "net"})
+    assert client.set_checks("e", {"default:a": True, "default:b": False})["passed"] == ["default:a"]
+    method, path, _, body = fake.seen[-1]
+    assert (method, path) == ("PUT", "/api/v1/endpoints/e/checks/")
+    assert body == {"default:a": True, "default:b": False}
+
+
 def test_a_check_changes_nothing(fake: FakeController, client: Client) -> None:
     """Otherwise `docker network create` that fails half way leaves a network behind."""
     client.check_network(NETWORK)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ryu_apps import framework
 from ryu_apps.openflow import codec, messages
+from ryu_apps.openflow.actions import learned_cookie
 from ryu_apps.openflow.messages import Tuple5
 from ryu_apps.pipeline.fields import ETH_ARP, ETH_IP, FIELDS, ICMP, TCP, UDP
 from ryu_apps.pipeline.values import (
@@ -25,6 +26,9 @@ from ryu_apps.pipeline.values import (
     Flow,
     Group,
     GroupAction,
+    Learn,
+    LearnLoad,
+    LearnMatch,
     Match,
     Meter,
     Move,
@@ -85,6 +89,13 @@ def their_nat(nat: Nat) -> Any:
     return PARSER.NXActionNAT(flags=flags, range_ipv4_min=low, range_proto_min=nat.port)
 
 
+def their_spec(spec: LearnMatch | LearnLoad) -> Any:
+    kind = PARSER.NXFlowSpecMatch if isinstance(spec, LearnMatch) else PARSER.NXFlowSpecLoad
+    source = (their_nxm_name(spec.src), 0) if isinstance(spec.src, str) else spec.src
+    bits = FIELDS[spec.src if isinstance(spec.src, str) else spec.field].bits if spec.bits is None else spec.bits
+    return kind(src=source, dst=(their_nxm_name(spec.field), 0), n_bits=bits)
+
+
 def their_action(action: Action) -> Any:
     match action:
         case Output(port, max_len):
@@ -111,6 +122,10 @@ def their_action(action: Action) -> Any:
             return PARSER.NXActionCT(int(commit), "", zone, 0xFF if table is None else table, 0, nested)
         case CtClear():
             return PARSER.NXActionCTClear()
+        case Learn(table, priority, specs, idle, hard, number):
+            return PARSER.NXActionLearn(
+                table, [their_spec(s) for s in specs], idle, hard, priority, 0x4C << 56 | number, 2
+            )
     raise AssertionError(action)
 
 
@@ -184,6 +199,23 @@ NATS = st.one_of(
 TABLES = st.integers(0, 254)
 NAMES = st.sampled_from(sorted(FIELDS))
 REGS = st.sampled_from([f"reg{n}" for n in range(8)])
+
+
+@st.composite
+def learn_specs(draw: Callable[[Any], Any]) -> LearnMatch | LearnLoad:
+    kind: type[LearnMatch | LearnLoad] = draw(st.sampled_from((LearnMatch, LearnLoad)))
+    name = draw(NAMES)
+    width = FIELDS[name].bits
+    bits = draw(st.none() | st.integers(1, width))
+    if draw(st.booleans()):
+        source = draw(st.sampled_from(sorted(n for n, f in FIELDS.items() if f.bits <= width)))
+        return kind(name, source, None if bits is None else min(bits, FIELDS[source].bits))
+    return kind(name, draw(st.integers(0, (1 << (width if bits is None else bits)) - 1)), bits)
+
+
+LEARNS = st.builds(
+    Learn, TABLES, PORT, st.lists(learn_specs(), max_size=5).map(tuple), PORT, PORT, st.integers(0, (1 << 48) - 1)
+)
 ACTIONS = st.one_of(
     st.builds(Output, st.integers(1, 0xFFFFFF00)),
     st.builds(Output, st.just(CONTROLLER), PORT),
@@ -197,6 +229,7 @@ ACTIONS = st.one_of(
     st.builds(Resubmit, TABLES),
     st.builds(Ct, PORT, st.none() | TABLES, st.booleans(), st.none() | NATS),
     st.builds(CtClear),
+    LEARNS,
 )
 ACTION_LISTS = st.lists(ACTIONS, max_size=6).map(tuple)
 FLOWS = st.builds(
@@ -450,3 +483,26 @@ def test_a_translation_that_cannot_be_is_refused_here(nat: Nat) -> None:
     """The switch would translate to something else."""
     with pytest.raises(ValueError, match="Nat"):
         codec.encode_actions((Ct(1, nat=nat),))
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Learn(9, 1, (), number=1 << 48),
+        Learn(9, 1, (LearnLoad("reg2", 1 << 32),)),
+        Learn(9, 1, (LearnMatch("tcp_dst", 8, bits=3),)),
+        Learn(9, 1, (LearnMatch("tcp_dst", "reg0"),)),
+    ],
+)
+def test_what_cannot_be_learned_is_refused_here(action: Learn) -> None:
+    """A client would be bound to something else than its provider."""
+    with pytest.raises(ValueError, match="fit"):
+        codec.encode_actions((action,))
+
+
+def test_learned_flows_are_not_ours() -> None:
+    """At every restart, and for every new client, the flows that the switch learned by itself would be swept away."""
+    cookie = learned_cookie(7)
+
+    assert cookie & codec.COOKIE_MASK != codec.COOKIE_MAGIC
+    assert cookie & 0xFFFF == 7

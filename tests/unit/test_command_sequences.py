@@ -15,7 +15,7 @@ from topology.allocate import COOLING_SECONDS
 from topology.errors import NetctlError
 from topology.model import Lease, Object
 from topology.snapshot import held_by, network_of, numbers_of
-from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
+from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
 
 # most values are good ones: a sequence of refusals finds nothing
 TENANTS = st.sampled_from(["default"] * 5 + ["blue"] * 3 + ["red"])
@@ -40,9 +40,10 @@ ENDPOINTS = st.builds(
     mac=MACS,
     host=HOSTS,
     labels=LABELS,
-    state=st.sampled_from(["running", "stopped"]),
+    state=st.sampled_from(["running", "running", "draining", "stopped"]),
     origin=st.sampled_from(["agent", "rest"]),
 )
+CHECKS = st.sampled_from([None, CheckSpec("tcp"), CheckSpec("http", "/up", interval=9), CheckSpec("icmp")])
 GOOD_ENDPOINTS = st.builds(
     EndpointSpec,
     id=st.sampled_from("abcdefgh"),
@@ -125,12 +126,32 @@ class Sequences(RuleBasedStateMachine):
         spec = NetworkSpec(tenant, name, subnet, gateway, pkt_tag=tag)
         self.run(lambda: self.door.commands.put_network(spec))
 
-    @rule(tenant=TENANTS, name=NAMES, network=NETWORKS, vip=ADDRESSES, selectors=PAIRS, ports=PORTS)
+    @rule(tenant=TENANTS, name=NAMES, network=NETWORKS, vip=ADDRESSES, selectors=PAIRS, ports=PORTS, check=CHECKS)
     def put_service(  # noqa: PLR0917 - hypothesis gives each
-        self, tenant: str, name: str, network: str, vip: str, selectors: list[str], ports: list[str]
+        self,
+        tenant: str,
+        name: str,
+        network: str,
+        vip: str,
+        selectors: list[str],
+        ports: list[str],
+        check: CheckSpec | None,
     ) -> None:
-        spec = ServiceSpec(tenant, name, network, vip, selectors, ports)
+        spec = ServiceSpec(tenant, name, network, vip, selectors, ports, check=check)
         self.run(lambda: self.door.commands.put_service(spec), frozenset({vip}))
+
+    @rule(which=LAST, verdicts=st.lists(st.booleans(), min_size=1, max_size=4))
+    def set_checks(self, which: int, verdicts: list[bool]) -> None:
+        ids = [*self.door.model.endpoints, "none"]
+        services = [*self.door.model.services, "default:none"]
+        said = dict(zip(services, verdicts, strict=False))
+        self.run(lambda: self.door.commands.set_checks(ids[which % len(ids)], said))
+
+    @rule(which=LAST, service=LAST)
+    def drained(self, which: int, service: int) -> None:
+        ids = [e.id for e in self.door.model.endpoints.values() if e.state == "draining"] or ["none"]
+        keys = [*self.door.model.services, "default:none"]
+        self.run(lambda: self.door.commands.drained(ids[which % len(ids)], keys[service % len(keys)]))
 
     @rule(spec=ENDPOINTS)
     def put_endpoint(self, spec: EndpointSpec) -> None:
@@ -227,6 +248,22 @@ class Sequences(RuleBasedStateMachine):
             }
             pairs |= {(s.key, e.id) for e in providers}
         assert {(s.key, e.id) for e in model.endpoints.values() for s in model.selected_by(e)} == pairs
+
+    @invariant()
+    def nothing_is_known_for_a_service_that_does_not_ask(self) -> None:
+        model = self.door.model
+        for endpoint in model.endpoints.values():
+            selecting = {s.key: s for s in model.selected_by(endpoint)}
+            assert {*endpoint.passed, *endpoint.drained} <= selecting.keys()
+            assert all(selecting[key].check is not None for key in endpoint.passed)
+            assert list(endpoint.passed) == sorted(set(endpoint.passed))
+            assert list(endpoint.drained) == sorted(set(endpoint.drained))
+            assert (endpoint.state == "draining") == (endpoint.draining_since > 0)
+            assert endpoint.state == "draining" or not endpoint.drained
+            assert endpoint.state != "stopped" or not endpoint.passed
+        for key in model.services:
+            named = {e.id for e in model.endpoints.values() if key in {*e.passed, *e.drained}}
+            assert {e.id for e in model.judged(key)} == named
 
     @invariant()
     def a_restart_changes_nothing(self) -> None:

@@ -177,7 +177,7 @@ REFUSALS: dict[str, tuple[Command, type[NetctlError], str]] = {
     "endpoint in a strange state": (
         lambda c: c.put_endpoint(replace(WEB1, state="asleep")),
         Invalid,
-        "state asleep is unknown: right is created, running, paused or stopped",
+        "state asleep is unknown: right is created, running, paused, draining or stopped",
     ),
     "endpoint of strange health": (
         lambda c: c.put_endpoint(replace(WEB1, health="fine")), Invalid, 'health fine is unknown: right is "", '

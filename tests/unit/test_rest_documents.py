@@ -174,6 +174,7 @@ def test_inspect_service(rest: Rest) -> None:
                 "macAddress": "02:00:00:00:00:07",
                 "network": "net.default",
                 "serviceName": "app",
+                "weight": 1,
                 "vtepIP": "192.0.2.1",
                 "state": "running",
                 "health": "healthy",

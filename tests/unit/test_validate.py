@@ -34,7 +34,23 @@ def test_good_names(value: str) -> None:
 )
 def test_bad_names(value: str) -> None:
     """A name that can't stand in a key, a path or a Docker network is refused where it is typed."""
-    assert _refusal(lambda: validate.name("networkName", value)).startswith("networkName ")
+    assert _refusal(lambda: validate.name("tenantName", value)).startswith("tenantName ")
+
+
+@pytest.mark.parametrize("value", ["proj_default", "a__b", "a_b.c_d", "a-_b"])
+def test_names_of_docker_compose(value: str) -> None:
+    """A Compose project's network has in netctl the name that Docker shows."""
+    assert validate.network_name(value) == value
+    assert _refusal(lambda: validate.name("tenantName", value)).startswith(f"tenantName {value} is invalid")
+    assert _refusal(lambda: validate.name("serviceName", value)).startswith(f"serviceName {value} is invalid")
+
+
+@pytest.mark.parametrize(
+    "value", ["-a", "_a", "a_", "a-", "a._b", "a..b", ".a", "a b", "a/b", "a:b", "a\n", "x" * 65, "\u0661"]
+)
+def test_bad_names_of_networks(value: str) -> None:
+    """Docker's own names can't begin with a mark either."""
+    assert _refusal(lambda: validate.network_name(value)).startswith("networkName ")
 
 
 def test_empty_names_have_contivs_words() -> None:
@@ -152,7 +168,9 @@ def test_good_ports(values: Sequence[str], expected: object) -> None:
         (["80:0:TCP"], "port 0 "),
         (["-5:80:TCP"], "port -5 "),
         (["80:65536:TCP"], "port 65536 "),
-        (["80:80:SCTP"], "protocol SCTP in 80:80:SCTP is unknown: right is TCP or UDP"),
+        (["80:80:SCTP"], "protocol SCTP in 80:80:SCTP is refused: the switch's conntrack does not know SCTP's ports"),
+        (["80:80:sctp"], "(Open vSwitch before 3.3 in userspace); right is TCP or UDP"),
+        (["80:80:DCCP"], "protocol DCCP in 80:80:DCCP is unknown: right is TCP or UDP"),
         (["80:80:"], "protocol"),
         (["80:80: TCP"], "protocol"),
         (["80:8080:TCP", "80:9090:tcp"], "port 80 TCP is given twice (80:8080:TCP, 80:9090:tcp)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, ip_int
+from ryu_apps.pipeline.context import Context, Translation, ip_int
 from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, ETH_IP, TCP, UDP
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, VIP, Feature, Priority, Table
 from ryu_apps.pipeline.values import (
@@ -61,12 +61,6 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
             (Ct(zone, table=Table.BALANCE, nat=Nat()),),
             feature=Feature.BALANCE,
         )
-        yield Flow(
-            Table.BALANCE,
-            Priority.REFUSE,
-            match(**{TENANT: zone}, eth_type=ETH_IP, ipv4_dst=vip),
-            feature=Feature.BALANCE,
-        )
         for port in service.ports if anyone else ():
             number, name = PROTOCOLS[port.protocol]
             terms = {TENANT: zone, "eth_type": ETH_IP, "ip_proto": number, f"{name}_dst": port.port}
@@ -87,8 +81,19 @@ def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
         yield Group(group_id(port), "select", _buckets(ctx, zone, port, providers))
 
 
+def translations_for_service(ctx: Context, service: Service) -> Iterator[Translation]:
+    """Connections through the VIP may be those of every provider that is alive: also one that gets no new ones."""
+    zone = ctx.zone(service.tenant)
+    for provider in ctx.model.providers(service):
+        if provider.alive and service.key not in provider.drained and ctx.reachable(provider):
+            to = ip_int(provider.addresses[0])
+            for vip in map(ip_int, service.vips):
+                for port in service.ports:
+                    yield Translation(zone, PROTOCOLS[port.protocol][0], vip, port.port, to, port.target)
+
+
 def _selectable(ctx: Context, service: Service) -> list[Endpoint]:
-    return [p for p in ctx.model.providers(service) if p.serving and ctx.reachable(p)]
+    return [p for p in ctx.model.providers(service) if p.serves(service) and ctx.reachable(p)]
 
 
 def _buckets(ctx: Context, zone: int, port: ServicePort, providers: list[Endpoint]) -> tuple[Bucket, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, hidden, ip_int
+from ryu_apps.pipeline.context import Context, Translation, hidden, ip_int
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
 from ryu_apps.pipeline.fields import CT_NEW, CT_RPL, CT_TRK, ETH_IP, ICMP
 from ryu_apps.pipeline.tables import TENANT, Feature, Priority, Table
@@ -23,7 +23,7 @@ UNTRACKED = (0, CT_TRK)
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     """For each port that a service uses of this endpoint; nothing for an endpoint that is no provider."""
-    targets = sorted({(p.protocol, p.target) for s in ctx.model.selected_by(endpoint) for p in s.ports})
+    targets = _targets(ctx, endpoint)
     if not targets:
         return
     zone = ctx.zone(endpoint.tenant)
@@ -79,3 +79,15 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         goto=Table.DELIVER,
         feature=Feature.TRANSLATE,
     )
+
+
+def translations_for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Translation]:
+    """Connections straight to the endpoint's service ports, while it is alive."""
+    if endpoint.alive and ctx.reachable(endpoint):
+        zone, own = ctx.zone(endpoint.tenant), ip_int(endpoint.addresses[0])
+        for protocol, target in _targets(ctx, endpoint):
+            yield Translation(zone, PROTOCOLS[protocol][0], hidden(endpoint), target, own, target)
+
+
+def _targets(ctx: Context, endpoint: Endpoint) -> list[tuple[str, int]]:
+    return sorted({(p.protocol, p.target) for s in ctx.model.selected_by(endpoint) for p in s.ports})

@@ -1,0 +1,54 @@
+"""Nobody home: what a VIP has no answer for, and what may not be routed further, goes to the controller, metered.
+
+`ryu_apps.answers` makes the answer: a reset, port unreachable, or time exceeded. OpenFlow's actions can't.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ryu_apps.pipeline.context import Context, ip_int
+from ryu_apps.pipeline.features.balance import PROTOCOLS, known
+from ryu_apps.pipeline.features.echo import NO_FRAGMENT
+from ryu_apps.pipeline.fields import CT_NEW, ETH_IP
+from ryu_apps.pipeline.tables import ANSWER_METER, ROUTER_MAC, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.values import CONTROLLER, Flow, Match, Output, match
+from topology.model import Service
+
+TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
+
+
+def for_switch(ctx: Context) -> Iterator[Flow]:
+    """The last hop: before conntrack, so that the sender is told of the packet that it sent.
+
+    Below the echo answers: a gateway or VIP that is itself meant takes a packet of any TTL.
+    """
+    for ttl in (0, 1):
+        yield _to_controller(
+            Table.SERVICE,
+            Priority.EXACT - 1,
+            match(eth_dst=ROUTER_MAC, eth_type=ETH_IP, ip_ttl=ttl),
+            Feature.EXPIRE,
+        )
+
+
+def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
+    """What comes to the VIP and is for none of its ports, or for one without a provider that serves.
+
+    Out of conntrack, which has changed nothing in a new connection, and lets nothing through that makes no sense.
+    """
+    tenant = {TENANT: ctx.zone(service.tenant), "eth_type": ETH_IP}
+    for vip in map(ip_int, service.vips):
+        yield Flow(Table.BALANCE, Priority.REFUSE, match(**tenant, ipv4_dst=vip), feature=Feature.REFUSE)
+        for number, _ in PROTOCOLS.values():
+            yield _to_controller(
+                Table.BALANCE,
+                Priority.REFUSE + 1,
+                # a fragment shows no port, so it can't be said that nobody is there
+                match(**tenant, ct_state=known(CT_NEW), ip_proto=number, ipv4_dst=vip, ip_frag=NO_FRAGMENT),
+                Feature.REFUSE,
+            )
+
+
+def _to_controller(table: Table, priority: int, what: Match, feature: Feature) -> Flow:
+    return Flow(table, priority, what, TO_CONTROLLER, meter=ANSWER_METER, feature=feature)

@@ -1,0 +1,102 @@
+"""Options of services and endpoints: from what a user asked for to values, or one line that says what is right.
+
+An option that is left out has its default; one that has no effect without another is refused without it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from topology.errors import Invalid
+from topology.model import Check, Labels
+from topology.specs import CheckSpec
+from topology.validate import TEXT_LIMIT, choice, show
+
+AFFINITY_MODES = ("idle", "absolute")
+CHECK_PROTOCOLS = ("tcp", "http")
+WEIGHT_LABEL = "netctl.weight"
+MAX_AFFINITY, MAX_DRAIN, MAX_WEIGHT = 65_535, 3600, 100
+MIN_INTERVAL, MAX_INTERVAL, MAX_COUNT = 2, 3600, 100
+
+_PATH = re.compile(r"/[!-~]*")  # it goes into a request line as it is
+_NUMBER = re.compile(r"[0-9]{1,3}")
+
+
+def affinity(seconds: int, mode: str) -> tuple[int, str]:
+    """How long a client stays with its provider, and since when that counts; 0 seconds: it doesn't stay."""
+    if not 0 <= seconds <= MAX_AFFINITY:
+        raise Invalid(
+            f"sessionAffinity {show(seconds)} is out of range: 1 to {MAX_AFFINITY} seconds, or 0 for none"
+        )
+    if mode:
+        choice("affinityMode", mode, AFFINITY_MODES)
+    if mode and not seconds:
+        raise Invalid(
+            f"affinityMode {mode} has no effect without sessionAffinity: give its seconds, or leave both out"
+        )
+    return seconds, mode or AFFINITY_MODES[0]
+
+
+def drain(seconds: int) -> int:
+    """How long open connections of a stopping provider may still take."""
+    return _within("drainTimeout", seconds, 0, MAX_DRAIN, " seconds")
+
+
+def check(spec: CheckSpec) -> Check:
+    """An active check."""
+    if not spec.protocol:
+        raise Invalid("healthCheck protocol required: tcp or http")
+    protocol = choice("healthCheck protocol", spec.protocol.lower(), CHECK_PROTOCOLS)
+    default = Check()
+    interval = default.interval if spec.interval is None else spec.interval
+    _within("healthCheck interval", interval, MIN_INTERVAL, MAX_INTERVAL, " seconds")
+    timeout = min(default.timeout, interval - 1) if spec.timeout is None else spec.timeout
+    if not 1 <= timeout < interval:
+        raise Invalid(
+            f"healthCheck timeout {show(timeout)} is out of range: 1 to {interval - 1} seconds, "
+            f"less than the interval of {interval}"
+        )
+    return Check(
+        protocol=protocol,
+        path=_path(protocol, spec.path),
+        interval=interval,
+        timeout=timeout,
+        rise=_count("rise", spec.rise, default.rise),
+        fall=_count("fall", spec.fall, default.fall),
+    )
+
+
+def weight(value: int) -> int:
+    """An endpoint's share of new connections, beside that of others."""
+    return _within("weight", value, 1, MAX_WEIGHT)
+
+
+def labelled_weight(labels: Labels) -> int:
+    """The weight that a container's label gives it. A wrong one counts as 1: the container runs already."""
+    text = dict(labels).get(WEIGHT_LABEL, "")
+    value = int(text) if _NUMBER.fullmatch(text) else 1
+    return value if 1 <= value <= MAX_WEIGHT else 1
+
+
+def _path(protocol: str, path: str) -> str:
+    if protocol != "http":
+        if path:
+            raise Invalid(f"healthCheck path {show(path)} is for http only: leave it out with {protocol}")
+        return ""
+    if len(path) > TEXT_LIMIT:
+        raise Invalid(f"healthCheck path {show(path)} has {len(path)} characters: at most {TEXT_LIMIT}")
+    if path and not _PATH.fullmatch(path):
+        raise Invalid(
+            f"healthCheck path {show(path)} is invalid: it begins with / and has no spaces, such as /healthz"
+        )
+    return path or "/"
+
+
+def _count(field: str, value: int | None, default: int) -> int:
+    return default if value is None else _within(f"healthCheck {field}", value, 1, MAX_COUNT)
+
+
+def _within(field: str, value: int, low: int, high: int, unit: str = "") -> int:
+    if not low <= value <= high:
+        raise Invalid(f"{field} {show(value)} is out of range: {low} to {high}{unit}")
+    return value
