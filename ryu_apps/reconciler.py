@@ -18,7 +18,7 @@ from ryu_apps.openflow.failures import Disconnected, SessionError
 from ryu_apps.openflow.session import Mod, Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context, Owner, Program
-from ryu_apps.pipeline.tables import PACKET_IN_METER, PACKET_IN_RATE
+from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, PACKET_IN_METER, PACKET_IN_RATE
 from ryu_apps.pipeline.values import Meter
 from topology.observed import Switch
 from topology.snapshot import Model
@@ -95,7 +95,8 @@ class Reconciler:
         )
         flows, groups = self.session.read_back(REPLY_TIMEOUT)
         self.actual.flows = {f.cookie: f.table for f in flows}
-        self.actual.groups = {g.id: g for g in groups}
+        # a group has no cookie: ours have an id with a service port's number in it, all others are somebody else's
+        self.actual.groups = {g.id: g for g in groups if g.id >> GROUP_CHUNK_BITS}
 
     def _step(self, full: bool = False) -> None:
         """Bring the switch to the model as it is now."""
