@@ -148,8 +148,8 @@ class Node:
         self.spawn("containerd", "unshare", "--mount", "sh", "-c", command)
         wait_for((directory / "containerd.sock").exists, "containerd")
 
-    def start_docker(self, *options: str) -> None:
-        """Docker Engine."""
+    def start_docker(self, *options: str, live: bool = True) -> None:
+        """Docker Engine; ``live``: its containers outlive it, as with `make run`."""
         (self.directory / "docker.pid").unlink(missing_ok=True)
         self.spawn(
             "dockerd",
@@ -166,6 +166,7 @@ class Node:
             "--ip6tables=false",
             "--ip-forward=false",
             "--ip-masq=false",
+            *(["--live-restore"] if live else []),
             *options,
         )
         wait_for(lambda: self.docker("ps", check=False), "dockerd", 60)
