@@ -19,7 +19,7 @@ from ryu_apps.openflow.failures import Disconnected, SessionError
 from ryu_apps.openflow.session import Mod, Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context, Owner, Program
-from ryu_apps.pipeline.tables import METERS
+from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, METERS
 from topology.observed import Switch
 from topology.snapshot import Model
 
@@ -96,7 +96,8 @@ class Reconciler:
             self.session.ensure_meter(codec.meter_add(meter), REPLY_TIMEOUT)
         flows, groups = self.session.read_back(REPLY_TIMEOUT)
         self.actual.flows = {f.cookie: f.table for f in flows}
-        self.actual.groups = {g.id: g for g in groups}
+        # a group has no cookie: ours have an id with a service port's number in it, all others are somebody else's
+        self.actual.groups = {g.id: g for g in groups if g.id >> GROUP_CHUNK_BITS}
 
     def _step(self, full: bool = False) -> None:
         """Bring the switch to the model as it is now."""

@@ -30,6 +30,7 @@ stop_ovs() {
     unmark ovs
 }
 
+containerd_answers() { timeout 5 ctr --connect-timeout 2s version; }
 docker_answers() { timeout 5 docker version --format '{{.Server.Version}}'; }
 # It answers, or nothing is left that could still make it answer.
 docker_settled() {
@@ -57,6 +58,11 @@ launch_docker() {
     # Containers outlive a crash of the daemon. Given twice, here and in its file, dockerd refuses an option.
     local options=(--live-restore)
     if grep -qs live-restore /etc/docker/daemon.json; then options=(); fi
+    # containerd apart: a killed daemon that had started its own may not get along with what it left behind.
+    if have containerd && ! containerd_answers >/dev/null 2>&1; then
+        supervise containerd containerd
+        wait_for 20 containerd_answers || warn "containerd does not answer (log: $LOG_DIR/containerd.log)"
+    fi
     supervise dockerd dockerd "${options[@]}"
 }
 
@@ -88,6 +94,7 @@ stop_docker() {
         # shellcheck disable=SC2086 # a list of words
         [ -z "$containers" ] || timeout 120 docker stop -t 5 $containers >>"$LOG_DIR/dockerd.log" 2>&1 || true
         stop_supervised dockerd 60
+        stop_supervised containerd 20
         if [ -e "$RUN_DIR/made-docker0" ]; then ip link del docker0 2>/dev/null || true; fi
         rm -f "$RUN_DIR/made-docker0"
     fi

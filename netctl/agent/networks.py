@@ -17,6 +17,8 @@ from netctl.client import Client, ClientError, NoConnection
 from netctl.documents import StreamNetworkDoc
 
 LOG = logging.getLogger(__name__)
+LISTING_TIMEOUT = 3.0  # s
+NO_DOCKER = "Docker has not answered since netctl-agent was started"
 BACKOFF = (0.5, 1.0, 2.0, 3.0)  # s between tries of the change stream; the last one for ever
 
 
@@ -111,6 +113,8 @@ class Networks:
                 for network in self._state.networks_of(key):
                     self._state.pending.pop(network.id, None)
             self._state.changed.notify_all()
+        if not self._docker_listed():
+            return {key: NO_DOCKER}
         with self._lock:
             try:
                 if document is not None:
@@ -136,18 +140,19 @@ class Networks:
     def reconcile(self) -> dict[str, str]:
         """Make Docker have what the model has, and no more. Returns the errors, by network key."""
         errors: dict[str, str] = {}
+        if not self._docker_listed():
+            return dict.fromkeys(self._state.model, NO_DOCKER)
         with self._lock:
             with self._state.changed:
-                if not (self._state.listed and self._state.followed):
-                    missing = dict.fromkeys(self._state.model, "Docker does not answer")
-                    return {} if self._state.listed else missing
+                if not self._state.followed:
+                    return {}
                 wanted = dict(self._state.model)
                 surplus = [n for n in self._state.networks.values() if n.network and n.key not in wanted]
-            try:
-                for network in surplus:
+            for network in surplus:
+                try:
                     self._surplus(network)
-            except AgentError as error:
-                LOG.error("network %s: %s", network.key, error)
+                except AgentError as error:
+                    LOG.error("network %s: %s", network.key, error)
             for key, document in wanted.items():
                 try:
                     self._ensure(key, document)
@@ -155,6 +160,10 @@ class Networks:
                     LOG.error("network %s: %s", key, error)
                     errors[key] = str(error)
         return errors
+
+    def _docker_listed(self) -> bool:
+        """Whether Docker's networks are known; just after the agent's start that takes a moment."""
+        return self._state.wait(lambda: self._state.listed, LISTING_TIMEOUT)
 
     def _ensure(self, key: str, document: StreamNetworkDoc) -> None:
         subnet, gateway = subnet_of(document["subnet"]), document.get("gateway") or ""

@@ -27,6 +27,7 @@ DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 IMAGE = "netctl-busybox"
 REST = "http://127.0.0.1:9999"
 APPLETS = ("sh", "nc", "ip", "ping", "httpd", "wget", "sleep", "cat", "ls", "rm", "touch", "test", "true", "false")
+_GET = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())"
 _OURS = re.compile(rf"{PREFIX}(\d+)")
 
 
@@ -147,8 +148,8 @@ class Node:
         self.spawn("containerd", "unshare", "--mount", "sh", "-c", command)
         wait_for((directory / "containerd.sock").exists, "containerd")
 
-    def start_docker(self, *options: str) -> None:
-        """Docker Engine."""
+    def start_docker(self, *options: str, live: bool = True) -> None:
+        """Docker Engine; ``live``: its containers outlive it, as with `make run`."""
         (self.directory / "docker.pid").unlink(missing_ok=True)
         self.spawn(
             "dockerd",
@@ -165,6 +166,7 @@ class Node:
             "--ip6tables=false",
             "--ip-forward=false",
             "--ip-masq=false",
+            *(["--live-restore"] if live else []),
             *options,
         )
         wait_for(lambda: self.docker("ps", check=False), "dockerd", 60)
@@ -306,7 +308,7 @@ class Node:
 
     def rest(self, path: str, check: bool = True) -> str:
         """GET of a path of the REST API."""
-        return run(*self.inside("busybox", "wget", "-q", "-T", "10", "-O", "-", REST + path), check=check)
+        return run(*self.inside(sys.executable, "-I", "-c", _GET, REST + path), check=check)
 
     def links(self) -> list[str]:
         """Names of the veths in the node's own namespace."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -13,44 +12,6 @@ import pytest
 
 from tests.e2e import node as kit
 from tests.e2e.node import Node, wait_for
-
-
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Node]:
-    """A Docker host of its own for all tests of this file."""
-    kit.sweep()
-    node = Node()
-    try:
-        node.start()
-        yield node
-    finally:
-        node.stop()
-
-
-@pytest.fixture
-def host(machine: Node, request: pytest.FixtureRequest) -> Iterator[Node]:
-    """The host with everything running and, afterwards, proof that nothing was left behind."""
-    before = request.session.testsfailed
-    yield machine
-    machine.start_missing()
-    if request.session.testsfailed > before:
-        print(machine.log("agent")[-8000:])
-    containers = machine.docker("ps", "-aq").split()
-    if containers:
-        machine.docker("rm", "-f", *containers)
-    wait_for(lambda: not machine.ports() and not machine.links(), "every port and veth to be gone")
-    wait_for(lambda: not machine.endpoints(), "every endpoint to be gone")
-    for key in machine.networks():
-        tenant, _, name = key.partition(":")
-        machine.netctl("net", "rm", "-t", tenant, name)
-    assert not machine.docker_networks()
-
-
-@pytest.fixture
-def net(host: Node) -> str:
-    """A network with a gateway."""
-    host.netctl("net", "create", "net1", "-s", "10.1.1.0/24", "-g", "10.1.1.254")
-    return "net1"
 
 
 def reads(host: Node, field: str, value: str) -> bool:
@@ -286,9 +247,9 @@ def test_a_start_waits_for_a_controller_that_is_restarting(host: Node, net: str)
 @pytest.mark.parametrize("live", [True, False])
 def test_docker_is_killed(host: Node, net: str, live: bool) -> None:
     """Else containers that outlive dockerd are cut off, or those that do not stay providers for ever."""
-    if live:
+    if not live:
         host.kill("dockerd", signal.SIGTERM, 60)
-        host.start_docker("--live-restore")
+        host.start_docker(live=False)
     first = host.container("c1", net, "--restart=always", "--label=a=b")
     host.container("c2", net)
     host.kill("dockerd")
@@ -297,7 +258,7 @@ def test_docker_is_killed(host: Node, net: str, live: bool) -> None:
     with pytest.raises(AssertionError, match=line):
         host.netctl("net", "create", "late", "-s", "10.5.0.0/24")
     assert "default:late" not in host.networks()
-    host.start_docker(*(["--live-restore"] if live else []))
+    host.start_docker(live=live)
     wait_for(lambda: host.endpoints().get("c1", {}).get("state") == "running", "c1 to be running", 60)
     if live:
         assert host.address("c1", net) == first
@@ -307,7 +268,7 @@ def test_docker_is_killed(host: Node, net: str, live: bool) -> None:
     assert host.endpoints()["c1"]["labels"] == {"a": "b"}
     host.netctl("net", "create", "late", "-s", "10.5.0.0/24")
     host.container("c3", "late")
-    if live:
+    if not live:
         host.docker("rm", "-f", "c1", "c2", "c3")
         host.kill("dockerd", signal.SIGTERM, 60)
         host.start_docker()

@@ -66,7 +66,7 @@ def listen(stack: contextlib.ExitStack, *hosts: Host) -> list[socket.socket]:
 
 def seen(wire: socket.socket, last: bytes) -> list[bytes]:
     """The frames that have come in, up to the one that holds ``last``."""
-    found = []
+    found: list[bytes] = []
     while True:
         data, (_, _, kind, _, _) = wire.recvfrom(65535)
         if kind != socket.PACKET_OUTGOING:

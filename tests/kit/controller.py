@@ -85,6 +85,11 @@ class Controller:
         return True
 
     @property
+    def running(self) -> bool:
+        """Whether it was started, and not ended since."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         """Of its process."""
         assert self._process is not None, "it does not run"

@@ -46,76 +46,14 @@ def _enter(fd: int) -> None:
         raise OSError(ctypes.get_errno(), "can't enter a network namespace")
 
 
-class Host:
-    """One host. ``name`` is at most five letters: interface names are short."""
+class Namespace:
+    """A network namespace that has a name, with servers and clients in it."""
 
-    def __init__(self, name: str, instance: Instance, bridge: str, address: str, gateway: str = "") -> None:
+    def __init__(self, name: str, netns: str, ip: str) -> None:
         self.name = name
-        self.instance = instance
-        self.bridge = bridge
-        self.address = address
-        self.ip = address.partition("/")[0]
-        self.gateway = gateway
-        self.netns = f"{PREFIX}-{name}"
-        self.port_name = f"{PREFIX}{name}"
-        self.mac = ""
+        self.netns = netns
+        self.ip = ip
         self._servers: list[subprocess.Popen[str]] = []
-
-    def start(self) -> None:
-        """Make the namespace, with its interface set up but not plugged in."""
-        run("ip", "netns", "add", self.netns)
-        with inside(self.netns):
-            # no packets but those that a test wants
-            for scope in ("all", "default"):
-                Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
-        pair = ("link", "add", self.port_name, "type", "veth", "peer", "name", "eth0", "netns", self.netns)
-        self.instance.ip(*pair)
-        self.instance.ip("link", "set", self.port_name, "up")
-        enter = ("nsenter", f"--net=/run/netns/{self.netns}")
-        run(*enter, "ethtool", "-K", "eth0", "tx", "off")
-        for command in (
-            "link set lo up",
-            f"address add {self.address} dev eth0",
-            "link set eth0 up",
-            *([f"route add default via {self.gateway}"] if self.gateway else []),
-        ):
-            run("ip", "-n", self.netns, *command.split())
-        with self.open("raw") as probe:
-            self.mac = bytes(probe.getsockname()[4]).hex(":")
-
-    def plug(self, number: int = 0) -> int:
-        """Into the bridge, as this port number if it is given; returns the number when the port is up."""
-        request = ("--", "set", "interface", self.port_name, f"ofport_request={number}") if number else ()
-        self.instance.vsctl("add-port", self.bridge, self.port_name, *request)
-        found = self.number
-        wait_for_live(self.instance, self.bridge, found)
-        return found
-
-    def unplug(self) -> None:
-        """Out of the bridge."""
-        self.instance.vsctl("del-port", self.bridge, self.port_name)
-
-    def register(
-        self, rest: Client, network: str, labels: Mapping[str, str] | None = None, tenant: str = "default", **more: str
-    ) -> None:
-        """As an endpoint of that network, of the id that is its name; ``more``: other fields of its document."""
-        dpid = self.instance.vsctl("get", "bridge", self.bridge, "datapath_id").strip('"')
-        doc = EndpointDoc(
-            endpointID=self.name,
-            tenantName=tenant,
-            networkName=network,
-            ipAddress=[self.ip],
-            macAddress=self.mac,
-            switch=dpid,
-            portName=self.port_name,
-            labels=dict(labels or {}),
-        )
-        rest.put_endpoint(doc | more)  # type: ignore[arg-type]
-
-    @property
-    def number(self) -> int:
-        """Its OpenFlow port number."""
-        return int(self.instance.vsctl("get", "interface", self.port_name, "ofport"))
 
     def serve(self, *ports: str) -> None:
         """Servers that answer with this host's name, at ports such as ``tcp:80``."""
@@ -185,6 +123,75 @@ class Host:
         enter = ("nsenter", f"--net=/run/netns/{self.netns}")
         text = run(*enter, "ping", "-c", "3", "-i", "0.1", "-W", "2", *options, address, check=False)
         return " 0% packet loss" in text
+
+
+class Host(Namespace):
+    """One host. ``name`` is at most five letters: interface names are short."""
+
+    def __init__(self, name: str, instance: Instance, bridge: str, address: str, gateway: str = "") -> None:
+        super().__init__(name, f"{PREFIX}-{name}", address.partition("/")[0])
+        self.instance = instance
+        self.bridge = bridge
+        self.address = address
+        self.gateway = gateway
+        self.port_name = f"{PREFIX}{name}"
+        self.mac = ""
+
+    def start(self) -> None:
+        """Make the namespace, with its interface set up but not plugged in."""
+        run("ip", "netns", "add", self.netns)
+        with inside(self.netns):
+            # no packets but those that a test wants
+            for scope in ("all", "default"):
+                Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
+        pair = ("link", "add", self.port_name, "type", "veth", "peer", "name", "eth0", "netns", self.netns)
+        self.instance.ip(*pair)
+        self.instance.ip("link", "set", self.port_name, "up")
+        enter = ("nsenter", f"--net=/run/netns/{self.netns}")
+        run(*enter, "ethtool", "-K", "eth0", "tx", "off")
+        for command in (
+            "link set lo up",
+            f"address add {self.address} dev eth0",
+            "link set eth0 up",
+            *([f"route add default via {self.gateway}"] if self.gateway else []),
+        ):
+            run("ip", "-n", self.netns, *command.split())
+        with self.open("raw") as probe:
+            self.mac = bytes(probe.getsockname()[4]).hex(":")
+
+    def plug(self, number: int = 0) -> int:
+        """Into the bridge, as this port number if it is given; returns the number when the port is up."""
+        request = ("--", "set", "interface", self.port_name, f"ofport_request={number}") if number else ()
+        self.instance.vsctl("add-port", self.bridge, self.port_name, *request)
+        found = self.number
+        wait_for_live(self.instance, self.bridge, found)
+        return found
+
+    def unplug(self) -> None:
+        """Out of the bridge."""
+        self.instance.vsctl("del-port", self.bridge, self.port_name)
+
+    def register(
+        self, rest: Client, network: str, labels: Mapping[str, str] | None = None, tenant: str = "default", **more: str
+    ) -> None:
+        """As an endpoint of that network, of the id that is its name; ``more``: other fields of its document."""
+        dpid = self.instance.vsctl("get", "bridge", self.bridge, "datapath_id").strip('"')
+        doc = EndpointDoc(
+            endpointID=self.name,
+            tenantName=tenant,
+            networkName=network,
+            ipAddress=[self.ip],
+            macAddress=self.mac,
+            switch=dpid,
+            portName=self.port_name,
+            labels=dict(labels or {}),
+        )
+        rest.put_endpoint(doc | more)  # type: ignore[arg-type]
+
+    @property
+    def number(self) -> int:
+        """Its OpenFlow port number."""
+        return int(self.instance.vsctl("get", "interface", self.port_name, "ofport"))
 
     def close(self) -> None:
         """Remove everything of it."""

@@ -12,7 +12,7 @@ from tests.kit.hosts import Host
 from tests.kit.ovs import wait_for
 
 PAUSE = 0.05  # s between two questions: twenty a second
-PATIENCE = 2.0  # s for an answer
+PATIENCE = 2.0  # s for an answer, unless told
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Loop:
 
 
 @contextlib.contextmanager
-def asking(client: Host, kind: str, address: str, port: int) -> Iterator[Loop]:
+def asking(client: Host, kind: str, address: str, port: int, patience: float = PATIENCE) -> Iterator[Loop]:
     """Ask for as long as the block lasts, each time by a new connection."""
     loop = Loop()
     ended = threading.Event()
@@ -38,7 +38,7 @@ def asking(client: Host, kind: str, address: str, port: int) -> Iterator[Loop]:
         while not ended.wait(PAUSE):
             at = time.monotonic()
             try:
-                loop.answers.append((at, client.ask(kind, address, port, timeout=PATIENCE)))
+                loop.answers.append((at, client.ask(kind, address, port, timeout=patience)))
             except OSError as error:
                 loop.failures.append((at, f"{type(error).__name__}: {error}"))
 
@@ -48,4 +48,4 @@ def asking(client: Host, kind: str, address: str, port: int) -> Iterator[Loop]:
         yield loop
     finally:
         ended.set()
-        thread.join(PATIENCE + 5)
+        thread.join(patience + 10)

@@ -71,7 +71,7 @@ class Station:
             assert left > 0, f"{self.port} waited {timeout} s for {what}; it heard {heard}"
             if select.select([self._socket], [], [], left)[0]:
                 frame, (_, _, kind, _, _) = self._socket.recvfrom(2048)
-                if kind != socket.PACKET_OUTGOING:  # type: ignore[attr-defined]
+                if kind != socket.PACKET_OUTGOING:
                     heard.append(frame)
         return heard
 

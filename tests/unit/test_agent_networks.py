@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from netctl.agent import networks as module
 from netctl.agent.docker_api import Docker, network_of
 from netctl.agent.memory import Memory
 from netctl.agent.networks import Networks
@@ -103,14 +104,17 @@ def test_reconciling_makes_what_is_missing_and_removes_what_is_not_used(world: W
     assert world.networks.reconcile() == {}
 
 
-def test_nothing_is_removed_before_both_sides_are_known(world: World) -> None:
+def test_nothing_is_removed_before_both_sides_are_known(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else an agent that starts before its controller removes every network."""
     world.networks.apply("default:net", doc())
     world.state.model = {}
     world.state.update(followed=False)
     world.networks.reconcile()
     world.state.update(followed=True, listed=False)
+    monkeypatch.setattr(module, "LISTING_TIMEOUT", 0.01)
     world.networks.reconcile()
+    line = "Docker has not answered since netctl-agent was started"
+    assert world.networks.apply("default:x", doc("x")) == {"default:x": line}
     assert world.names() == ["net"]
 
 

@@ -1,0 +1,163 @@
+"""What follows from an ARP packet of, or for, a host that nobody registered; and what the model makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from ryu_apps.learning import Ask, BrokenPacketError, Ignore, Learn, decide, network_for, onward, parse
+from ryu_apps.pipeline.compile import compile_owner, owners
+from ryu_apps.pipeline.context import Context
+from tests.kit.station import REPLY, REQUEST, arp
+from tests.kit.world import DPID, endpoint, mac_text, model
+from tests.unit.modelkit import WEB1, Door, furnished
+from topology.errors import Invalid
+from topology.model import Endpoint, Lease
+from topology.observed import Port, Switch
+from topology.snapshot import Model
+
+U1 = replace(endpoint("u1", "default", "web", 9, "10.1.1.9"), origin="learned")
+WEB = "default:web"
+
+
+def mac(number: int) -> bytes:
+    """The MAC of the endpoint at a port."""
+    return bytes.fromhex(mac_text(number).replace(":", ""))
+
+
+def switch(down: tuple[int, ...] = ()) -> Switch:
+    """Ports p1 to p12; nobody is registered at 5 and from 9 on."""
+    return Switch(DPID, {f"p{n}": Port(f"p{n}", n, "", n not in down) for n in range(1, 13)})
+
+
+def seen(
+    who: int, address: str, target: str, port: int = 0, *, of: Model | None = None, down: tuple[int, ...] = ()
+) -> Learn | Ask | Ignore:
+    """What follows where ``who`` at a port (its own) claims an address and asks for a target."""
+    known = model((U1,)) if of is None else of
+    return decide(known, switch(down), port or who, parse(arp(mac(who), address, target)))
+
+
+def test_broken_frames_are_refused() -> None:
+    """If it fails: an ARP packet that is none is believed."""
+    good = arp(mac(9), "10.1.1.9", "10.1.1.254")
+    assert parse(good + bytes(18)) == parse(good), "padding is no fault"
+    for length in range(len(good)):
+        with pytest.raises(BrokenPacketError):
+            parse(good[:length])
+    for at, value in ((12, 0), (14, 9), (16, 9), (18, 8), (19, 16), (27, 99)):
+        with pytest.raises(BrokenPacketError):
+            parse(good[:at] + bytes([value]) + good[at + 1 :])
+    with pytest.raises(BrokenPacketError):
+        parse(arp(b"\1" + mac(9)[1:], "10.1.1.9", "10.1.1.254"))
+
+
+def test_network_of_an_address() -> None:
+    """If it fails: a bare host lands in another tenant's network."""
+    both = model()
+    found = network_for(both, IPv4Address("10.1.1.77"))
+    assert found is not None
+    assert found.key == WEB
+    assert network_for(both, IPv4Address("10.2.0.1")) is None
+    assert network_for(both, IPv4Address("0.0.0.0")) is None
+    blue = Model()
+    blue.load(1, [o for o in both.objects() if o.kind in {"tenant", "network"} and o.key != WEB])
+    found = network_for(blue, IPv4Address("10.1.1.77"))
+    assert found is not None
+    assert found.key == "blue:web"
+
+
+def test_unknown_sender_is_learned() -> None:
+    """If it fails: a bare host stays unknown."""
+    found = seen(10, "10.1.1.10", "10.1.1.254")
+    assert isinstance(found, Learn)
+    assert (found.network.key, found.port_name, found.instead_of) == (WEB, "p10", "")
+    assert seen(10, "10.9.9.9", "10.1.1.254") == Ignore()
+    assert seen(10, "10.1.1.10", "10.1.1.254", port=99) == Ignore()
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("10.1.1.254", "the gateway"), ("100.1.1.1", "a VIP"), ("10.1.1.1", "registered"), ("10.1.1.50", "granted")],
+)
+def test_what_another_has_is_a_forgery(address: str, why: str) -> None:
+    """If it fails: a bare host takes an address that is not its own, or makes others hear its questions."""
+    of = model((U1, Lease("default", "web", IPv4Address("10.1.1.50"), host="h")))
+    assert seen(10, address, "10.1.1.99", of=of) == Ignore(forged=True), why
+    # with the owner's MAC too
+    assert seen(2, "10.1.1.1", "10.1.1.99", port=10, of=of) == Ignore(forged=True)
+
+
+def test_known_host_looks_for_an_unknown_one() -> None:
+    """If it fails: a silent host is not found, or every container hears who looks for it."""
+    assert seen(2, "10.1.1.1", "10.1.1.99") == Ask((5, 9, 10, 11, 12))
+    assert seen(9, "10.1.1.9", "10.1.1.99") == Ask((5, 10, 11, 12))
+    assert seen(2, "10.1.1.1", "10.1.1.2") == Ignore(), "the switch answers"
+    assert seen(2, "10.1.1.1", "10.9.9.9") == Ignore()
+    answer = parse(arp(mac(9), "10.1.1.9", "10.1.1.99", REPLY, mac(2)))
+    assert decide(model((U1,)), switch(), 9, answer) == Ignore()
+
+
+def test_learned_host_moves_or_has_an_heir() -> None:
+    """If it fails: a host on another port or with a new network card is cut off, or any other can be it."""
+    moved = seen(9, "10.1.1.9", "10.1.1.254", port=10)
+    assert isinstance(moved, Learn)
+    assert (moved.port_name, moved.instead_of) == ("p10", "")
+    assert seen(10, "10.1.1.9", "10.1.1.254") == Ignore(forged=True)
+    for heir in (seen(10, "10.1.1.9", "10.1.1.254", port=9), seen(10, "10.1.1.9", "10.1.1.254", down=(9,))):
+        assert isinstance(heir, Learn)
+        assert heir.instead_of == "u1"
+
+
+def test_answer_goes_to_who_asked() -> None:
+    """If it fails: who looked for a silent host waits a second longer, for the answer to his next question."""
+    of = model((U1,))
+    assert onward(of, switch(), U1, parse(arp(mac(9), "10.1.1.9", "10.1.1.1", REPLY, mac(2)))) == 2
+    assert onward(of, switch(), U1, parse(arp(mac(9), "10.1.1.9", "10.1.1.99", REPLY, mac(2)))) is None
+    assert onward(of, switch(), U1, parse(arp(mac(9), "10.1.1.9", "10.1.1.1", REQUEST))) is None
+
+
+# the model's side
+
+
+def learn(door: Door, address: str, port: str = "p1", network: str = "web") -> Endpoint | None:
+    """A host of one MAC is seen."""
+    return door.commands.learn("default", network, "02:00:00:00:00:01", address, 7, port)
+
+
+def test_a_port_is_its_registered_hosts_alone() -> None:
+    """If it fails: whoever was on a port before its owner goes on sending through it."""
+    door = furnished()
+    assert learn(door, "10.1.1.5") is not None
+    owner = replace(WEB1, switch=7, port_name="p1", mac="02:00:00:00:00:02", host="")
+    door.commands.put_endpoint(owner)
+    assert list(door.model.endpoints) == [owner.id]
+    assert learn(door, "10.1.1.5") is None
+    assert learn(door, "10.1.1.5", port="p2") is not None
+
+    door.commands.put_host("h9", 7)
+    door.commands.put_endpoint(replace(WEB1, id="other", port_name="p2", mac="02:00:00:00:00:03", host="h9"))
+    assert set(door.model.endpoints) == {owner.id, "other"}
+
+
+def test_a_host_is_in_one_network_of_a_port() -> None:
+    """If it fails: two flows of one match fight for the port of a host that got an address of another network."""
+    door = furnished()
+    assert learn(door, "10.1.1.5") is not None
+    there = learn(door, "100.1.1.5", network="srv")
+    assert list(door.model.endpoints.values()) == [there]
+    context = Context(door.model, 7, {"p1": 1})
+    flows = [f for owner in owners(door.model) for f in compile_owner(context, owner).flows]
+    assert len({(f.table, f.priority, f.match) for f in flows}) == len(flows)
+    elsewhere = learn(door, "10.1.1.5", port="p2")
+    assert set(door.model.endpoints.values()) == {there, elsewhere}, "another port: another host, for all we know"
+
+
+def test_nobody_has_the_gateways_mac() -> None:
+    """If it fails: a host takes all traffic of its network to the gateway."""
+    door = furnished()
+    assert door.commands.learn("default", "web", "0e:4e:43:00:00:01", "10.1.1.5", 7, "p1") is None
+    with pytest.raises(Invalid, match="gateways' own"):
+        door.commands.put_endpoint(replace(WEB1, mac="0E-4E-43-00-00-01"))
