@@ -12,7 +12,7 @@ from topology.errors import Conflict
 from topology.snapshot import POOLS
 
 LIMITS = {
-    "tenant": 65_535,
+    "tenant": 0x7FFF,  # a tenant has two conntrack zones, of 16 bits
     "network": 2**24 - 1,
     "service": 2**24 - 1,
     "port": 2**23 - 1,

@@ -29,7 +29,7 @@ class Tenant:
 
     kind: ClassVar[str] = "tenant"
     name: str
-    number: int  # 1..65535: conntrack zone
+    number: int  # 1..32767: conntrack zone
 
     @property
     def key(self) -> str:

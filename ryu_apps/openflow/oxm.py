@@ -47,7 +47,7 @@ _HEADERS = {name: _shifted(field) for name, field in FIELDS.items()}
 _NXM_HEADERS = {
     name: _header(*_NXM_TWINS.get(name, (field.oxm_class, field.number)), field.size).to_bytes(4, "big")
     for name, field in FIELDS.items()
-}
+} | {"in_port": _header(_NXM_0, 0, 2).to_bytes(4, "big")}  # 16 bits: the only form of it that can be written to
 
 _EMPTY = bytes.fromhex("0001000400000000")
 _PAD = tuple(bytes(n) for n in range(8))

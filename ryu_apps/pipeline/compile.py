@@ -8,7 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ryu_apps.pipeline.context import SWITCH, Context, Owner, Program, Translation
-from ryu_apps.pipeline.features import access, balance, echo, flood, learning, neighbour, refuse, route, translate
+from ryu_apps.pipeline.features import (
+    access,
+    affinity,
+    balance,
+    echo,
+    flood,
+    fragments,
+    hairpin,
+    learning,
+    neighbour,
+    refuse,
+    route,
+    translate,
+)
 from ryu_apps.pipeline.tables import TABLES, Feature, Priority, check
 from ryu_apps.pipeline.values import Flow, Group, match
 from topology.model import Change, Endpoint, Host, Network, Service
@@ -23,7 +36,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     translations: tuple[Translation, ...] = ()
     if owner == SWITCH:
         flows += _misses()
-        for feature in (balance, route, learning, refuse):
+        for feature in (balance, hairpin, route, learning, refuse):
             flows += feature.for_switch(ctx)
     elif kind == Network.kind and key in ctx.model.networks:
         network = ctx.model.networks[key]
@@ -37,9 +50,9 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
             translations = tuple(translate.translations_for_endpoint(ctx, endpoint))
     elif kind == Service.kind and key in ctx.model.services:
         service = ctx.model.services[key]
-        for feature in (neighbour, echo, balance, refuse):
+        for feature in (neighbour, echo, balance, affinity, hairpin, fragments, refuse):
             flows += feature.for_service(ctx, service)
-        groups = tuple(balance.groups_for_service(ctx, service))
+        groups = (*balance.groups_for_service(ctx, service), *affinity.groups_for_service(ctx, service))
         translations = tuple(balance.translations_for_service(ctx, service))
     for flow in flows:
         check(flow)

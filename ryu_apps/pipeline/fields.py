@@ -37,6 +37,7 @@ _L4 = (("eth_type", (ETH_IP, ETH_IPV6)),)
 _ARP = (("eth_type", (ETH_ARP,)),)
 _TCP = (("ip_proto", (TCP,)),)
 _UDP = (("ip_proto", (UDP,)),)
+_CT_L4 = (("ct_nw_proto", (TCP, UDP)),)
 _ICMP = (("ip_proto", (ICMP,)),)
 
 
@@ -61,10 +62,10 @@ FIELDS: dict[str, Field] = {
         _of("ip_proto", 10, 8, _L4),
         _of("ipv4_src", 11, 32, _IP, maskable=True),
         _of("ipv4_dst", 12, 32, _IP, maskable=True),
-        _of("tcp_src", 13, 16, _TCP),
-        _of("tcp_dst", 14, 16, _TCP),
-        _of("udp_src", 15, 16, _UDP),
-        _of("udp_dst", 16, 16, _UDP),
+        _of("tcp_src", 13, 16, _TCP, maskable=True),
+        _of("tcp_dst", 14, 16, _TCP, maskable=True),
+        _of("udp_src", 15, 16, _UDP, maskable=True),
+        _of("udp_dst", 16, 16, _UDP, maskable=True),
         _of("icmpv4_type", 19, 8, _ICMP),
         _of("icmpv4_code", 20, 8, _ICMP),
         _of("arp_op", 21, 16, _ARP),
@@ -80,6 +81,10 @@ FIELDS: dict[str, Field] = {
         _nx("ct_state", 105, 32),
         _nx("ct_zone", 106, 16, maskable=False),
         _nx("ct_mark", 107, 32),
+        _nx("ct_nw_dst", 121, 32, _IP),  # where the connection's first packet was sent to
+        # of the connection's first packet, as its client sent it
+        _nx("ct_nw_proto", 119, 8, maskable=False),
+        _nx("ct_tp_dst", 125, 16, _CT_L4),
     )
 }
 

@@ -22,11 +22,15 @@ class Table(IntEnum):
     GUARD = 1
     NEIGHBOUR = 2
     SERVICE = 3
-    BALANCE = 4
-    ROUTE = 5
-    REPLY = 6
-    RESTORE = 7
-    DELIVER = 8
+    HAIRPIN = 4
+    BALANCE = 5
+    STICKY = 6
+    PICK = 7
+    KEEP = 8
+    ROUTE = 9
+    REPLY = 10
+    RESTORE = 11
+    DELIVER = 12
 
 
 # Registers, 32 bits each; they live as long as the packet, also through conntrack.
@@ -34,6 +38,8 @@ TENANT = "reg0"  # number of the tenant = its conntrack zone (16 bits)
 NETWORK = "reg1"  # number of the network that the packet came from (24 bits)
 PORT = "reg2"  # OpenFlow port that it leaves by
 VIP = "reg3"  # address of the VIP, while something else stands in its place
+PROVIDER = "reg4"  # number of the endpoint that session affinity has chosen
+ZERO = "reg7"  # never set
 
 
 class Priority(IntEnum):
@@ -60,9 +66,12 @@ class Feature(IntEnum):
     LEARN = 8
     REFUSE = 9
     EXPIRE = 10
+    AFFINITY = 11
+    HAIRPIN = 12
 
 
 ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it
+HAIRPIN_ZONES = 0x8000  # a tenant's second conntrack zone is its number plus this
 HIDDEN_BASE = 250 << 24  # 250.0.0.0/8: an endpoint's hidden address is this plus its number
 MULTICAST = (0x010000000000, 0x010000000000)  # the group bit: broadcast and multicast
 PACKET_IN_METER = 1
@@ -115,16 +124,33 @@ TABLES: dict[Table, Declaration] = {
         _ANSWER | _of("ipv4_src", "ipv4_dst", "icmpv4_type", "ip_ttl"),
         miss=Table.ROUTE,
     ),
+    Table.HAIRPIN: Declaration(
+        "an answer of a provider to itself, or not: out of the tenant's second zone",
+        _of(TENANT, "ct_state") | _IP_HEADER,
+    ),
     Table.BALANCE: Declaration(
         "new connection → select group; known connection → already translated",
-        _of(TENANT, "ct_state") | _IP_HEADER | _L4,
+        _of(TENANT, "ct_state", "ct_nw_proto", "ct_tp_dst") | _IP_HEADER | _L4,
         _ANSWER | _of("ipv4_src", "ipv4_dst", "icmpv4_type", "ip_ttl"),
         # new to conntrack, but not to a VIP: a connection without an answer yet, translated already
         miss=Table.ROUTE,
     ),
+    Table.STICKY: Declaration(
+        "learned: a client → the provider that it had last",
+        _of(TENANT, "eth_type", "ipv4_src", "ipv4_dst"),
+        _of(PROVIDER),
+    ),
+    Table.PICK: Declaration(
+        "a client's last provider, while it serves; else → select group",
+        _of(TENANT, PROVIDER, "ct_state") | _IP_HEADER | _L4,
+    ),
+    Table.KEEP: Declaration(
+        "the provider chosen is learned, and the connection translated to it",
+        _of(TENANT, PROVIDER, "ct_state") | _IP_HEADER | _L4,
+    ),
     Table.ROUTE: Declaration(
         "destination → next MAC, TTL, port; broadcast and multicast → the ports of the network",
-        _of(TENANT, NETWORK, "eth_dst", "eth_type", "ipv4_dst"),
+        _of(TENANT, NETWORK, "eth_dst", "eth_type", "ipv4_src", "ipv4_dst", "ct_state", "ct_nw_dst"),
         _ANSWER | _of(PORT),
     ),
     Table.REPLY: Declaration(

@@ -63,6 +63,7 @@ def counted(stage: Stage) -> Iterator[dict[str, float]]:
     children = os.times()
     yield out
     took = time.monotonic() - start
+    out["took"] = took
     out["switch_cpu"] = (_cpu(ovs.switch_pid) - before) / took
     after = os.times()
     out["client_cpu"] = (

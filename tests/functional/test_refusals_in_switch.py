@@ -52,7 +52,7 @@ def test_tcp_is_reset(hosts: Mapping[str, Host], client: str, vip: str, port: in
 
 @pytest.mark.parametrize("client", ["ca", "na"])
 @pytest.mark.parametrize(("vip", "port"), [(VIP, 54), (EMPTY_VIP, 53)])
-@pytest.mark.parametrize("size", [0, 5, 1400])
+@pytest.mark.parametrize("size", [0, 5, 1400, 4000])
 def test_udp_is_unreachable(hosts: Mapping[str, Host], client: str, vip: str, port: int, size: int) -> None:
     """A resolver would wait for its timeout where nobody is going to answer."""
     with hosts[client].connect("udp", vip, port, timeout=LONG) as asking:

@@ -263,6 +263,16 @@ def test_every_action_is_what_open_vswitch_understands(switch: Session) -> None:
     ) in text
 
 
+def test_fields_of_a_connection_are_what_open_vswitch_understands(switch: Session) -> None:
+    """As above, for the fields that no library knows."""
+    connection: dict[str, int | tuple[int, int]] = {"ct_state": (0x21, 0x21), "ct_nw_proto": 17, "ct_tp_dst": 53}
+    assert not switch.apply([add(Flow(4, 7, match(eth_type=0x0800, ip_frag=(1, 3), **connection)))], TIMEOUT)
+
+    text = ofctl("dump-flows", BRIDGE, "--no-stats")
+
+    assert "priority=7,ct_state=+new+trk,ct_nw_proto=17,ct_tp_dst=53,ip,nw_frag=first actions=drop" in text
+
+
 def test_a_flow_refused_at_once_names_its_owner_and_undoes_all(switch: Session) -> None:
     """One service that the switch can't take would stop all others, or be half there."""
     good = Flow(4, 1, match(in_port=1))

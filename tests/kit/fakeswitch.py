@@ -22,12 +22,17 @@ from ryu_apps.pipeline.values import (
     Flow,
     Group,
     GroupAction,
+    Learn,
+    LearnLoad,
+    LearnMatch,
     Match,
     Move,
     Nat,
     Output,
     OutputReg,
+    Resubmit,
     SetField,
+    match,
 )
 
 Packet = dict[str, int]
@@ -136,7 +141,7 @@ class FakeSwitch:
                 case SetField(field=name, value=value):
                     walk.packet[name] = value
                 case Move(src=src, dst=dst):
-                    walk.packet[dst] = walk.packet[src]
+                    walk.packet[dst] = walk.packet.get(src, 0) if _zero_by_default(src) else walk.packet[src]
                 case DecTtl():
                     if walk.packet.get("ip_ttl", 64) <= 1:
                         return False
@@ -145,6 +150,10 @@ class FakeSwitch:
                     self._group(walk, self.groups[number])
                 case Ct():
                     self._conntrack(walk, action)
+                case Resubmit(table=table):
+                    self._table(walk, table)
+                case Learn():
+                    self._learn(walk.packet, action)
                 case _:
                     raise NotImplementedError(action)
         return True
@@ -152,7 +161,7 @@ class FakeSwitch:
     def _output(self, walk: Walk, port: int) -> None:
         if port == IN_PORT:
             walk.sent.append(Sent(walk.in_port, dict(walk.packet)))
-        elif port == CONTROLLER or (port and port != walk.in_port and port not in self.down):
+        elif port == CONTROLLER or (port and port != walk.packet["in_port"] and port not in self.down):
             walk.sent.append(Sent(port, dict(walk.packet)))
 
     def _group(self, walk: Walk, group: Group) -> None:
@@ -171,6 +180,16 @@ class FakeSwitch:
     def _by_hash(group: Group, packet: Packet) -> Bucket:
         slots = [b for b in group.buckets for _ in range(max(b.weight, 1))]
         return slots[zlib.crc32(repr(_tuple(packet)).encode()) % len(slots)]
+
+    def _learn(self, packet: Packet, learn: Learn) -> None:
+        def value(src: int | str) -> int:
+            return packet.get(src, 0) if isinstance(src, str) else src
+
+        terms = {s.field: value(s.src) for s in learn.specs if isinstance(s, LearnMatch)}
+        loads = tuple(SetField(s.field, value(s.src)) for s in learn.specs if isinstance(s, LearnLoad))
+        flow = Flow(learn.table, learn.priority, match(**terms), loads)
+        self.flows[(flow.table, flow.priority, flow.match)] = flow
+        self._sorted = None
 
     # conntrack
 
@@ -192,6 +211,7 @@ class FakeSwitch:
             state = CT_EST if found.answered or packet.get("ip_proto") == TCP else CT_NEW
         packet["ct_state"] = CT_TRK | state
         packet["ct_zone"] = ct.zone
+        packet["ct_nw_dst"] = found.forward[3] if found else here[3]
         if ct.nat is not None and found is not None:
             _translate(packet, found, reply=here == found.reverse)
         if ct.table is not None:
@@ -201,13 +221,13 @@ class FakeSwitch:
     def _commit(self, ct: Ct, here: FiveTuple) -> Connection:
         proto, src, sport, dst, dport = here
         nat = ct.nat or Nat()
-        to, to_port = nat.dst or dst, nat.port or dport
-        if (to, to_port) == (dst, dport) and ct.nat is not None:
+        to, to_port, seen = nat.dst or dst, nat.port or dport, nat.src or src
+        if (to, to_port, seen) == (dst, dport, src) and ct.nat is not None:
             raise RefusedError("a translation that changes nothing: Open vSwitch before 3.3 aborts on it")
         # the answers of two connections may not look alike: move the source port
-        while (ct.zone, (proto, to, to_port, src, sport)) in self.connections:
+        while (ct.zone, (proto, to, to_port, seen, sport)) in self.connections:
             sport = 1024 + (sport + 1) % 60000
-        connection = Connection(here, (proto, to, to_port, src, sport))
+        connection = Connection(here, (proto, to, to_port, seen, sport))
         self.connections[(ct.zone, here)] = connection
         self.connections[(ct.zone, connection.reverse)] = connection
         return connection

@@ -85,18 +85,18 @@ class Lab:
         *,
         tenant: str = "default",
         vip: str = "",
+        options: Mapping[str, Any] | None = None,
     ) -> str:
-        """Make or change a service; its VIP."""
-        self.rest.put_service(
-            ServiceDoc(
-                tenantName=tenant,
-                serviceName=name,
-                networkName=network,
-                ipAddress=vip,
-                selectors=list(selectors),
-                ports=list(ports),
-            )
+        """Make or change a service; its VIP. ``options``: more fields of its document."""
+        doc = ServiceDoc(
+            tenantName=tenant,
+            serviceName=name,
+            networkName=network,
+            ipAddress=vip,
+            selectors=list(selectors),
+            ports=list(ports),
         )
+        self.rest.put_service(doc | (options or {}))  # type: ignore[arg-type]
         return next(
             s["serviceVip"] for s in self.rest.services() if (s["tenantName"], s["serviceName"]) == (tenant, name)
         )

@@ -55,6 +55,8 @@ def serialized(message: Any) -> bytes:
 
 # --- values in the library's terms
 
+NOT_THEIRS = {"ct_nw_proto", "ct_nw_dst", "ct_tp_dst"}  # tests/functional/test_session.py has Open vSwitch read these
+THEIRS = sorted(FIELDS.keys() - NOT_THEIRS)
 MACS = {name for name, field in FIELDS.items() if field.bits == 48}
 ADDRESSES = {"ipv4_src", "ipv4_dst", "arp_spa", "arp_tpa", "tun_ipv4_dst"}
 NO_NXM_TWIN = {"in_port", "vlan_vid"} | {name for name, field in FIELDS.items() if field.oxm_class == 1}
@@ -187,7 +189,7 @@ def matches(draw: Callable[[Any], Any]) -> Match:
 
 @st.composite
 def set_fields(draw: Callable[[Any], Any]) -> SetField:
-    name = draw(st.sampled_from(sorted(FIELDS)))
+    name = draw(st.sampled_from(THEIRS))
     return SetField(name, draw(st.integers(0, (1 << FIELDS[name].bits) - 1)))
 
 
@@ -197,7 +199,7 @@ NATS = st.one_of(
     st.builds(Nat, src=ADDRESS, port=st.none() | st.integers(1, 0xFFFF)),
 )
 TABLES = st.integers(0, 254)
-NAMES = st.sampled_from(sorted(FIELDS))
+NAMES = st.sampled_from(THEIRS)
 REGS = st.sampled_from([f"reg{n}" for n in range(8)])
 
 
@@ -208,7 +210,7 @@ def learn_specs(draw: Callable[[Any], Any]) -> LearnMatch | LearnLoad:
     width = FIELDS[name].bits
     bits = draw(st.none() | st.integers(1, width))
     if draw(st.booleans()):
-        source = draw(st.sampled_from(sorted(n for n, f in FIELDS.items() if f.bits <= width)))
+        source = draw(st.sampled_from([n for n in THEIRS if FIELDS[n].bits <= width]))
         return kind(name, source, None if bits is None else min(bits, FIELDS[source].bits))
     return kind(name, draw(st.integers(0, (1 << (width if bits is None else bits)) - 1)), bits)
 

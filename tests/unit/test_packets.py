@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.kit.fakeswitch import FakeSwitch, Sent
-from tests.kit.packets import C1, CASES, VIP, W1, W2, Case, tcp, udp
-from tests.kit.world import mac, model, program
+from tests.kit.packets import C1, CASES, O1, VIP, W1, W2, Case, tcp, udp
+from tests.kit.world import mac, model, objects, program
+from topology.model import Service
+from topology.snapshot import Model
 
 
 @pytest.fixture
@@ -91,3 +95,30 @@ def test_spread(switch: FakeSwitch) -> None:
     """If it fails: one client always meets the same provider, as in Contiv."""
     ports = [switch.send(1, tcp(1, C1, VIP, sport, 8080)).sent[0].port for sport in range(1000, 1400)]
     assert 140 < ports.count(2) < 260
+
+
+def test_a_provider_that_is_picked_by_itself(switch: FakeSwitch) -> None:
+    """If it fails: a container that uses its own service waits in vain, as often as it is picked itself."""
+    met = set()
+    for sport in range(1000, 1040):
+        (out,) = switch.send(2, tcp(2, W1, VIP, sport, 8080)).sent
+        met.add(out.port)
+        if out.port == 2:
+            assert (out.packet["ipv4_src"], out.packet["ipv4_dst"], out.packet["tcp_dst"]) == (VIP, W1, 80)
+            reply = back(switch, out).packet
+            assert (reply["ipv4_src"], reply["tcp_src"]) == (VIP, 8080)
+            assert (reply["ipv4_dst"], reply["tcp_dst"]) == (W1, sport)
+    assert met == {2, 3}
+
+
+def test_a_client_stays_with_its_provider() -> None:
+    """If it fails: session affinity does not hold, or one client's choice is another's too."""
+    sticky = Model()
+    sticky.load(1, [replace(o, affinity=60) if isinstance(o, Service) else o for o in objects()])
+    loaded = FakeSwitch()
+    full = program(sticky)
+    loaded.load(full.flows, full.groups)
+    for port, client in ((1, C1), (4, O1)):
+        met = {loaded.send(port, tcp(port, client, VIP, sport, 8080)).sent[0].port for sport in range(1000, 1040)}
+        assert len(met) == 1
+        assert loaded.send(port, udp(port, client, VIP, 999, 5353)).sent[0].port in met

@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation, ip_int
+from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, ETH_IP, TCP, UDP
-from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, VIP, Feature, Priority, Table
-from ryu_apps.pipeline.values import (
-    ANY,
-    Bucket,
-    Ct,
-    Flow,
-    Group,
-    GroupAction,
-    Move,
-    Nat,
-    match,
-)
+from ryu_apps.pipeline.tables import TENANT, VIP, Feature, Priority, Table
+from ryu_apps.pipeline.values import Action, Ct, Flow, Group, GroupAction, Move, Nat, match
 from topology.model import Endpoint, Service, ServicePort
 
 PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp")}
@@ -27,7 +18,6 @@ PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp")}
 SPREAD_BITS = 12
 HIDE_VIP = {"UDP": (Move("ipv4_dst", VIP), Move("udp_src", "ipv4_dst", bits=SPREAD_BITS))}
 SHOW_VIP = {"UDP": (Move(VIP, "ipv4_dst"),)}
-WEIGHT = 100
 
 
 def known(state: int) -> tuple[int, int]:
@@ -35,9 +25,28 @@ def known(state: int) -> tuple[int, int]:
     return (CT_TRK | state, CT_TRK | state)
 
 
-def group_id(port: ServicePort) -> int:
-    """The group of a service port: its stored number, part 0."""
-    return port.number << GROUP_CHUNK_BITS
+def selectable(ctx: Context, service: Service) -> list[Endpoint]:
+    """The providers that may get new connections, seen from this switch."""
+    return [p for p in ctx.model.providers(service) if p.serves(service) and ctx.reachable(p)]
+
+
+def new_connection(ctx: Context, service: Service, vip: int, port: ServicePort) -> select.Terms:
+    """The terms that a new connection to a port of the VIP meets, out of conntrack."""
+    number, name = PROTOCOLS[port.protocol]
+    return {
+        TENANT: ctx.zone(service.tenant),
+        "ct_state": known(CT_NEW),
+        "eth_type": ETH_IP,
+        "ip_proto": number,
+        "ipv4_dst": vip,
+        f"{name}_dst": port.port,
+    }
+
+
+def translate_to(ctx: Context, provider: Endpoint, port: ServicePort) -> Ct:
+    """Commit the connection to this provider, and go on to route."""
+    nat = Nat(dst=ip_int(provider.addresses[0]), port=port.target)
+    return Ct(ctx.zone(provider.tenant), table=Table.ROUTE, commit=True, nat=nat)
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
@@ -52,7 +61,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     """All IP to the VIP through conntrack; a new connection to one of its ports to that port's group."""
     zone = ctx.zone(service.tenant)
-    anyone = bool(_selectable(ctx, service))
+    count = len(selectable(ctx, service))
     for vip in map(ip_int, service.vips):
         yield Flow(
             Table.SERVICE,
@@ -61,24 +70,26 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
             (Ct(zone, table=Table.BALANCE, nat=Nat()),),
             feature=Feature.BALANCE,
         )
-        for port in service.ports if anyone else ():
-            number, name = PROTOCOLS[port.protocol]
-            terms = {TENANT: zone, "eth_type": ETH_IP, "ip_proto": number, f"{name}_dst": port.port}
-            yield Flow(
-                Table.BALANCE,
-                Priority.NORMAL,
-                match(**terms, ct_state=known(CT_NEW), ipv4_dst=vip),
-                (*HIDE_VIP.get(port.protocol, ()), GroupAction(group_id(port))),
-                feature=Feature.BALANCE,
-            )
+        for port in () if service.affinity else service.ports:
+            for more, group in select.choices(port, PROTOCOLS[port.protocol][1], count):
+                yield Flow(
+                    Table.BALANCE,
+                    Priority.NORMAL,
+                    match(**new_connection(ctx, service, vip, port) | more),
+                    (*HIDE_VIP.get(port.protocol, ()), GroupAction(group)),
+                    feature=Feature.BALANCE,
+                )
 
 
 def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
-    """A select group a port; none while there is no provider to select."""
-    zone = ctx.zone(service.tenant)
-    providers = _selectable(ctx, service)
-    for port in service.ports if providers else ():
-        yield Group(group_id(port), "select", _buckets(ctx, zone, port, providers))
+    """The select groups of each port; none while there is no provider to select. With affinity: see there."""
+    providers = selectable(ctx, service)
+    for port in () if service.affinity else service.ports:
+
+        def bucket(provider: Endpoint, port: ServicePort = port) -> tuple[Action, ...]:
+            return (*SHOW_VIP.get(port.protocol, ()), translate_to(ctx, provider, port))
+
+        yield from select.groups(ctx, port, providers, bucket)
 
 
 def translations_for_service(ctx: Context, service: Service) -> Iterator[Translation]:
@@ -90,37 +101,3 @@ def translations_for_service(ctx: Context, service: Service) -> Iterator[Transla
             for vip in map(ip_int, service.vips):
                 for port in service.ports:
                     yield Translation(zone, PROTOCOLS[port.protocol][0], vip, port.port, to, port.target)
-
-
-def _selectable(ctx: Context, service: Service) -> list[Endpoint]:
-    return [p for p in ctx.model.providers(service) if p.serves(service) and ctx.reachable(p)]
-
-
-def _buckets(ctx: Context, zone: int, port: ServicePort, providers: list[Endpoint]) -> tuple[Bucket, ...]:
-    out = []
-    for weight, provider in _weighted(providers):
-        here = ctx.port_of(provider)
-        nat = Nat(dst=ip_int(provider.addresses[0]), port=port.target)
-        out.append(
-            Bucket(
-                (*SHOW_VIP.get(port.protocol, ()), Ct(zone, table=Table.ROUTE, commit=True, nat=nat)),
-                weight=weight,
-                # a provider whose port goes down is passed over at once, by the switch itself
-                watch_port=ANY if here is None else here,
-            )
-        )
-    return tuple(out)
-
-
-def _weighted(providers: list[Endpoint]) -> Iterator[tuple[int, Endpoint]]:
-    """Equal weights. Before Open vSwitch 3.1.6, equal weights give few slots and so an uneven spread: a bucket of
-    weight 1 beside one of ``WEIGHT`` makes it use all 256, so the last provider has two buckets.
-    """
-    for provider in providers[:-1]:
-        yield WEIGHT, provider
-    last = providers[-1]
-    if len(providers) == 1:
-        yield WEIGHT, last
-    else:
-        yield WEIGHT - 1, last
-        yield 1, last

@@ -15,6 +15,7 @@ from ryu_apps.pipeline.tables import ANSWER_METER, ROUTER_MAC, TENANT, Feature, 
 from ryu_apps.pipeline.values import CONTROLLER, Flow, Match, Output, match
 from topology.model import Service
 
+NOT_LATER = (0, 2)
 TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
 
 
@@ -40,12 +41,14 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     tenant = {TENANT: ctx.zone(service.tenant), "eth_type": ETH_IP}
     for vip in map(ip_int, service.vips):
         yield Flow(Table.BALANCE, Priority.REFUSE, match(**tenant, ipv4_dst=vip), feature=Feature.REFUSE)
+        # a fragment shows whether its port is the one that there is, but not whether it is one of several
+        several = sum(port.protocol == "UDP" for port in service.ports) > 1
+        wanted = NO_FRAGMENT if several else NOT_LATER
         for number, _ in PROTOCOLS.values():
             yield _to_controller(
                 Table.BALANCE,
                 Priority.REFUSE + 1,
-                # a fragment shows no port, so it can't be said that nobody is there
-                match(**tenant, ct_state=known(CT_NEW), ip_proto=number, ipv4_dst=vip, ip_frag=NO_FRAGMENT),
+                match(**tenant, ct_state=known(CT_NEW), ip_proto=number, ipv4_dst=vip, ip_frag=wanted),
                 Feature.REFUSE,
             )
 

@@ -48,6 +48,14 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             (lookup,),
             feature=Feature.TRANSLATE,
         )
+        # its answer to itself (hairpin): out of the second zone, so tracked, but not in this one
+        yield Flow(
+            Table.REPLY,
+            Priority.NORMAL,
+            match(**tenant, **port, ipv4_src=own, ipv4_dst=own, ct_state=known(CT_RPL)),
+            (lookup,),
+            feature=Feature.HAIRPIN,
+        )
     for kind in ICMP_ERRORS:
         yield Flow(
             Table.REPLY,

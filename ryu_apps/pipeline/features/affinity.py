@@ -1,0 +1,99 @@
+"""Session affinity: a client's new connections go to the provider that it had last, for a time.
+
+    balance ─► (resubmit) sticky: learned flows, client → number of a provider
+            └► pick ─┬─ a number of a provider that serves ─► translate
+                     └─ none: select group ─► keep: learn it, translate
+
+What was learned of a provider goes with the flow in keep that learned it: when it stops serving, its clients are free at
+once, without a packet to the controller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ryu_apps.pipeline.context import Context, ip_int
+from ryu_apps.pipeline.features import select
+from ryu_apps.pipeline.features.balance import PROTOCOLS, new_connection, selectable, translate_to
+from ryu_apps.pipeline.fields import ETH_IP
+from ryu_apps.pipeline.tables import PROVIDER, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.values import (
+    Action,
+    Flow,
+    Group,
+    GroupAction,
+    Learn,
+    LearnLoad,
+    LearnMatch,
+    Resubmit,
+    SetField,
+    match,
+)
+from topology.model import Endpoint, Service
+
+
+def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
+    """For a service with affinity."""
+    if not service.affinity:
+        return
+    providers = selectable(ctx, service)
+    for vip in map(ip_int, service.vips):
+        for port in service.ports if providers else ():
+            terms = new_connection(ctx, service, vip, port)
+            yield Flow(
+                Table.BALANCE,
+                Priority.NORMAL,
+                match(**terms),
+                (Resubmit(Table.STICKY),),
+                goto=Table.PICK,
+                feature=Feature.AFFINITY,
+            )
+            for more, group in select.choices(port, PROTOCOLS[port.protocol][1], len(providers)):
+                yield Flow(
+                    Table.PICK,
+                    Priority.NORMAL,
+                    match(**terms | more),
+                    (GroupAction(group),),
+                    feature=Feature.AFFINITY,
+                )
+            for provider in providers:
+                known = terms | {PROVIDER: provider.number}
+                translate = translate_to(ctx, provider, port)
+                yield Flow(Table.PICK, Priority.EXACT, match(**known), (translate,), feature=Feature.AFFINITY)
+                yield Flow(
+                    Table.KEEP,
+                    Priority.NORMAL,
+                    match(**known),
+                    (_learn(ctx, service, vip, provider), translate),
+                    feature=Feature.AFFINITY,
+                )
+
+
+def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
+    """As without affinity, but a bucket only says who was chosen."""
+    if not service.affinity:
+        return
+
+    def bucket(provider: Endpoint) -> tuple[Action, ...]:
+        return (SetField(PROVIDER, provider.number), Resubmit(Table.KEEP))
+
+    for port in service.ports:
+        yield from select.groups(ctx, port, selectable(ctx, service), bucket)
+
+
+def _learn(ctx: Context, service: Service, vip: int, provider: Endpoint) -> Learn:
+    absolute = service.affinity_mode == "absolute"
+    return Learn(
+        Table.STICKY,
+        Priority.NORMAL,
+        (
+            LearnMatch(TENANT, ctx.zone(service.tenant)),
+            LearnMatch("eth_type", ETH_IP),
+            LearnMatch("ipv4_src", "ipv4_src"),
+            LearnMatch("ipv4_dst", vip),
+            LearnLoad(PROVIDER, provider.number),
+        ),
+        idle=0 if absolute else service.affinity,
+        hard=service.affinity if absolute else 0,
+        number=service.number << 24 | provider.number,
+    )

@@ -1,0 +1,94 @@
+"""Session affinity: a client stays with its provider, for the time that was said, and not longer than there is one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.kit.hosts import Host
+from tests.kit.lab import Lab
+from tests.kit.ovs import wait_for
+
+VIP = "100.1.1.1"
+PORTS = ["8080:80:TCP", "53:53:UDP"]
+
+
+@pytest.fixture(scope="module")
+def hosts(bare: Lab) -> Mapping[str, Host]:
+    """Three providers, and clients."""
+    bare.network("srv", "100.1.1.0/24")
+    bare.network("web", "10.1.1.0/24", "10.1.1.254")
+    bare.network("cli", "20.1.1.0/24", "20.1.1.254")
+    made = {
+        name: bare.host(name, "web", f"10.1.1.{name[1]}", {"tier": "web"}, serve=["tcp:80", "udp:53"])
+        for name in ("w1", "w2", "w3")
+    }
+    return made | {f"c{n}": bare.host(f"c{n}", "cli", f"20.1.1.{n}") for n in range(1, 7)}
+
+
+@pytest.fixture
+def service(bare: Lab, hosts: Mapping[str, Host]) -> Iterator[Any]:
+    """Makes the service, with these options; it goes afterwards, and all that was learned with it."""
+
+    def make(**options: Any) -> None:
+        assert bare.service("app", "srv", PORTS, ["tier=web"], vip=VIP, options=options) == VIP
+
+    yield make
+    bare.rest.delete_service("default:app")
+    wait_for(lambda: not learned(bare), "what was learned to be gone")
+
+
+def learned(lab: Lab) -> list[str]:
+    """What the switch has learned: a line a client."""
+    return [f.match for f in lab.flows("table=6") if f.priority]
+
+
+def test_a_client_stays_and_a_neighbour_service_does_not(bare: Lab, hosts: Mapping[str, Host], service: Any) -> None:
+    """Sessions kept in a provider's memory would be lost with the next connection; or services affect each other."""
+    service(sessionAffinity=60)
+    other = bare.service("plain", "srv", PORTS, ["tier=web"])
+    chosen = {}
+    for name in ("c1", "c2", "c3", "c4", "c5", "c6"):
+        met = set(hosts[name].who("tcp", VIP, 8080, 10) + hosts[name].who("udp", VIP, 53, 10))
+        assert len(met) == 1, f"{name} met {met}: one provider, for all of the service's ports"
+        chosen[name] = met.pop()
+    assert len(set(chosen.values())) > 1, "clients are spread"
+    assert len(set(hosts["c1"].who("tcp", other, 8080, 30))) == 3
+    assert len(learned(bare)) == 6
+    bare.rest.delete_service("default:plain")
+
+
+def test_a_provider_that_goes_frees_its_clients_at_once(bare: Lab, hosts: Mapping[str, Host], service: Any) -> None:
+    """A client would be stuck to a dead provider until the time is over."""
+    service(sessionAffinity=3600)
+    client = hosts["c1"]
+    (first,) = set(client.who("tcp", VIP, 8080, 5))
+    hosts[first].register(bare.rest, "web", {"tier": "web"}, state="paused")
+    try:
+        (second,) = set(client.who("tcp", VIP, 8080, 10))
+        assert second != first
+    finally:
+        hosts[first].register(bare.rest, "web", {"tier": "web"})
+    assert set(client.who("tcp", VIP, 8080, 10)) == {second}, "it stays where it went"
+
+
+@pytest.mark.parametrize("mode", ["idle", "absolute"])
+def test_it_ends(bare: Lab, hosts: Mapping[str, Host], service: Any, mode: str) -> None:
+    """A client would stay with one provider for ever, whatever was said."""
+    service(sessionAffinity=2, affinityMode=mode)
+    client = hosts["c1"]
+    (first,) = set(client.who("tcp", VIP, 8080, 3))
+    began = time.monotonic()
+    if mode == "absolute":
+        # in use all the time, and yet it ends
+        wait_for(lambda: set(client.who("tcp", VIP, 8080, 3)) != {first}, "another provider", 30)
+        assert time.monotonic() - began > 1
+    else:
+        for _ in range(8):
+            wait_for(lambda: time.monotonic() - began > 0.5, "half a second")
+            began = time.monotonic()
+            assert set(client.who("tcp", VIP, 8080, 1)) == {first}, "in use, it does not end"
+        wait_for(lambda: not learned(bare), "it to be forgotten, without use")
