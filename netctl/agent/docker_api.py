@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, TypeVar
@@ -17,7 +20,10 @@ from netctl.agent.state import DEFAULT_TENANT, Container, LocalNetwork, model_na
 
 T = TypeVar("T")
 TIMEOUT = 60  # s: making a network waits for our own plugin
+STOP_TIMEOUT = 10  # s: Docker's own default between the stop signal and SIGKILL
 STATES = {"created": "created", "running": "running", "paused": "paused", "restarting": "stopped"}
+
+_SIGNAL = re.compile(r"(?:SIG)?([A-Z0-9]+)([+-][0-9]+)?", re.ASCII)
 
 
 class DockerGone(AgentError):
@@ -102,7 +108,45 @@ class Docker:
         listed = self._ask(lambda client: client.containers(all=True, filters=filters))
         return [container_of(item) for item in listed]
 
+    def pid(self, container_id: str) -> int:
+        """Process id of a container's first process; 0: it doesn't run. Waits for a container that is starting."""
+        found = self._ask(lambda client: client.inspect_container(container_id))
+        return int((found.get("State") or {}).get("Pid") or 0)
+
+    def stopping(self, container_id: str) -> tuple[int, int]:
+        """The number of a container's stop signal, and the seconds that `docker stop` waits for it unless told."""
+        config = self._ask(lambda client: client.inspect_container(container_id)).get("Config") or {}
+        return signal_number(str(config.get("StopSignal") or "")), int(config.get("StopTimeout") or STOP_TIMEOUT)
+
     # Events
+
+    def last_signals(self, seconds: float) -> dict[str, tuple[float, int]]:
+        """Containers whose latest event in as many seconds was a signal: its age and number. Docker keeps the last
+        256 events."""
+        now = time.time()
+        names = ["kill", "die", "start"]
+        stream = self._ask(
+            lambda client: client.events(
+                since=f"{now - seconds:.6f}",
+                until=f"{now:.6f}",
+                decode=True,
+                filters={"type": ["container"], "event": names},
+            )
+        )
+        found: dict[str, tuple[float, int]] = {}
+        try:
+            for event in stream:
+                actor = event.get("Actor") or {}
+                container_id = str(actor.get("ID") or "")
+                found.pop(container_id, None)
+                if event.get("Action") == "kill":
+                    number = signal_number(str((actor.get("Attributes") or {}).get("signal") or ""))
+                    found[container_id] = (now - int(event.get("timeNano") or 0) / 1e9, number)
+        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+            raise DockerGone(f"Docker's events at {self.url} ended: {_reason(error)}") from error
+        finally:
+            stream.close()
+        return found
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Docker's events of containers and networks, from now on; `DockerGone` when there will be no more."""
@@ -135,6 +179,15 @@ def container_of(item: Mapping[str, Any]) -> Container:
         state=STATES.get(str(item.get("State")), "stopped"),
         health=health,
     )
+
+
+def signal_number(name: str) -> int:
+    """A signal as Docker writes it: ``15``, ``TERM``, ``SIGTERM``, ``SIGRTMIN+3``. Anything else: SIGTERM."""
+    if name.isdecimal():
+        return int(name)
+    found = _SIGNAL.fullmatch(name.upper())
+    known = signal.Signals.__members__.get(f"SIG{found[1]}") if found else None
+    return signal.SIGTERM if found is None or known is None else known + int(found[2] or 0)
 
 
 def network_of(item: Mapping[str, Any], driver: str) -> LocalNetwork | None:

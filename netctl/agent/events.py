@@ -10,12 +10,13 @@ from dataclasses import replace
 from ipaddress import IPv4Interface
 from typing import Any
 
-from netctl.agent.docker_api import Docker, DockerGone, DockerRefused, network_of
+from netctl.agent.docker_api import Docker, DockerGone, DockerRefused, network_of, signal_number
+from netctl.agent.draining import Draining
 from netctl.agent.memory import Memory
 from netctl.agent.networks import Networks
 from netctl.agent.ports import Ports
 from netctl.agent.registry import Registry
-from netctl.agent.state import LocalEndpoint, LocalNetwork, State
+from netctl.agent.state import Container, LocalEndpoint, LocalNetwork, State
 from netctl.agent.sync import Synchroniser
 
 LOG = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ HEALTH_EVENT = "health_status"
 YOUNG = 5.0  # s: Docker may not list an endpoint yet that we have just made
 UNUSED_LEASE = 60.0  # s: an address that Docker asked for and has made no endpoint of
 LOOK = frozenset({*STATE_OF, "stop", "kill", "rename", "update", "restart"})
+FRESH = frozenset({"start", "die"})  # an earlier stop signal counts no more
 
 
 class Follower:
@@ -50,6 +52,7 @@ class Follower:
         self._networks = networks
         self._ports = ports
         self._memory = memory
+        self._draining = Draining(state, docker, self._note)
         self._stop = threading.Event()
         self._well: bool | None = None
         self._audit: threading.Timer | None = None
@@ -57,11 +60,13 @@ class Follower:
 
     def start(self) -> None:
         """Begin."""
+        self._draining.start()
         self._thread.start()
 
     def stop(self) -> None:
         """End soon."""
         self._stop.set()
+        self._draining.stop()
         if self._audit is not None:
             self._audit.cancel()
 
@@ -71,6 +76,7 @@ class Follower:
             try:
                 # First the events, then the listing: what happens meanwhile is not missed.
                 events = self._docker.events()
+                self._draining.catch_up()
                 self._list()
                 self._found()
                 tries = 0
@@ -122,7 +128,7 @@ class Follower:
             for key in [key for key, since in state.granted.items() if since < started - UNUSED_LEASE]:
                 del state.granted[key]
             used = {e.container_id for e in endpoints.values()}
-            state.containers = {c: containers[c] for c in used & containers.keys()}
+            state.containers = {c: self._draining.seen(containers[c]) for c in used & containers.keys()}
             state.update(listed=True)
         self._memory.save()
         if young:
@@ -158,7 +164,7 @@ class Follower:
                 if attributes.get("type") == self._docker.driver:
                     self._network_event(action, actor_id, str(attributes.get("container") or ""))
             elif event.get("Type") == "container":
-                self._container_event(action, actor_id)
+                self._container_event(action, actor_id, signal_number(str(attributes.get("signal") or "")))
         except DockerRefused as error:
             if error.status != 404:  # gone since the event
                 LOG.error("event %s of %s: %s", action, actor_id[:12], error)
@@ -175,11 +181,14 @@ class Follower:
                     self._look(container_id)
                     self._sync.endpoint(endpoint.id)
 
-    def _container_event(self, action: str, container_id: str) -> None:
+    def _container_event(self, action: str, container_id: str, number: int) -> None:
         name, _, detail = action.partition(":")
+        if name == "kill" and self._state.endpoints_of(container_id):
+            self._draining.signalled(container_id, number)
+        elif name in FRESH:
+            self._draining.ended(container_id)
         if name == "destroy":
-            with self._state.changed:
-                self._state.containers.pop(container_id, None)
+            self._state.drop_container(container_id)
         elif name == HEALTH_EVENT:
             self._look(container_id, health=detail.strip())
         elif name in LOOK:
@@ -187,8 +196,7 @@ class Follower:
 
     def _look(self, container_id: str, state: str = "", health: str = "") -> None:
         if not self._state.endpoints_of(container_id):
-            with self._state.changed:
-                self._state.containers.pop(container_id, None)
+            self._state.drop_container(container_id)
             return
         found = self._docker.containers(container_id)
         if not found:
@@ -198,6 +206,9 @@ class Follower:
             container = replace(container, state=state)
         if health:
             container = replace(container, health=health)
+        self._note(self._draining.seen(container))
+
+    def _note(self, container: Container) -> None:
         for endpoint_id in self._state.set_container(container):
             self._sync.endpoint(endpoint_id)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
+from typing import Any
 
 from netctl.agent.docker_api import Docker, DockerGone, DockerRefused
 from netctl.agent.errors import AgentError
@@ -14,7 +15,7 @@ from netctl.agent.registry import Registry
 from netctl.agent.state import LocalNetwork, State, subnet_of
 from netctl.agent.sync import Synchroniser
 from netctl.client import Client, ClientError, NoConnection
-from netctl.documents import StreamNetworkDoc
+from netctl.documents import ServiceDoc, StreamNetworkDoc
 
 LOG = logging.getLogger(__name__)
 LISTING_TIMEOUT = 3.0  # s
@@ -66,6 +67,7 @@ class Networks:
 
     def _follow(self, stream: Client, client: Client) -> Iterator[None]:
         listed: dict[str, StreamNetworkDoc] | None = {}
+        services: dict[str, ServiceDoc] = {}
         for change in stream.changes(host=self._state.host):
             if self._stop.is_set():
                 return
@@ -79,19 +81,36 @@ class Networks:
                     self._revision = revision
                     errors = self.apply(change["key"], document)  # type: ignore[arg-type]
                     client.applied(self._state.host, revision, errors)
+            elif kind == "service":
+                service: ServiceDoc | None = change["object"]  # type: ignore[assignment]
+                if listed is None:
+                    self._state.set_service(change["key"], service)
+                elif service is not None and service.get("healthCheck"):
+                    services[change["key"]] = service
             elif kind == "host" and change["key"] == self._state.host and change["object"] is None:
                 self._sync.resync()  # somebody had this host forgotten, with all that is on it
-            elif kind == "endpoint" and change["object"] is None and change["key"] in self._state.endpoints:
-                self._sync.resync()  # somebody removed what is still here
+            elif kind == "endpoint" and change["key"] in self._state.endpoints:
+                self._endpoint_changed(change["key"], change["object"])
             elif kind == "sync" and listed is not None:
                 LOG.info("following the controller's changes from revision %d: %d networks", revision, len(listed))
                 self._know(listed)
+                self._state.set_services(services)
                 listed = None
                 self._revision = revision
                 errors = self.reconcile()
                 client.applied(self._state.host, revision, errors)
                 self._sync.resync()
             yield
+
+    def _endpoint_changed(self, endpoint_id: str, document: Mapping[str, Any] | None) -> None:
+        if document is None:
+            self._sync.resync()  # somebody removed what is still here
+            return
+        passed = document.get("passed", ())
+        with self._state.changed:
+            verdicts = dict(self._state.verdicts.get(endpoint_id, {}))
+        if any(passes != (key in passed) for key, passes in verdicts.items()):
+            self._sync.verdict(endpoint_id)  # the controller has forgotten one, or was told otherwise
 
     def _know(self, documents: dict[str, StreamNetworkDoc]) -> None:
         with self._state.changed:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from netctl.agent.veth import host_end
-from netctl.documents import EndpointDoc, StreamNetworkDoc
+from netctl.documents import EndpointDoc, ServiceDoc, StreamNetworkDoc
 
 DEFAULT_TENANT = "default"
 DEFAULT_MTU = 1450  # right for VXLAN, and so for either
@@ -95,6 +95,10 @@ class State:
         self.pending: dict[str, Pending] = {}  # by Docker's id of the network
         self.pools: dict[tuple[str, IPv4Network], Pool] = {}
         self.model: dict[str, StreamNetworkDoc] = {}  # by key
+        self.services: dict[str, ServiceDoc] = {}  # by key: those of the model that have an active check
+        self.verdicts: dict[str, dict[str, bool]] = {}  # by endpoint and service: whether its check passes
+        self.untold: set[str] = set()  # endpoints with verdicts that the controller may not know
+        self.touched: Callable[[], None] = lambda: None  # called, under the lock, when a check may concern another
         self.endpoints: dict[str, LocalEndpoint] = {}
         self.containers: dict[str, Container] = {}
         self.granted: dict[str, float] = {}  # when (monotonic) by lease key: ours, no endpoint of the model has it
@@ -107,6 +111,7 @@ class State:
         with self.changed:
             self.networks[network.id] = network
             self.changed.notify_all()
+            self.touched()
 
     def drop_network(self, network_id: str) -> LocalNetwork | None:
         """Forget a Docker network."""
@@ -150,6 +155,7 @@ class State:
             for name, value in fields.items():
                 setattr(self, name, value)
             self.changed.notify_all()
+            self.touched()
 
     # Endpoints
 
@@ -157,10 +163,12 @@ class State:
         """Know an endpoint."""
         with self.changed:
             self.endpoints[endpoint.id] = endpoint
+            self.touched()
 
     def drop_endpoint(self, endpoint_id: str) -> LocalEndpoint | None:
         """Forget an endpoint."""
         with self.changed:
+            self.touched()
             return self.endpoints.pop(endpoint_id, None)
 
     def link(self, endpoint_id: str, container_id: str) -> bool:
@@ -170,6 +178,7 @@ class State:
             if endpoint is None or endpoint.container_id == container_id:
                 return False
             self.endpoints[endpoint_id] = replace(endpoint, container_id=container_id)
+            self.touched()
             return True
 
     def set_container(self, container: Container) -> list[str]:
@@ -178,7 +187,14 @@ class State:
             if self.containers.get(container.id) == container:
                 return []
             self.containers[container.id] = container
+            self.touched()
             return self.endpoints_of(container.id)
+
+    def drop_container(self, container_id: str) -> None:
+        """Forget a container."""
+        with self.changed:
+            self.containers.pop(container_id, None)
+            self.touched()
 
     def endpoints_of(self, container_id: str) -> list[str]:
         """Ids of a container's endpoints."""
@@ -218,6 +234,32 @@ class State:
                 for doc in found
                 if doc is not None and (not self.followed or f"{doc['tenantName']}:{doc['networkName']}" in self.model)
             ]
+
+    # Active checks
+
+    def set_services(self, services: Mapping[str, ServiceDoc]) -> None:
+        """Know the model's services that have a check: these and no others."""
+        with self.changed:
+            self.services = dict(services)
+            self.touched()
+
+    def set_service(self, key: str, service: ServiceDoc | None) -> None:
+        """Know a service better; one that is gone, or has no check, is forgotten."""
+        with self.changed:
+            if service is not None and service.get("healthCheck"):
+                self.services[key] = service
+            elif self.services.pop(key, None) is None:
+                return
+            self.touched()
+
+    def untold_verdicts(self) -> tuple[str, dict[str, bool]] | None:
+        """An endpoint whose verdicts are to be told, and all of them; the caller tells them."""
+        with self.changed:
+            while self.untold:
+                endpoint_id = self.untold.pop()
+                if verdicts := self.verdicts.get(endpoint_id):
+                    return endpoint_id, dict(verdicts)
+            return None
 
     # Addresses
 

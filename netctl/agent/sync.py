@@ -92,6 +92,12 @@ class Synchroniser:
         """Tell of an endpoint's new state, or of its end."""
         return self._submit(lambda client: self._send(client, endpoint_id))
 
+    def verdict(self, endpoint_id: str) -> None:
+        """Tell what the active checks say of an endpoint, when there is nothing else to tell: it may be a flood."""
+        with self._state.changed:
+            self._state.untold.add(endpoint_id)
+        self._jobs.put(lambda client: None)
+
     def resync(self) -> None:
         """Tell all there is, soon."""
         self._behind.set()
@@ -117,10 +123,12 @@ class Synchroniser:
         beat = 0.0
         with Client(self.url) as client:
             while True:
+                waiting = bool(self._state.untold) and self._connected and not self._behind.is_set()
                 try:
-                    job = self._jobs.get(timeout=max(0.0, beat - time.monotonic()))
+                    job = self._jobs.get(timeout=0.0 if waiting else max(0.0, beat - time.monotonic()))
                 except queue.Empty:
-                    pass
+                    if waiting:
+                        self._tell_verdicts(client)
                 else:
                     if job is None:
                         return
@@ -242,8 +250,24 @@ class Synchroniser:
         self._state.use(documents)
         with self._state.changed:
             self._state.spare.clear()
+            # the controller may have lost or dropped them, or may not have been there for the latest
+            self._state.untold |= self._state.verdicts.keys()
         self._said.clear()
         LOG.info("told the controller: %d endpoints", len(documents))
+
+    def _tell_verdicts(self, client: Client) -> None:
+        """One endpoint's; what can't be told now is told after the next `_tell_all`."""
+        found = self._state.untold_verdicts()
+        if found is None:
+            return
+        endpoint_id, verdicts = found
+        try:
+            self._ask(lambda: client.set_checks(endpoint_id, verdicts))
+        except NoConnection:
+            return  # behind by now
+        except Refused as error:
+            if error.status != HTTPStatus.NOT_FOUND:  # not known to the model (yet): it is told with all endpoints
+                self._say(f"the controller refused the checks of endpoint {endpoint_id[:12]}: {error}")
 
     def _tell_each(self, client: Client, documents: list[EndpointDoc], leases: set[str]) -> list[EndpointDoc]:
         """One endpoint that can't be must not hide the others."""

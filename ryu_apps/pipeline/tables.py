@@ -39,6 +39,7 @@ NETWORK = "reg1"  # number of the network that the packet came from (24 bits)
 PORT = "reg2"  # OpenFlow port that it leaves by
 VIP = "reg3"  # address of the VIP, while something else stands in its place
 PROVIDER = "reg4"  # number of the endpoint that session affinity has chosen
+CLIENT_PORT = "reg5"  # the client's port, while it is hidden from a group
 ZERO = "reg7"  # never set
 
 
@@ -143,6 +144,7 @@ TABLES: dict[Table, Declaration] = {
     Table.PICK: Declaration(
         "a client's last provider, while it serves; else → select group",
         _of(TENANT, PROVIDER, "ct_state") | _IP_HEADER | _L4,
+        _of("tcp_src", "tcp_dst"),
     ),
     Table.KEEP: Declaration(
         "the provider chosen is learned, and the connection translated to it",

@@ -334,7 +334,7 @@ def test_foreign_flows_are_not_ours(switch: Session) -> None:
 
 def test_learned_flows_live_as_long_as_who_learns_them(switch: Session) -> None:
     """A client's affinity would be swept away at a restart, or outlive its service."""
-    learn = Learn(9, 100, (LearnMatch("in_port", "in_port"), LearnLoad("reg2", 7)), idle=60, number=5)
+    learn = Learn(9, 100, (LearnMatch("eth_src", "eth_src"), LearnLoad("reg2", 7)), idle=60, number=5)
     flow = Flow(4, 1, (), (learn,), feature=1)
     again = Flow(4, 1, (), (learn, Output(7)), feature=1)
 
@@ -352,7 +352,7 @@ def test_learned_flows_live_as_long_as_who_learns_them(switch: Session) -> None:
 
     # a bucket is an action set, where Open vSwitch passes over what learns: a bucket has to resubmit to a flow
     bucket = Bucket((learn, Resubmit(5)), weight=1)
-    other = Learn(9, 100, (LearnMatch("in_port", 3),), idle=60, number=6)
+    other = Learn(9, 100, (LearnMatch("eth_src", 3),), idle=60, number=6)
     flows = [Flow(4, 1, (), (GroupAction(1),)), Flow(5, 1, (), (other,))]
     assert not switch.apply([add_group(Group(1, "select", (bucket,))), *map(add, flows)], TIMEOUT)
     switch.send_plain(messages.packet_out(CONTROLLER, (Resubmit(4),), b"\0" * 60))

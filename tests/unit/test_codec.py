@@ -59,7 +59,7 @@ NOT_THEIRS = {"ct_nw_proto", "ct_nw_dst", "ct_tp_dst"}  # tests/functional/test_
 THEIRS = sorted(FIELDS.keys() - NOT_THEIRS)
 MACS = {name for name, field in FIELDS.items() if field.bits == 48}
 ADDRESSES = {"ipv4_src", "ipv4_dst", "arp_spa", "arp_tpa", "tun_ipv4_dst"}
-NO_NXM_TWIN = {"in_port", "vlan_vid"} | {name for name, field in FIELDS.items() if field.oxm_class == 1}
+NO_NXM_TWIN = {"vlan_vid"} | {name for name, field in FIELDS.items() if field.oxm_class == 1}
 
 
 def their_name(name: str) -> str:

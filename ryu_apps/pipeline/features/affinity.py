@@ -4,8 +4,8 @@
             └► pick ─┬─ a number of a provider that serves ─► translate
                      └─ none: select group ─► keep: learn it, translate
 
-What was learned of a provider goes with the flow in keep that learned it: when it stops serving, its clients are free at
-once, without a packet to the controller.
+What was learned of a provider goes with the flow in keep that learned it: when it stops serving, its clients are free
+at once, without a packet to the controller.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, ip_int
 from ryu_apps.pipeline.features import select
-from ryu_apps.pipeline.features.balance import PROTOCOLS, new_connection, selectable, translate_to
+from ryu_apps.pipeline.features.balance import new_connection, selectable, translate_to
 from ryu_apps.pipeline.fields import ETH_IP
-from ryu_apps.pipeline.tables import PROVIDER, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.tables import CLIENT_PORT, PROVIDER, TENANT, ZERO, Feature, Priority, Table
 from ryu_apps.pipeline.values import (
     Action,
     Flow,
@@ -25,11 +25,14 @@ from ryu_apps.pipeline.values import (
     Learn,
     LearnLoad,
     LearnMatch,
+    Move,
     Resubmit,
     SetField,
     match,
 )
-from topology.model import Endpoint, Service
+from topology.model import Endpoint, Service, ServicePort
+
+HIDDEN_BITS = 10
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
@@ -48,12 +51,12 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 goto=Table.PICK,
                 feature=Feature.AFFINITY,
             )
-            for more, group in select.choices(port, PROTOCOLS[port.protocol][1], len(providers)):
+            for more, group in select.choices(port, select.CLIENT_ADDRESS, len(providers)):
                 yield Flow(
                     Table.PICK,
                     Priority.NORMAL,
                     match(**terms | more),
-                    (GroupAction(group),),
+                    (*_hide_ports(port), GroupAction(group)),
                     feature=Feature.AFFINITY,
                 )
             for provider in providers:
@@ -74,11 +77,27 @@ def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
     if not service.affinity:
         return
 
-    def bucket(provider: Endpoint) -> tuple[Action, ...]:
-        return (SetField(PROVIDER, provider.number), Resubmit(Table.KEEP))
-
     for port in service.ports:
+
+        def bucket(provider: Endpoint, port: ServicePort = port) -> tuple[Action, ...]:
+            return (*_show_ports(port), SetField(PROVIDER, provider.number), Resubmit(Table.KEEP))
+
         yield from select.groups(ctx, port, selectable(ctx, service), bucket)
+
+
+# What was learned takes effect with a delay of up to half a second, in which a client may connect again. The hash of a
+# select group has TCP's ports in it: only the high bits of the client's are shown to it, which its next connections
+# share.
+def _hide_ports(port: ServicePort) -> tuple[Action, ...]:
+    if port.protocol != "TCP":
+        return ()
+    return (Move("tcp_src", CLIENT_PORT, bits=16), Move(ZERO, "tcp_src", bits=HIDDEN_BITS), SetField("tcp_dst", 0))
+
+
+def _show_ports(port: ServicePort) -> tuple[Action, ...]:
+    if port.protocol != "TCP":
+        return ()
+    return (Move(CLIENT_PORT, "tcp_src", bits=16), SetField("tcp_dst", port.port))
 
 
 def _learn(ctx: Context, service: Service, vip: int, provider: Endpoint) -> Learn:

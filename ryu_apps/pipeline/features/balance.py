@@ -71,7 +71,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
             feature=Feature.BALANCE,
         )
         for port in () if service.affinity else service.ports:
-            for more, group in select.choices(port, PROTOCOLS[port.protocol][1], count):
+            for more, group in select.choices(port, select.CLIENT_PORT[port.protocol], count):
                 yield Flow(
                     Table.BALANCE,
                     Priority.NORMAL,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, ip_int
+from ryu_apps.pipeline.features import fragments
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
 from ryu_apps.pipeline.features.echo import NO_FRAGMENT
 from ryu_apps.pipeline.fields import CT_NEW, ETH_IP
@@ -41,9 +42,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     tenant = {TENANT: ctx.zone(service.tenant), "eth_type": ETH_IP}
     for vip in map(ip_int, service.vips):
         yield Flow(Table.BALANCE, Priority.REFUSE, match(**tenant, ipv4_dst=vip), feature=Feature.REFUSE)
-        # a fragment shows whether its port is the one that there is, but not whether it is one of several
-        several = sum(port.protocol == "UDP" for port in service.ports) > 1
-        wanted = NO_FRAGMENT if several else NOT_LATER
+        wanted = NOT_LATER if fragments.shown(service) else NO_FRAGMENT
         for number, _ in PROTOCOLS.values():
             yield _to_controller(
                 Table.BALANCE,

@@ -1,7 +1,8 @@
 """Select groups: which provider a new connection goes to, by weight, for two providers or for thousands.
 
-Open vSwitch spreads by 256 slots of a hash at the most: within a group of few buckets the shares come out right, in one of
-a thousand they can't. So many providers are split into several groups, and the client's port says which is asked.
+Open vSwitch spreads by 256 slots of a hash at the most: within a group of few buckets the shares come out right, in
+one of a thousand they can't. So many providers are split into several groups, and the client's port (with affinity: its
+address) says which is asked.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS
 from ryu_apps.pipeline.values import ANY, Action, Bucket, Group
 from topology.model import Endpoint, ServicePort
 
-UNIT = 100  # a provider of weight 1
+SLOTS = 256  # of the hash
 MOST = 128  # providers of one group
 PORT_SHIFT = 1  # Linux takes every other port for its connections: the lowest bit says nothing
+CLIENT_PORT = {"TCP": ("tcp_src", PORT_SHIFT), "UDP": ("udp_src", PORT_SHIFT)}
+CLIENT_ADDRESS = ("ipv4_src", 0)
 
 Terms = dict[str, int | tuple[int, int]]
 
@@ -33,12 +36,15 @@ def parts(count: int) -> int:
     return min(out, 1 << GROUP_CHUNK_BITS)
 
 
-def choices(port: ServicePort, name: str, count: int) -> Iterator[tuple[Terms, int]]:
-    """What more to match, and the group to go to then; ``name``: tcp or udp, ``count``: of providers."""
+def choices(port: ServicePort, by: tuple[str, int], count: int) -> Iterator[tuple[Terms, int]]:
+    """What more to match, and the group to go to then. ``by``: the field that says which of the parts, and the
+    bits of it to pass over; ``count``: of providers.
+    """
     number = parts(count)
+    field, shift = by
     for part in range(number):
-        mask = (number - 1) << PORT_SHIFT
-        yield {f"{name}_src": (part << PORT_SHIFT, mask)} if mask else {}, group_id(port, part)
+        mask = (number - 1) << shift
+        yield {field: (part << shift, mask)} if mask else {}, group_id(port, part)
 
 
 def groups(
@@ -62,14 +68,26 @@ def groups(
 
 
 def _weighted(providers: Sequence[Endpoint]) -> Iterator[tuple[int, Endpoint]]:
-    """Before Open vSwitch 3.1.6, equal weights give few slots and so an uneven spread: a bucket of weight 1 beside
-    heavy ones makes it use all 256, so the last provider has two buckets.
+    """The slots shared out by weight. Open vSwitch takes as many slots as the sum of the weights over the least of them,
+    rounded up to a power of two: too few of them spread unevenly (as equal weights do before 3.1.6), and for more than
+    256 it hashes each connection by itself, with an upcall for each. So there are 256, and one bucket has one of them.
     """
-    for provider in providers[:-1]:
-        yield provider.weight * UNIT, provider
-    last = providers[-1]
     if len(providers) == 1:
-        yield last.weight * UNIT, last
-    else:
-        yield last.weight * UNIT - 1, last
-        yield 1, last
+        yield SLOTS, providers[0]
+        return
+    shares = _shares([p.weight for p in providers])
+    for share, provider in zip(shares[:-1], providers[:-1], strict=True):
+        yield share, provider
+    if shares[-1] > 1:
+        yield shares[-1] - 1, providers[-1]
+    yield 1, providers[-1]
+
+
+def _shares(weights: Sequence[int]) -> list[int]:
+    """``SLOTS`` shared out in proportion, at least one each: whole shares first, then by the largest remainders."""
+    spare, total = SLOTS - len(weights), sum(weights)
+    exact = [spare * weight / total for weight in weights]
+    shares = [1 + int(share) for share in exact]
+    for index in sorted(range(len(weights)), key=lambda i: int(exact[i]) - exact[i])[: SLOTS - sum(shares)]:
+        shares[index] += 1
+    return shares

@@ -1,0 +1,46 @@
+"""A crowd of new connections from one client, as frames: each source port a connection, and none ever answered.
+
+    crowd(client, "tcp", "100.1.1.1", 8080, range(1024, 46024))
+    met(lab, "100.1.1.1")   # provider's address → how many connections conntrack has translated to it
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from collections import Counter
+from collections.abc import Iterable
+
+from tests.kit import frames
+from tests.kit.hosts import Host
+from tests.kit.lab import Lab
+
+SYN = 2
+TCP, UDP = 6, 17
+_MET = re.compile(r"orig=\(src=[\d.]+,dst=([\d.]+),.*reply=\(src=([\d.]+),")
+
+
+def crowd(client: Host, kind: str, vip: str, port: int, source_ports: Iterable[int]) -> None:
+    """The first packet of a connection from each of these ports."""
+    with client.open("raw") as wire:
+        for source in source_ports:
+            wire.send(first_packet(client, kind, vip, port, source))
+
+
+def first_packet(client: Host, kind: str, vip: str, port: int, source: int) -> bytes:
+    """A SYN, or a datagram without a checksum, in its frame."""
+    if kind == "udp":
+        return frames.ip(client.mac, client.ip, vip, UDP, struct.pack("!HHHH", source, port, 8, 0))
+    segment = struct.pack("!HHIIBBHHH", source, port, 1, 0, 5 << 4, SYN, 8192, 0, 0)
+    pseudo = socket.inet_aton(client.ip) + socket.inet_aton(vip) + struct.pack("!BBH", 0, TCP, len(segment))
+    total = sum(struct.unpack("!16H", pseudo + segment))
+    total = (total & 0xFFFF) + (total >> 16)
+    checksum = ~(total + (total >> 16)) & 0xFFFF
+    return frames.ip(client.mac, client.ip, vip, TCP, segment[:16] + struct.pack("!H", checksum) + segment[18:])
+
+
+def met(lab: Lab, vip: str) -> Counter[str]:
+    """How many connections to the VIP each provider has, by its address: what conntrack says."""
+    found = (_MET.search(line) for line in lab.instance.conntrack())
+    return Counter(f[2] for f in found if f and f[1] == vip)
