@@ -11,6 +11,7 @@ from typing import Any
 
 from ryu_apps import answers, learning, wsgi
 from ryu_apps import framework as fw
+from ryu_apps.drain import Drains
 from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
 from ryu_apps.pipeline.tables import NETWORK, Feature
@@ -42,6 +43,9 @@ class Controller(fw.App):
         self.commands = Commands(self.model, self.store)
         self.switches = Switches(self.model)
         self.commands.subscribe(self.switches.committed)
+        drains = Drains(self.commands)
+        self.commands.subscribe(drains.committed)
+        self.spawn(drains.run)
         self.sessions: dict[int, Session] = {}
         self.api = Api(self.commands, HostTracker(self.model), self.switches)
         self.rest = wsgi.serve(self.api, fw.CONF.rest_host, fw.CONF.rest_port)

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from topology import options, validate
 from topology.addresses import Holder
 from topology.draft import Draft
-from topology.errors import Conflict, NotFound
+from topology.errors import Conflict, Invalid, NotFound
 from topology.model import Endpoint, Network, Service, ServicePort
 from topology.specs import ServiceSpec
 
@@ -24,6 +24,8 @@ def put_service(draft: Draft, spec: ServiceSpec) -> Service:
     affinity, affinity_mode = options.affinity(spec.affinity, spec.affinity_mode)
     drain = options.drain(spec.drain)
     check = None if spec.check is None else options.check(spec.check)
+    if check is not None and all(protocol != "TCP" for _, _, protocol in ports):
+        raise Invalid("healthCheck needs a TCP port to try: none of the ports is TCP")
 
     network = draft.network(spec.tenant, spec.network)
     found = draft.get("service", f"{spec.tenant}:{spec.name}")

@@ -101,14 +101,14 @@ class Checks:
             if self._stale:
                 self._stale = False
                 self._refresh(time.monotonic())
+            self._take_answers(time.monotonic())
             self._start_due(time.monotonic())
+            self._finish(time.monotonic())
             for key, _ in self._selector.select(self._until_due(time.monotonic())):
                 if key.data is None:
                     os.eventfd_read(self._wake)
                 else:
                     key.data.go_on(key.fileobj)
-            self._take_answers(time.monotonic())
-            self._finish(time.monotonic())
         for watch in self._watches.values():
             watch.give_up()
 
@@ -158,7 +158,7 @@ class Checks:
         while self._schedule and self._schedule[0][0] <= now and len(self._running) < AT_ONCE:
             due, key = heapq.heappop(self._schedule)
             watch = self._watches.get(key)
-            if watch is None or watch.due != due or key in self._running:
+            if watch is None or watch.due != due:
                 continue
             pid = self._pid(watch.check.container_id)
             if pid is None:
@@ -166,10 +166,8 @@ class Checks:
             # the next one an interval after this one was due; those missed are left out
             missed = (now - due) // watch.check.interval
             self._plan(key, due + (missed + 1) * watch.check.interval)
-            if pid and not watch.check.paused:
+            if not watch.check.paused and key not in self._running:
                 self._attempt(key, watch, pid, now)
-            elif not pid:
-                del self._pids[watch.check.container_id]  # ask again next time
 
     def _attempt(self, key: Key, watch: Watch, pid: int, now: float) -> None:
         check = watch.check
@@ -208,7 +206,7 @@ class Checks:
     # Process ids
 
     def _pid(self, container_id: str) -> int | None:
-        """A container's process id; 0: not to be had now; None: on its way."""
+        """A container's process id; None: Docker is being asked."""
         if container_id not in self._pids:
             self._pids[container_id] = None
             self._questions.put(container_id)
@@ -219,10 +217,13 @@ class Checks:
             container_id, pid = self._answers.get()
             if self._pids.get(container_id, 0) is not None:
                 continue  # nobody waits for it any more
-            self._pids[container_id] = pid
+            if pid:
+                self._pids[container_id] = pid
+            else:
+                del self._pids[container_id]  # asked for again
             for key, watch in self._watches.items():
                 if watch.check.container_id == container_id:
-                    self._plan(key, now)
+                    self._plan(key, now if pid else now + watch.check.interval)
 
     def _ask(self) -> None:
         while (container_id := self._questions.get()) is not None:

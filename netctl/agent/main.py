@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from netctl import __version__
 from netctl.agent.bridge import Bridge
+from netctl.agent.checks import Checks
 from netctl.agent.docker_api import Docker
 from netctl.agent.driver import Driver
 from netctl.agent.errors import AgentError, StartError
@@ -60,6 +61,7 @@ class Agent:
             ports=self._ports,
             memory=memory,
         )
+        self._checks = Checks(state, self._sync, docker)
         ipam = Ipam(state, self._sync)
         driver = Driver(state, self._sync, self._ports, ipam)
         self._plugin = PluginServer(options.socket, {**driver.calls(), **ipam.calls()})
@@ -76,7 +78,8 @@ class Agent:
 
     def start(self) -> None:
         """Start every part."""
-        for part in (self._ports, self._sync, self._registry, self._networks, self._plugin, self._follower):
+        parts = (self._ports, self._sync, self._registry, self._networks, self._plugin, self._follower, self._checks)
+        for part in parts:
             part.start()
         LOG.info("netctl-agent %s of host %s serves %s", __version__, self._options.host, self._options.socket)
 
@@ -84,6 +87,7 @@ class Agent:
         """Stop; ports and flows stay, so traffic goes on."""
         self._plugin.stop()
         self._follower.stop()
+        self._checks.stop(STOP_TIMEOUT)
         self._networks.stop()
         self._ports.stop()
         self._sync.stop(STOP_TIMEOUT)

@@ -68,26 +68,26 @@ def groups(
 
 
 def _weighted(providers: Sequence[Endpoint]) -> Iterator[tuple[int, Endpoint]]:
-    """The slots shared out by weight. Open vSwitch takes as many slots as the sum of the weights over the least of them,
-    rounded up to a power of two: too few of them spread unevenly (as equal weights do before 3.1.6), and for more than
+    """The slots shared out by weight. Open vSwitch takes as many slots as the sum of the weights over the least of
+    them, rounded up to a power of two: too few spread unevenly (as equal weights do before 3.1.6), and for more than
     256 it hashes each connection by itself, with an upcall for each. So there are 256, and one bucket has one of them.
     """
     if len(providers) == 1:
         yield SLOTS, providers[0]
         return
     shares = _shares([p.weight for p in providers])
-    for share, provider in zip(shares[:-1], providers[:-1], strict=True):
-        yield share, provider
+    yield from zip(shares[:-1], providers[:-1], strict=True)
     if shares[-1] > 1:
         yield shares[-1] - 1, providers[-1]
     yield 1, providers[-1]
 
 
 def _shares(weights: Sequence[int]) -> list[int]:
-    """``SLOTS`` shared out in proportion, at least one each: whole shares first, then by the largest remainders."""
-    spare, total = SLOTS - len(weights), sum(weights)
-    exact = [spare * weight / total for weight in weights]
-    shares = [1 + int(share) for share in exact]
-    for index in sorted(range(len(weights)), key=lambda i: int(exact[i]) - exact[i])[: SLOTS - sum(shares)]:
-        shares[index] += 1
+    """``SLOTS`` shared out in proportion, at least one each; what is over or short goes by the largest error."""
+    exact = [SLOTS * weight / sum(weights) for weight in weights]
+    shares = [max(1, int(share)) for share in exact]
+    while sum(shares) != SLOTS:
+        step = 1 if sum(shares) < SLOTS else -1
+        able = [i for i, share in enumerate(shares) if share + step >= 1]
+        shares[max(able, key=lambda i: step * (exact[i] - shares[i]))] += step
     return shares

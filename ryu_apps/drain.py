@@ -1,0 +1,97 @@
+"""Ends of drain times: who has been draining for as long as a service allows keeps none of its connections.
+
+Since when is in the model, so a restart of the controller costs nothing. From then on the monotonic clock counts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ryu_apps.framework import hub
+from topology.commands import Commands
+from topology.model import Commit, Endpoint, Service
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Deadline:
+    """When (monotonic s) a service's drain time is over for an endpoint, and what that stands on."""
+
+    due: float
+    endpoint_id: str
+    service_key: str
+    since: float  # epoch s
+    seconds: int
+
+
+class Drains:
+    """The deadlines. `run` is for a greenthread of its own."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._commands = commands
+        self._model = commands.model
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._deadlines: list[Deadline] = []  # a heap; one that the model contradicts counts no more
+        self._wake = hub.Event()
+        for endpoint in self._model.endpoints.values():
+            self._note(endpoint, self._model.selected_by(endpoint))
+
+    def committed(self, commit: Commit) -> None:
+        """The model changed; to be subscribed."""
+        for change in commit.changes:
+            if isinstance(change.after, Endpoint):
+                before = change.before if isinstance(change.before, Endpoint) else None
+                if before is None or (before.draining_since, before.labels) != (
+                    change.after.draining_since,
+                    change.after.labels,
+                ):
+                    self._note(change.after, self._model.selected_by(change.after))
+            elif isinstance(change.after, Service):
+                for endpoint in self._model.providers(change.after):
+                    self._note(endpoint, [change.after])
+
+    def run(self) -> None:
+        """Until it is killed."""
+        while True:
+            self._wake.wait(timeout=self.step())
+            self._wake.clear()
+
+    def step(self) -> float | None:
+        """End what is due. Returns the seconds until there is more to do; None: nothing is waited for."""
+        while self._deadlines and self._deadlines[0].due <= self._clock():
+            deadline = heapq.heappop(self._deadlines)
+            if self._holds(deadline):
+                self._commands.drained(deadline.endpoint_id, deadline.service_key)
+        return max(0.0, self._deadlines[0].due - self._clock()) if self._deadlines else None
+
+    def _note(self, endpoint: Endpoint, services: Iterable[Service]) -> None:
+        if endpoint.state != "draining":
+            return
+        for service in services:
+            if service.key not in endpoint.drained:
+                # a clock that was set back must not make it longer than asked for
+                left = min(endpoint.draining_since + service.drain - self._wall_clock(), service.drain)
+                due = self._clock() + left
+                deadline = Deadline(due, endpoint.id, service.key, endpoint.draining_since, service.drain)
+                heapq.heappush(self._deadlines, deadline)
+                self._wake.set()
+
+    def _holds(self, deadline: Deadline) -> bool:
+        endpoint = self._model.endpoints.get(deadline.endpoint_id)
+        service = self._model.services.get(deadline.service_key)
+        return (
+            endpoint is not None
+            and service is not None
+            and endpoint.state == "draining"
+            and (endpoint.draining_since, service.drain) == (deadline.since, deadline.seconds)
+            and service.key not in endpoint.drained
+            and service.selects(endpoint)
+        )
