@@ -67,7 +67,7 @@ def request_for(protocol: str, path: str, address: str) -> bytes:
     """What is sent; nothing for a check that only connects."""
     if protocol != "http":
         return b""
-    lines = (f"GET {path or '/'} HTTP/1.1", f"Host: {address}", "User-Agent: netctl", "Accept: */*", "Connection: close")
+    lines = (f"GET {path} HTTP/1.1", f"Host: {address}", "User-Agent: netctl", "Accept: */*", "Connection: close")
     return "\r\n".join((*lines, "", "")).encode()
 
 

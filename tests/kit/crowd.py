@@ -10,22 +10,35 @@ import re
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from tests.kit import frames
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
+from tests.kit.ovs import wait_for
+
+AT_ONCE = 500  # frames; a queue of the kernel takes a thousand
 
 SYN = 2
 TCP, UDP = 6, 17
 _MET = re.compile(r"orig=\(src=[\d.]+,dst=([\d.]+),.*reply=\(src=([\d.]+),")
 
 
-def crowd(client: Host, kind: str, vip: str, port: int, source_ports: Iterable[int]) -> None:
-    """The first packet of a connection from each of these ports."""
+def crowd(client: Host, kind: str, vip: str, port: int, source_ports: Sequence[int]) -> None:
+    """The first packet of a connection from each of these ports; conntrack has them all when this returns."""
+    at_first = tracked(client)
     with client.open("raw") as wire:
-        for source in source_ports:
-            wire.send(first_packet(client, kind, vip, port, source))
+        for at in range(0, len(source_ports), AT_ONCE):
+            sent = source_ports[at : at + AT_ONCE]
+            for source in sent:
+                wire.send(first_packet(client, kind, vip, port, source))
+            due = at_first + at + len(sent)
+            wait_for(lambda due=due: tracked(client) >= due, f"{due} connections in conntrack")  # type: ignore[misc]
+
+
+def tracked(client: Host) -> int:
+    """How many connections the client's switch tracks."""
+    return int(client.instance.appctl("dpctl/ct-get-nconns"))
 
 
 def first_packet(client: Host, kind: str, vip: str, port: int, source: int) -> bytes:

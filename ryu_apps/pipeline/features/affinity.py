@@ -51,7 +51,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 goto=Table.PICK,
                 feature=Feature.AFFINITY,
             )
-            for more, group in select.choices(port, select.CLIENT_ADDRESS, len(providers)):
+            for more, group in select.choices(port, select.CLIENT_ADDRESS, providers):
                 yield Flow(
                     Table.PICK,
                     Priority.NORMAL,

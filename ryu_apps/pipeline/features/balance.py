@@ -61,7 +61,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     """All IP to the VIP through conntrack; a new connection to one of its ports to that port's group."""
     zone = ctx.zone(service.tenant)
-    count = len(selectable(ctx, service))
+    providers = selectable(ctx, service)
     for vip in map(ip_int, service.vips):
         yield Flow(
             Table.SERVICE,
@@ -71,7 +71,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
             feature=Feature.BALANCE,
         )
         for port in () if service.affinity else service.ports:
-            for more, group in select.choices(port, select.CLIENT_PORT[port.protocol], count):
+            for more, group in select.choices(port, select.CLIENT_PORT[port.protocol], providers):
                 yield Flow(
                     Table.BALANCE,
                     Priority.NORMAL,

@@ -1,13 +1,15 @@
 """Select groups: which provider a new connection goes to, by weight, for two providers or for thousands.
 
-Open vSwitch spreads by 256 slots of a hash at the most: within a group of few buckets the shares come out right, in
-one of a thousand they can't. So many providers are split into several groups, and the client's port (with affinity: its
-address) says which is asked.
+Open vSwitch spreads by 256 slots of a hash at the most: among a few providers the shares come out right, among many
+they can't. So many providers are split into several groups, and the client's port (with affinity: its address) says
+which is asked: as many groups as it takes for each provider's share to be right within `TOLERANCE`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS
@@ -15,7 +17,9 @@ from ryu_apps.pipeline.values import ANY, Action, Bucket, Group
 from topology.model import Endpoint, ServicePort
 
 SLOTS = 256  # of the hash
-MOST = 128  # providers of one group
+MOST = 1 << GROUP_CHUNK_BITS  # groups of one service port
+TOLERANCE = 0.05  # of a provider's share
+MANY = 512  # buckets of all groups together, from which on a provider has few of them
 PORT_SHIFT = 1  # Linux takes every other port for its connections: the lowest bit says nothing
 CLIENT_PORT = {"TCP": ("tcp_src", PORT_SHIFT), "UDP": ("udp_src", PORT_SHIFT)}
 CLIENT_ADDRESS = ("ipv4_src", 0)
@@ -28,19 +32,11 @@ def group_id(port: ServicePort, part: int = 0) -> int:
     return port.number << GROUP_CHUNK_BITS | part
 
 
-def parts(count: int) -> int:
-    """Into how many groups so many providers are split: a power of two; 0 for none."""
-    out = 1 if count else 0
-    while count > MOST * out:
-        out *= 2
-    return min(out, 1 << GROUP_CHUNK_BITS)
-
-
-def choices(port: ServicePort, by: tuple[str, int], count: int) -> Iterator[tuple[Terms, int]]:
-    """What more to match, and the group to go to then. ``by``: the field that says which of the parts, and the
-    bits of it to pass over; ``count``: of providers.
+def choices(port: ServicePort, by: tuple[str, int], providers: Sequence[Endpoint]) -> Iterator[tuple[Terms, int]]:
+    """What more to match, and the group to go to then. ``by``: the field that says which of the groups, and the
+    bits of it to pass over.
     """
-    number = parts(count)
+    number = len(shared_out(_weights(providers)))
     field, shift = by
     for part in range(number):
         mask = (number - 1) << shift
@@ -54,12 +50,10 @@ def groups(
     actions: Callable[[Endpoint], tuple[Action, ...]],
 ) -> Iterator[Group]:
     """The groups of one service port; ``actions``: what a provider's bucket does."""
-    number = parts(len(providers))
-    # dealt out in turns, the heavy ones first: so that the parts weigh alike
-    ordered = sorted(providers, key=lambda p: (-p.weight, p.number))
-    for part in range(number):
+    for part, slots in enumerate(shared_out(_weights(providers))):
         buckets = []
-        for weight, provider in _weighted(ordered[part::number]):
+        for position, weight in slots:
+            provider = providers[position]
             here = ctx.port_of(provider)
             # a provider whose port goes down is passed over at once, by the switch itself
             watched = ANY if here is None else here
@@ -67,27 +61,61 @@ def groups(
         yield Group(group_id(port, part), "select", tuple(buckets))
 
 
-def _weighted(providers: Sequence[Endpoint]) -> Iterator[tuple[int, Endpoint]]:
-    """The slots shared out by weight. Open vSwitch takes as many slots as the sum of the weights over the least of
-    them, rounded up to a power of two: too few spread unevenly (as equal weights do before 3.1.6), and for more than
-    256 it hashes each connection by itself, with an upcall for each. So there are 256, and one bucket has one of them.
+def _weights(providers: Sequence[Endpoint]) -> tuple[int, ...]:
+    return tuple(p.weight for p in providers)
+
+
+@lru_cache(maxsize=1024)
+def shared_out(weights: tuple[int, ...]) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """The groups, a power of two of them, each with its buckets: (position in ``weights``, slots of `SLOTS`)."""
+    if not weights:
+        return ()
+    number = 1
+    while number < MOST and not _exact_enough(weights, number * SLOTS):
+        number *= 2
+    all_slots = [position for position, share in enumerate(shares(weights, number * SLOTS)) for _ in range(share)]
+    if number * len(weights) <= MANY:
+        # each in all of the groups: where the port of one goes down, there is another
+        parts = [all_slots[part::number] for part in range(number)]
+    else:
+        parts = [all_slots[at : at + SLOTS] for at in range(0, len(all_slots), SLOTS)]
+    return tuple(tuple(_buckets(part)) for part in parts)
+
+
+def _buckets(slots: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Open vSwitch takes as many slots as the sum of the weights over the least of them, rounded up to a power of two:
+    too few spread unevenly (as equal weights do before 3.1.6), and for more than 256 it hashes each connection by
+    itself, with an upcall for each, and not in proportion. So there are 256, and one bucket has one of them.
     """
-    if len(providers) == 1:
-        yield SLOTS, providers[0]
-        return
-    shares = _shares([p.weight for p in providers])
-    yield from zip(shares[:-1], providers[:-1], strict=True)
-    if shares[-1] > 1:
-        yield shares[-1] - 1, providers[-1]
-    yield 1, providers[-1]
+    weights = Counter(slots)
+    last = max(weights)
+    if len(weights) > 1 and 1 not in weights.values():
+        weights[last] -= 1
+        yield from weights.items()
+        yield last, 1
+    else:
+        yield from weights.items()
 
 
-def _shares(weights: Sequence[int]) -> list[int]:
-    """``SLOTS`` shared out in proportion, at least one each; what is over or short goes by the largest error."""
-    exact = [SLOTS * weight / sum(weights) for weight in weights]
-    shares = [max(1, int(share)) for share in exact]
-    while sum(shares) != SLOTS:
-        step = 1 if sum(shares) < SLOTS else -1
-        able = [i for i, share in enumerate(shares) if share + step >= 1]
-        shares[max(able, key=lambda i: step * (exact[i] - shares[i]))] += step
-    return shares
+def shares(weights: Sequence[int], slots: int) -> list[int]:
+    """``slots`` shared out in proportion, at least one each; what is left over goes by the largest remainder."""
+    total = sum(weights)
+    out = [max(1, slots * weight // total) for weight in weights]
+    left = slots - sum(out)
+    at_least_one = [i for i, weight in enumerate(weights) if slots * weight >= total]
+    by_remainder = sorted(at_least_one, key=lambda i: slots * weights[i] % total, reverse=True)
+    for position in by_remainder[: max(0, left)]:
+        out[position] += 1
+    for _ in range(left, 0):  # too many, as some would have had none
+        out[out.index(max(out))] -= 1
+    return out
+
+
+def _exact_enough(weights: Sequence[int], slots: int) -> bool:
+    total = sum(weights)
+    if slots * min(weights) < total:
+        return False
+    return all(
+        abs(share * total / (slots * weight) - 1) <= TOLERANCE
+        for share, weight in zip(shares(weights, slots), weights, strict=True)
+    )
