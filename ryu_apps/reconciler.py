@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ryu_apps import diff
+from ryu_apps.counters import Kept
 from ryu_apps.flush import Flusher
 from ryu_apps.framework import hub
 from ryu_apps.openflow import codec
@@ -20,9 +22,11 @@ from ryu_apps.openflow.session import Mod, Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context, Owner, Program
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, METERS
+from ryu_apps.questions import Question, Questions
 from topology.observed import Switch
 from topology.snapshot import Model
 
+T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 
 REPLY_TIMEOUT = 30.0  # seconds for a read-back or a bundle
@@ -39,7 +43,7 @@ class Refused:
 
 
 class Reconciler:
-    """Writes to one connected switch."""
+    """Writes to one connected switch, and is the one that asks it."""
 
     def __init__(self, session: Session, switch: Switch, model: Model, clock: Callable[[], float]) -> None:
         self.session = session
@@ -49,10 +53,12 @@ class Reconciler:
         self.settled_revision = -1  # the switch carries out the model of this revision, but for what is refused
         self.actual = diff.Actual()
         self.wanted = diff.Wanted()
+        self.kept = Kept(model)
         self._flusher = Flusher(session, clock)
         self._clock = clock
         self._dirty: set[Owner] = set()
         self._packets: list[bytes] = []
+        self._questions = Questions()
         self._wake = hub.Event()
         self._closed = False
 
@@ -66,6 +72,13 @@ class Reconciler:
         self._packets.append(packet_out)
         self._wake.set()
 
+    def ask(self, read: Callable[[], T]) -> Question[T]:
+        """Have ``read`` called by the switch's own thread, which alone may ask it, once it carries out the model."""
+        question = Question(read)
+        self._questions.put(question)
+        self._wake.set()
+        return question
+
     def close(self) -> None:
         """The connection is gone: the thread ends."""
         self._closed = True
@@ -78,18 +91,21 @@ class Reconciler:
             self._dirty.update(compiler.owners(self.model))
             self._step(full=True)
             while not self._closed:
-                self._wake.wait(timeout=self._until_due())
+                if not self._questions:  # one at a time, with what has to be written between them
+                    self._wake.wait(timeout=self._until_due())
                 self._wake.clear()
                 self._retry()
                 self._flusher.run()
                 if not self._closed:
                     self._step()
+                    self._questions.ask_next()
         except Disconnected as lost:
             LOG.info("switch %016x: %s", self.switch.dpid, lost)
         except SessionError as doubt:
             LOG.error("switch %016x: %s; connecting anew", self.switch.dpid, doubt)
         finally:
             self.session.close()
+            self._questions.close()
 
     def _read_back(self) -> None:
         for meter in METERS:
@@ -130,9 +146,11 @@ class Reconciler:
             changes = diff.diff(touched, self.wanted, self.actual, without)
             if not changes:
                 return
+            counted = self.kept.read(self.session, self.actual.groups, changes)
             errors = self.session.apply(mods(changes, self.wanted), REPLY_TIMEOUT)
             if not errors:
                 diff.done(changes, self.actual)
+                self.kept.add(counted)
                 return
             known = len(self.refused)
             for owner, line in errors:

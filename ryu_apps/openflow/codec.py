@@ -119,6 +119,17 @@ def encode_buckets(group: Group) -> bytes:
     return b"".join(out)
 
 
+def bucket_actions(group: EncodedGroup) -> list[bytes]:
+    """The actions of each bucket, as `encode_actions` writes them."""
+    out = []
+    at = 0
+    while at < len(group.buckets):
+        size = int.from_bytes(group.buckets[at : at + 2], "big")
+        out.append(group.buckets[at + _BUCKET.size : at + size])
+        at += size
+    return out
+
+
 def _group_mod(command: int, group: EncodedGroup) -> bytes:
     size = 16 + len(group.buckets)
     if size > MAX_MESSAGE:
@@ -181,7 +192,7 @@ def with_xid(message: bytes, xid: int) -> bytes:
 
 __all__ = [
     "COOKIE_MAGIC", "COOKIE_MASK", "GROUP_TYPES", "MAX_MESSAGE", "EncodedFlow", "EncodedGroup",
-    "cookie_of", "encode_actions", "encode_buckets", "encode_flow", "encode_group", "encode_instructions",
-    "encode_match", "encode_meter", "feature_of", "flow_add", "flow_delete", "group_add", "group_delete",
-    "group_modify", "meter_add", "meter_content", "meter_delete", "meter_modify", "with_xid",
+    "bucket_actions", "cookie_of", "encode_actions", "encode_buckets", "encode_flow", "encode_group",
+    "encode_instructions", "encode_match", "encode_meter", "feature_of", "flow_add", "flow_delete", "group_add",
+    "group_delete", "group_modify", "meter_add", "meter_content", "meter_delete", "meter_modify", "with_xid",
 ]  # fmt: skip

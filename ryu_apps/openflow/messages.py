@@ -12,12 +12,12 @@ from typing import NamedTuple
 from ryu_apps.openflow.actions import encode_actions
 from ryu_apps.openflow.codec import VERSION, EncodedGroup
 from ryu_apps.openflow.oxm import encode_match
-from ryu_apps.pipeline.values import ANY, Action
+from ryu_apps.pipeline.values import ANY, Action, Match
 
 OFPT_ERROR, OFPT_EXPERIMENTER, OFPT_PACKET_OUT = 1, 4, 13
 OFPT_MULTIPART_REQUEST, OFPT_MULTIPART_REPLY = 18, 19
 OFPT_BARRIER_REQUEST, OFPT_BARRIER_REPLY = 20, 21
-OFPMP_FLOW, OFPMP_GROUP_DESC, OFPMP_METER_CONFIG = 1, 7, 10
+OFPMP_FLOW, OFPMP_GROUP, OFPMP_GROUP_DESC, OFPMP_METER_CONFIG = 1, 6, 7, 10
 OFPMPF_REPLY_MORE = 1
 
 # bundle control types (ONF extension 230)
@@ -67,10 +67,16 @@ def packet_out(in_port: int, actions: Sequence[Action], data: bytes) -> bytes:
     return head + encoded + data
 
 
-def flow_stats_request(xid: int, cookie: int, cookie_mask: int) -> bytes:
-    """All flows of all tables whose cookie agrees under the mask."""
-    body = _FLOW_REQUEST.pack(0xFF, ANY, ANY, cookie, cookie_mask) + encode_match(())
+def flow_stats_request(xid: int, cookie: int, cookie_mask: int, match: Match = ()) -> bytes:
+    """The flows of all tables whose cookie agrees under the mask, and that match what ``match`` does or part of it."""
+    body = _FLOW_REQUEST.pack(0xFF, ANY, ANY, cookie, cookie_mask) + encode_match(match)
     return _MULTIPART.pack(VERSION, OFPT_MULTIPART_REQUEST, 16 + len(body), xid, OFPMP_FLOW, 0) + body
+
+
+def group_stats_request(xid: int, group_id: int) -> bytes:
+    """What one group has counted; ANY: every group."""
+    head = _MULTIPART.pack(VERSION, OFPT_MULTIPART_REQUEST, 24, xid, OFPMP_GROUP, 0)
+    return head + group_id.to_bytes(4, "big") + bytes(4)
 
 
 def group_desc_request(xid: int) -> bytes:
@@ -95,8 +101,18 @@ class FlowStat(NamedTuple):
     match: bytes
 
 
+class GroupStat(NamedTuple):
+    """What one group has counted: the packets that each bucket took, in the order of its buckets."""
+
+    id: int
+    buckets: tuple[int, ...]
+
+
 _FLOW_STAT = Struct("!HBxIIHHHH4xQQQHH")
 _GROUP_DESC = Struct("!HBxI")
+_GROUP_STAT = Struct("!HxxI")
+_BUCKET_COUNTS = Struct("!QQ")
+_GROUP_STAT_SIZE = 40  # before its buckets
 
 
 def decode_flow_stats(body: bytes) -> list[FlowStat]:
@@ -117,6 +133,18 @@ def decode_group_desc(body: bytes) -> list[EncodedGroup]:
     while at < end:
         size, kind, group_id = unpack(body, at)
         out.append(EncodedGroup(group_id, kind, body[at + 8 : at + size]))
+        at += size
+    return out
+
+
+def decode_group_stats(body: bytes) -> list[GroupStat]:
+    """The body of one reply to `group_stats_request`."""
+    out = []
+    at = 0
+    while at < len(body):
+        size, group_id = _GROUP_STAT.unpack_from(body, at)
+        counts = _BUCKET_COUNTS.iter_unpack(body[at + _GROUP_STAT_SIZE : at + size])
+        out.append(GroupStat(group_id, tuple(packets for packets, _ in counts)))
         at += size
     return out
 

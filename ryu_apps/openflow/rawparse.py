@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from ryu_apps import framework
 from ryu_apps.openflow.messages import (
     OFPMP_FLOW,
+    OFPMP_GROUP,
     OFPMP_GROUP_DESC,
     OFPMP_METER_CONFIG,
     OFPMPF_REPLY_MORE,
@@ -23,6 +24,7 @@ from ryu_apps.openflow.messages import (
 _parser = framework.parser
 _CLASSES = {
     OFPMP_FLOW: _parser.OFPFlowStatsReply,
+    OFPMP_GROUP: _parser.OFPGroupStatsReply,
     OFPMP_GROUP_DESC: _parser.OFPGroupDescStatsReply,
     OFPMP_METER_CONFIG: _parser.OFPMeterConfigStatsReply,
 }

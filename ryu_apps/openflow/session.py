@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from ryu_apps.framework import DEAD_DISPATCHER, hub, ofp_event
@@ -34,13 +35,15 @@ from ryu_apps.openflow.codec import (
     with_xid,
 )
 from ryu_apps.openflow.failures import Disconnected, NoAnswer, PartlyDone, Refused, error_text
-from ryu_apps.openflow.messages import FlowStat, Tuple5
+from ryu_apps.openflow.messages import FlowStat, GroupStat, Tuple5
+from ryu_apps.pipeline.values import ANY, Match
 
 BUNDLE_LIMIT = 50_000
 """Messages in one bundle; more go as several, each atomic."""
 
 _JOINED = 50  # messages in one write to the socket
 _MAX_XID = 0xFFFFFFFF
+_ONE_BY_ONE = 256  # groups to ask about; more are read all together
 _MODIFY = b"\x00\x01"  # the command of a meter mod
 _LOG = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ EVENTS = [
     ofp_event.EventONFBundleCtrlMsg,
     ofp_event.EventOFPBarrierReply,
     ofp_event.EventOFPFlowStatsReply,
+    ofp_event.EventOFPGroupStatsReply,
     ofp_event.EventOFPGroupDescStatsReply,
     ofp_event.EventOFPMeterConfigStatsReply,
     ofp_event.EventOFPStateChange,
@@ -128,7 +132,7 @@ class Session:
                 self._on_error(error_text(message.buf))
                 return
             exchange.errors[message.xid] = error_text(message.buf)
-        elif exchange is None or message.xid != exchange.awaited:
+        elif exchange is None or not mine:
             return
         elif message.msg_type == messages.OFPT_MULTIPART_REPLY:
             exchange.bodies.append(message.body)
@@ -143,26 +147,46 @@ class Session:
     def read_back(self, timeout: float) -> tuple[list[FlowStat], list[EncodedGroup]]:
         """All flows that bear our cookies and all groups."""
         until = time.monotonic() + timeout
-        flows = self._dump(lambda xid: messages.flow_stats_request(xid, COOKIE_MAGIC, COOKIE_MASK), until)
-        groups = self._dump(messages.group_desc_request, until)
-        return (
-            [stat for body in flows for stat in messages.decode_flow_stats(body)],
-            [desc for body in groups for desc in messages.decode_group_desc(body)],
-        )
+        flows = self.read_flows(timeout)
+        groups = self._dump([messages.group_desc_request], until)
+        return flows, [desc for body in groups for desc in messages.decode_group_desc(body)]
+
+    def read_flows(
+        self, timeout: float, match: Match = (), cookie: int = COOKIE_MAGIC, mask: int = COOKIE_MASK
+    ) -> list[FlowStat]:
+        """The flows that match what ``match`` does or part of it, and whose cookie agrees under ``mask``."""
+        until = time.monotonic() + timeout
+        request = partial(messages.flow_stats_request, cookie=cookie, cookie_mask=mask, match=match)
+        bodies = self._dump([request], until)
+        return [stat for body in bodies for stat in messages.decode_flow_stats(body)]
+
+    def read_groups(self, timeout: float, numbers: Iterable[int]) -> list[GroupStat]:
+        """What these groups have counted; one that is not there is left out."""
+        wanted = set(numbers)
+        if not wanted:
+            return []
+        asked = wanted if len(wanted) <= _ONE_BY_ONE else (ANY,)
+        requests = [partial(messages.group_stats_request, group_id=number) for number in asked]
+        bodies = self._dump(requests, time.monotonic() + timeout)
+        return [s for body in bodies for s in messages.decode_group_stats(body) if s.id in wanted]
 
     def read_meters(self, timeout: float) -> list[bytes]:
         """All meters, each as `codec.encode_meter` writes it."""
-        bodies = self._dump(messages.meter_config_request, time.monotonic() + timeout)
+        bodies = self._dump([messages.meter_config_request], time.monotonic() + timeout)
         return [meter for body in bodies for meter in messages.decode_meter_config(body)]
 
-    def _dump(self, request: Callable[[int], bytes], until: float) -> list[bytes]:
-        exchange = self._begin(1)
-        rawparse.expect(self.datapath, exchange.awaited)
+    def _dump(self, requests: Sequence[Callable[[int], bytes]], until: float) -> list[bytes]:
+        """Send them all; the switch answers in their order, so the last one's last answer ends it."""
+        exchange = self._begin(len(requests))
+        ids = range(exchange.first, exchange.last + 1)
+        for xid in ids:
+            rawparse.expect(self.datapath, xid)
         try:
-            self._send(request(exchange.awaited))
+            self._send_all([request(xid) for request, xid in zip(requests, ids, strict=True)])
             self._wait(exchange, until, "a dump")
         finally:
-            rawparse.forget(self.datapath, exchange.awaited)
+            for xid in ids:
+                rawparse.forget(self.datapath, xid)
         for text in exchange.errors.values():
             raise Refused(f"the switch refused a dump: {text}")
         return exchange.bodies

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.kit.hosts import Host
+from tests.kit.hosts import Namespace
 from tests.kit.ovs import wait_for
 
 PAUSE = 0.05  # s between two questions: twenty a second
@@ -29,7 +29,7 @@ class Loop:
 
 
 @contextlib.contextmanager
-def asking(client: Host, kind: str, address: str, port: int, patience: float = PATIENCE) -> Iterator[Loop]:
+def asking(client: Namespace, kind: str, address: str, port: int, patience: float = PATIENCE) -> Iterator[Loop]:
     """Ask for as long as the block lasts, each time by a new connection."""
     loop = Loop()
     ended = threading.Event()

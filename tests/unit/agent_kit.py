@@ -35,6 +35,7 @@ class FakeController:
         self.endpoints: dict[str, Any] = {}
         self.networks: dict[str, Any] = {}
         self.applied: list[tuple[int, dict[str, str]]] = []
+        self.checks: dict[str, dict[str, bool]] = {}
         self.calls: list[str] = []
         self.refuse: dict[str, str] = {}  # line by call or by endpoint id
         self.syncs = 0
@@ -105,6 +106,12 @@ class FakeClient:
         self.called("delete_endpoint")
         if self.c.endpoints.pop(endpoint_id, None) is None:
             raise Refused(404, f"Endpoint {endpoint_id} not found")
+
+    def set_checks(self, endpoint_id: str, verdicts: Mapping[str, bool]) -> None:
+        self.called("set_checks")
+        if endpoint_id not in self.c.endpoints:
+            raise Refused(404, f"Endpoint {endpoint_id} not found")
+        self.c.checks[endpoint_id] = dict(verdicts)
 
     def sync_endpoints(self, host: str, endpoints: Iterable[Mapping[str, Any]], keep: Iterable[str] = ()) -> int:
         self.called("sync_endpoints")

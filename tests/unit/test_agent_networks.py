@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +16,9 @@ from netctl.agent.networks import Networks
 from netctl.agent.registry import Registry
 from netctl.agent.state import LocalEndpoint, Pending, State
 from netctl.agent.sync import Synchroniser
+from netctl.client import Client
 from netctl.documents import StreamNetworkDoc
-from tests.unit.agent_kit import URL, FakeController, FakeDocker, wait_for
+from tests.unit.agent_kit import URL, FakeClient, FakeController, FakeDocker, wait_for
 
 
 class World:
@@ -192,3 +194,53 @@ def test_a_network_that_docker_still_uses(world: World) -> None:
     world.docker.busy = set()
     world.networks.reconcile()
     assert world.names() == []
+
+
+class Lines:
+    """A change stream that ends."""
+
+    def __init__(self, *lines: tuple[str, str, Any]) -> None:
+        self._lines = lines
+
+    def changes(self, host: str) -> Iterator[dict[str, Any]]:
+        for kind, key, value in self._lines:
+            yield {"revision": 7, "kind": kind, "key": key, "object": value}
+
+
+def follow(world: World, *lines: tuple[str, str, Any]) -> None:
+    client = FakeClient(world.controller)
+    for _ in world.networks._follow(cast(Client, Lines(*lines)), cast(Client, client)):
+        pass
+
+
+def service(**fields: Any) -> dict[str, Any]:
+    return {"tenantName": "default", "serviceName": "a", "healthCheck": {"protocol": "tcp"}, **fields}
+
+
+def test_services_that_have_a_check_are_followed(world: World) -> None:
+    """Else a check that is asked for is never run, or one that is gone is run for ever."""
+    follow(world, ("service", "default:old", service()), ("sync", "", None))
+    assert set(world.state.services) == {"default:old"}
+    follow(
+        world,
+        ("service", "default:a", service()),
+        ("sync", "", None),
+        ("service", "default:b", service()),
+        ("service", "default:plain", service(healthCheck={})),
+    )
+    assert set(world.state.services) == {"default:a", "default:b"}
+    follow(world, ("service", "default:x", service()))  # cut off: no picture
+    assert set(world.state.services) == {"default:a", "default:b"}
+    gone = (("service", "default:a", None), ("service", "default:b", service(healthCheck={})))
+    follow(world, *(("service", f"default:{n}", service()) for n in "ab"), ("sync", "", None), *gone)
+    assert not world.state.services
+
+
+def test_a_verdict_that_the_model_does_not_have_is_told_again(world: World) -> None:
+    """Else a provider stays out of its service though it passes."""
+    world.state.put_endpoint(LocalEndpoint("e1", "n", IPv4Address("10.1.1.1"), ""))
+    world.state.verdicts["e1"] = {"default:a": True, "default:b": False}
+    for passed, told in ((["default:a"], set()), ([], {"e1"}), (["default:a", "default:b"], {"e1"})):
+        world.state.untold.clear()
+        follow(world, ("endpoint", "e1", {"passed": passed}), ("endpoint", "other", {"passed": []}))
+        assert world.state.untold == told

@@ -188,3 +188,40 @@ def test_nothing_is_told_before_docker_was_asked(monkeypatch: pytest.MonkeyPatch
     world.sync.resync()
     wait_for(lambda: world.controller.syncs, "the synchronisation")
     world.sync.stop(5)
+
+
+def test_verdicts_are_told_again_after_an_absence(world: World) -> None:
+    """Else a provider that failed while the controller was away stays in its service, or one that recovered out."""
+    endpoint_id = "e" * 64
+    world.add("e", world.grant()).result(10)
+    world.state.verdicts[endpoint_id] = {"default:app": True}
+    world.sync.verdict(endpoint_id)
+    wait_for(lambda: world.controller.checks == {endpoint_id: {"default:app": True}}, "the verdict")
+    world.go(away=True)
+    world.state.verdicts[endpoint_id] = {"default:app": False}
+    world.sync.verdict(endpoint_id)
+    world.settle()
+    world.go(away=False)
+    wait_for(lambda: world.controller.checks == {endpoint_id: {"default:app": False}}, "the latest verdict")
+
+
+def test_verdicts_wait_for_everything_else(world: World) -> None:
+    """Else a container's start waits for the verdicts of a thousand others."""
+    address = world.grant()
+    endpoint_id = "e" * 64
+    world.state.verdicts[endpoint_id] = {"default:app": True}
+    world.sync.verdict(endpoint_id)  # before the model has the endpoint: refused, and told with all endpoints
+    world.add("e", address).result(10)
+    world.sync.resync()
+    wait_for(lambda: world.controller.checks == {endpoint_id: {"default:app": True}}, "the verdict")
+    calls = world.controller.calls
+    last = len(calls) - 1 - calls[::-1].index("set_checks")
+    assert calls.index("put_endpoint") < last
+
+
+def test_verdicts_of_endpoints_that_are_gone(world: World) -> None:
+    """Else the agent says for ever what nobody wants to know."""
+    world.sync.verdict("f" * 64)
+    world.settle()
+    wait_for(lambda: not world.state.untold, "it to be dropped")
+    assert "set_checks" not in world.controller.calls

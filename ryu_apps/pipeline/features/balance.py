@@ -49,6 +49,11 @@ def translate_to(ctx: Context, provider: Endpoint, port: ServicePort) -> Ct:
     return Ct(ctx.zone(provider.tenant), table=Table.ROUTE, commit=True, nat=nat)
 
 
+def bucket_actions(ctx: Context, provider: Endpoint, port: ServicePort) -> tuple[Action, ...]:
+    """What the bucket of a provider does."""
+    return (*SHOW_VIP.get(port.protocol, ()), translate_to(ctx, provider, port))
+
+
 def for_switch(ctx: Context) -> Iterator[Flow]:
     """What conntrack knows goes on, translated already; what makes no sense to it is dropped."""
     yield Flow(Table.BALANCE, Priority.EXACT + 1, match(ct_state=known(CT_INV)), feature=Feature.BALANCE)
@@ -87,7 +92,7 @@ def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
     for port in () if service.affinity else service.ports:
 
         def bucket(provider: Endpoint, port: ServicePort = port) -> tuple[Action, ...]:
-            return (*SHOW_VIP.get(port.protocol, ()), translate_to(ctx, provider, port))
+            return bucket_actions(ctx, provider, port)
 
         yield from select.groups(ctx, port, providers, bucket)
 

@@ -1,0 +1,204 @@
+"""What one switch has counted: the connections of a service and of each of its providers, the forged packets of a port.
+
+Read when somebody asks, never polled. A connection given to a provider is a packet through a bucket, or a flow, that
+commits its translation to that provider; later packets take another way. A switch counts a group's buckets anew when
+the group changes, so that what they had counted is kept here (`Kept`) for as long as the switch is connected.
+The switch itself counts up to half a second late.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ryu_apps.diff import Changes
+from ryu_apps.openflow import codec
+from ryu_apps.openflow.codec import COOKIE_MAGIC, EncodedGroup
+from ryu_apps.openflow.messages import FlowStat, GroupStat
+from ryu_apps.pipeline import compile as compiler
+from ryu_apps.pipeline.context import Context, ip_int
+from ryu_apps.pipeline.features import balance, select
+from ryu_apps.pipeline.fields import ETH_IP
+from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.values import Ct, Flow, Match, match, terms
+from topology.model import Service, ServicePort
+from topology.snapshot import Model
+
+TIMEOUT = 30.0  # s for an answer; a switch that takes longer is as good as gone
+FEATURE_MASK = 0xFFFF << 48
+IN_PORT_HEADER = bytes.fromhex("80000004")  # in_port stands first in a match
+
+Buckets = dict[int, Counter[bytes]]
+"""Number of a service's port → actions of a bucket → connections."""
+
+
+class Session(Protocol):
+    """What of a session is needed here."""
+
+    def read_flows(self, timeout: float, match: Match = (), cookie: int = 0, mask: int = 0) -> list[FlowStat]:
+        """The flows that match what ``match`` does or part of it, and whose cookie agrees under ``mask``."""
+
+    def read_groups(self, timeout: float, numbers: Iterable[int]) -> list[GroupStat]:
+        """What these groups have counted."""
+
+
+@dataclass(slots=True)
+class PortCount:
+    """New connections to one port of a service. ``providers``: by endpoint id."""
+
+    connections: int = 0
+    providers: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def other(self) -> int:
+        """Of providers that have left, or that the switch had not yet counted when its providers changed."""
+        return self.connections - self.providers.total()
+
+    def add(self, more: PortCount) -> None:
+        """What another switch has counted."""
+        self.connections += more.connections
+        self.providers += more.providers
+
+
+@dataclass(slots=True)
+class ServiceCount:
+    """``packets``: to the VIP. ``refused``: of them, those for no port of it, or while no provider serves."""
+
+    packets: int = 0
+    refused: int = 0
+    ports: dict[ServicePort, PortCount] = field(default_factory=dict)
+
+    def add(self, more: ServiceCount) -> None:
+        """What another switch has counted."""
+        self.packets += more.packets
+        self.refused += more.refused
+        for port, count in more.ports.items():
+            self.ports.setdefault(port, PortCount()).add(count)
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What a switch says: packets by the flow's cookie, and what buckets have taken."""
+
+    flows: Mapping[int, int]
+    buckets: Buckets
+
+
+class Kept:
+    """What buckets had counted that are there no more, or were written anew."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._counts: Buckets = {}
+
+    def read(self, session: Session, groups: Mapping[int, EncodedGroup], changes: Changes) -> Buckets:
+        """What is to be kept of the groups that ``changes`` replaces or deletes."""
+        living = self._model.used_numbers("port")
+        numbers = [*(g.id for g in changes.modify_groups), *changes.delete_groups]
+        return read_buckets(session, groups, (n for n in numbers if n >> GROUP_CHUNK_BITS in living))
+
+    def add(self, counts: Buckets) -> None:
+        """They have been replaced, or deleted."""
+        for number, more in counts.items():
+            self._counts[number] = self._counts.get(number, Counter()) + more
+        living = self._model.used_numbers("port")
+        if len(self._counts) > len(living):
+            self._counts = {n: c for n, c in self._counts.items() if n in living}
+
+    def of_port(self, number: int) -> Counter[bytes]:
+        """By the bucket's actions."""
+        return self._counts.get(number, Counter())
+
+
+def read_buckets(session: Session, groups: Mapping[int, EncodedGroup], numbers: Iterable[int]) -> Buckets:
+    """What the groups of these numbers have counted; ``groups``: what is in the switch."""
+    found: Buckets = {}
+    for stat in session.read_groups(TIMEOUT, [n for n in numbers if n in groups]):
+        counts = found.setdefault(stat.id >> GROUP_CHUNK_BITS, Counter())
+        for actions, packets in zip(codec.bucket_actions(groups[stat.id]), stat.buckets, strict=False):
+            counts[actions] += packets
+    return found
+
+
+class ServiceReader:
+    """The counts of one service in one switch: `read` asks the switch, `count` makes sense of its answer."""
+
+    def __init__(self, ctx: Context, service: Service) -> None:
+        self._flows = [
+            (flow, codec.cookie_of(flow)) for flow in compiler.compile_owner(ctx, (service.kind, service.key)).flows
+        ]
+        zone = {TENANT: ctx.zone(service.tenant), "eth_type": ETH_IP}
+        self._matches = [match(**zone, ipv4_dst=ip_int(vip)) for vip in service.vips]
+        providers = ctx.model.providers(service)
+        self._ids = {ip_int(p.addresses[0]): p.id for p in providers}
+        # with affinity a bucket only chooses, and flows translate
+        self._buckets = {
+            port: {codec.encode_actions(balance.bucket_actions(ctx, p, port)): p.id for p in providers}
+            for port in (() if service.affinity else service.ports)
+        }
+        self._ports = service.ports
+
+    def read(self, session: Session, groups: Mapping[int, EncodedGroup], kept: Kept) -> Raw:
+        """In the switch's own thread."""
+        flows: Counter[int] = Counter()
+        for wanted in self._matches:
+            for stat in session.read_flows(TIMEOUT, wanted):
+                flows[stat.cookie] += stat.packet_count
+        ids = [number for port in self._buckets for number in _group_ids(port)]
+        counts = read_buckets(session, groups, ids)
+        for port in self._buckets:
+            counts[port.number] = counts.get(port.number, Counter()) + kept.of_port(port.number)
+        return Raw(flows, counts)
+
+    def count(self, raw: Raw) -> ServiceCount:
+        """What the answer says."""
+        count = ServiceCount(ports={port: PortCount() for port in self._ports})
+        for flow, cookie in self._flows:
+            self._add_flow(count, flow, raw.flows.get(cookie, 0))
+        for port, names in self._buckets.items():
+            given, of_port = raw.buckets[port.number], count.ports[port]
+            for actions, packets in given.items():
+                if actions in names:
+                    of_port.providers[names[actions]] += packets
+            # the flow goes with the last provider, a bucket's latest packets with a change: who has seen more is right
+            of_port.connections = max(of_port.connections, given.total())
+        return count
+
+    def _add_flow(self, count: ServiceCount, flow: Flow, packets: int) -> None:
+        if flow.feature == Feature.REFUSE:
+            count.refused += packets
+        elif flow.feature == Feature.BALANCE and flow.table == Table.SERVICE:
+            count.packets += packets
+        elif (port := _port_of(flow, self._ports)) is not None:
+            if flow.table == Table.BALANCE:
+                count.ports[port].connections += packets
+            for action in flow.actions:
+                if isinstance(action, Ct) and action.commit and action.nat:
+                    provider = self._ids.get(action.nat.dst or 0)
+                    if provider is not None:
+                        count.ports[port].providers[provider] += packets
+
+
+def _group_ids(port: ServicePort) -> range:
+    first = select.group_id(port)
+    return range(first, first + (1 << GROUP_CHUNK_BITS))
+
+
+def _port_of(flow: Flow, ports: Iterable[ServicePort]) -> ServicePort | None:
+    wanted = terms(flow.match)
+    number = wanted.get("tcp_dst", wanted.get("udp_dst", wanted.get("ct_tp_dst")))
+    protocol = wanted.get("ip_proto")
+    return next((p for p in ports if (balance.PROTOCOLS[p.protocol][0], p.port) == (protocol, number)), None)
+
+
+def forged(session: Session) -> Counter[int]:
+    """Packets dropped at each port because their sender is not who it says: by OpenFlow port."""
+    access = COOKIE_MAGIC | Feature.ACCESS << 48
+    found: Counter[int] = Counter()
+    for stat in session.read_flows(TIMEOUT, cookie=access, mask=FEATURE_MASK):
+        # an ofp_match: its type and length, then the fields
+        if stat.priority == Priority.REFUSE and stat.match[4:8] == IN_PORT_HEADER:
+            found[int.from_bytes(stat.match[8:12], "big")] += stat.packet_count
+    return found

@@ -1,0 +1,143 @@
+"""When the drain time of an endpoint is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ryu_apps.drain import Drains
+from tests.unit.modelkit import APP, WEB1, Clock, Door, furnished
+from topology.specs import EndpointSpec
+
+APP_KEY = "default:app"
+DRAINING = replace(WEB1, state="draining")
+
+
+@dataclass
+class Watched:
+    """A model with its deadlines, and a clock that both go by."""
+
+    door: Door = field(default_factory=furnished)
+    monotonic: Clock = field(default_factory=lambda: Clock(50.0))
+
+    def __post_init__(self) -> None:
+        self.start()
+        self.door.commands.put_service(replace(APP, drain=10))
+        self.door.commands.put_endpoint(WEB1)
+
+    def start(self) -> None:
+        """A controller that has just started."""
+        self.drains = Drains(self.door.commands, self.monotonic, self.door.clock)
+        self.door.commands.subscribe(self.drains.committed)
+
+    def after(self, seconds: float) -> float | None:
+        """Let time pass; how long there is nothing more to do."""
+        self.monotonic.now += seconds
+        self.door.clock.now += seconds
+        return self.drains.step()
+
+    @property
+    def drained(self) -> tuple[str, ...]:
+        return self.door.model.endpoints["web1"].drained
+
+
+def test_the_drain_time_is_over() -> None:
+    """Else connections to a provider that is being stopped last for ever, or end before their time."""
+    watched = Watched()
+    assert watched.after(0) is None
+    watched.door.commands.put_endpoint(DRAINING)
+    assert watched.after(0) == 10
+    assert watched.after(9.5) == 0.5
+    assert not watched.drained
+    assert watched.after(0.5) is None
+    assert watched.drained == (APP_KEY,)
+    revision = watched.door.model.revision
+    watched.door.commands.put_endpoint(replace(DRAINING, container_name="new"))
+    assert watched.after(100) is None
+    assert watched.door.model.revision == revision + 1
+
+
+def test_no_time_at_all() -> None:
+    """Else `--drain-timeout 0` is not what it says."""
+    watched = Watched()
+    watched.door.commands.put_service(replace(APP, drain=0))
+    watched.door.commands.put_endpoint(DRAINING)
+    watched.after(0)
+    assert watched.drained == (APP_KEY,)
+
+
+def test_a_controller_that_starts_meanwhile() -> None:
+    """Else a restart of the controller starts the drain time again."""
+    watched = Watched()
+    watched.door.commands.put_endpoint(DRAINING)
+    watched.after(7)
+    watched.door = watched.door.reopened()
+    watched.start()
+    assert watched.after(0) == 3
+    watched.after(3)
+    assert watched.drained == (APP_KEY,)
+
+
+def test_a_provider_that_goes_on() -> None:
+    """Else it loses connections that it has every right to, or a second stop is cut short by the first."""
+    watched = Watched()
+    watched.door.commands.put_endpoint(DRAINING)
+    watched.after(5)
+    watched.door.commands.put_endpoint(WEB1)
+    watched.after(2)
+    watched.door.commands.put_endpoint(DRAINING)
+    watched.after(4)
+    assert not watched.drained
+    watched.after(6)
+    assert watched.drained == (APP_KEY,)
+    watched.door.commands.delete_endpoint("web1")
+    assert watched.after(1) is None
+
+
+def test_a_service_that_changes_meanwhile() -> None:
+    """Else a new drain time counts only for the next stop."""
+    watched = Watched()
+    watched.door.commands.put_endpoint(DRAINING)
+    watched.after(5)
+    watched.door.commands.put_service(replace(APP, drain=20))
+    watched.after(6)
+    assert not watched.drained
+    watched.door.commands.put_service(replace(APP, drain=3))
+    watched.after(0)
+    assert watched.drained == (APP_KEY,)
+
+
+def test_a_service_that_comes_or_goes_meanwhile() -> None:
+    """Else a service that is created now keeps connections to who is leaving."""
+    watched = Watched()
+    watched.door.commands.delete_service(APP_KEY)
+    watched.door.commands.put_endpoint(DRAINING)
+    assert watched.after(5) is None
+    watched.door.commands.put_service(replace(APP, name="other", drain=6))
+    watched.after(1)
+    assert watched.drained == ("default:other",)
+    watched.door.commands.put_service(replace(APP, drain=60))
+    assert watched.after(0) == 54
+    watched.door.commands.delete_service(APP_KEY)
+    watched.after(100)
+    assert watched.drained == ("default:other",)
+
+
+def test_the_clock_is_set_back() -> None:
+    """Else a connection is kept for as long as the clock was wrong."""
+    watched = Watched()
+    watched.door.commands.put_endpoint(DRAINING)
+    watched.door.clock.now -= 3600
+    watched.start()
+    assert watched.after(0) == 10
+
+
+def test_many_leave_at_once() -> None:
+    """Else some are forgotten when a whole host is emptied."""
+    watched = Watched()
+    for number in range(100):
+        spec = EndpointSpec(f"e{number}", "default", "web", labels=WEB1.labels)
+        watched.door.commands.put_endpoint(spec)
+        watched.door.commands.put_endpoint(replace(spec, state="draining"))
+    watched.after(10)
+    endpoints = watched.door.model.endpoints.values()
+    assert sum(e.drained == (APP_KEY,) for e in endpoints) == 100
