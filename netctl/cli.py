@@ -19,6 +19,7 @@ from netctl.commands.endpoint import endpoint
 from netctl.commands.host import host
 from netctl.commands.network import network
 from netctl.commands.service import service
+from netctl.commands.stats import stats
 from netctl.commands.switch import switch
 from netctl.commands.tenant import tenant
 from netctl.commands.version import version
@@ -57,6 +58,7 @@ def root(ctx: click.Context) -> None:
     ctx.ensure_object(Target)
 
 
+service.add_command(stats)
 for _command in (network, service, tenant, endpoint, host, switch, version):
     root.add_command(_command)
 

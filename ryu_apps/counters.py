@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from ryu_apps.diff import Changes
 from ryu_apps.openflow import codec
@@ -76,6 +76,23 @@ class ServiceCount:
         self.refused += more.refused
         for port, count in more.ports.items():
             self.ports.setdefault(port, PortCount()).add(count)
+
+    def document(self) -> dict[str, Any]:
+        """For REST."""
+        return {
+            "packets": self.packets,
+            "refused": self.refused,
+            "providers": dict(sum((count.providers for count in self.ports.values()), Counter[str]())),
+            "ports": [
+                {
+                    "port": str(port),
+                    "connections": count.connections,
+                    "providers": dict(count.providers),
+                    "other": count.other,
+                }
+                for port, count in self.ports.items()
+            ],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +210,7 @@ def _port_of(flow: Flow, ports: Iterable[ServicePort]) -> ServicePort | None:
     return next((p for p in ports if (balance.PROTOCOLS[p.protocol][0], p.port) == (protocol, number)), None)
 
 
-def forged(session: Session) -> Counter[int]:
+def read_forged(session: Session) -> Counter[int]:
     """Packets dropped at each port because their sender is not who it says: by OpenFlow port."""
     access = COOKIE_MAGIC | Feature.ACCESS << 48
     found: Counter[int] = Counter()

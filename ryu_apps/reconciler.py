@@ -79,6 +79,10 @@ class Reconciler:
         self._wake.set()
         return question
 
+    def context(self) -> Context:
+        """The model as seen from this switch."""
+        return Context(self.model, self.switch.dpid, {name: p.number for name, p in self.switch.ports.items()})
+
     def close(self) -> None:
         """The connection is gone: the thread ends."""
         self._closed = True
@@ -120,9 +124,7 @@ class Reconciler:
         dirty, self._dirty = self._dirty, set()
         packets, self._packets = self._packets, []  # those that come meanwhile wait for flows that come meanwhile
         revision = self.model.revision
-        context = Context(
-            self.model, self.switch.dpid, {name: port.number for name, port in self.switch.ports.items()}
-        )
+        context = self.context()
         touched = diff.Touched()
         for owner in dirty:
             self.refused.pop(owner, None)  # it is another wish now

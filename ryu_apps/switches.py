@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
+from ryu_apps.counters import PortCount, Raw, ServiceCount, ServiceReader, read_forged
 from ryu_apps.framework import hub
 from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline import compile as compiler
@@ -19,6 +21,7 @@ from topology.snapshot import Model
 LOG = logging.getLogger(__name__)
 
 SETTLE_TIMEOUT = 3.0  # seconds that an answer waits for the switches; they go on after it
+READ_TIMEOUT = 3.0  # seconds that a question waits for a switch
 
 
 class Switches:
@@ -80,12 +83,34 @@ class Switches:
             hub.sleep(0.002)
 
     def counters(self, service_key: str) -> dict[str, Any]:
-        """What the switches refused of a service, by switch; nothing else is counted yet."""
+        """What the switches have counted for a service, all together, and what they refused of it, by switch."""
+        service = self._model.services.get(service_key)
+        if service is None or not self.reconcilers:
+            return {}
+        until = time.monotonic() + READ_TIMEOUT
+        asked = []
+        for dpid, r in self.reconcilers.items():
+            reader = ServiceReader(r.context(), service)
+            asked.append((dpid, reader, r.ask(partial(_read_service, reader, r))))
+        total = ServiceCount(ports={port: PortCount() for port in service.ports})
+        unread = {}
+        for dpid, reader, question in asked:
+            raw = question.wait(until - time.monotonic())
+            if raw is None:
+                unread[f"{dpid:016x}"] = question.failure
+            else:
+                total.add(reader.count(raw))
         owner = (Service.kind, service_key)
-        found = {
-            f"{dpid:016x}": r.refused[owner].line for dpid, r in self.reconcilers.items() if owner in r.refused
-        }
-        return {"errors": found} if found else {}
+        errors = {f"{dpid:016x}": r.refused[owner].line for dpid, r in self.reconcilers.items() if owner in r.refused}
+        return total.document() | {k: v for k, v in (("unread", unread), ("errors", errors)) if v}
+
+    def forged(self, dpid: int) -> dict[str, int]:
+        """Packets of forged senders that a connected switch has dropped, by port; empty where it does not say."""
+        reconciler = self.reconcilers.get(dpid)
+        if reconciler is None:
+            return {}
+        found = reconciler.ask(partial(read_forged, reconciler.session)).wait(READ_TIMEOUT)
+        return {} if found is None else {p.name: found[p.number] for p in reconciler.switch.ports.values()}
 
     def switches(self) -> list[dict[str, Any]]:
         """The connected switches for REST: ports, counts, and what a switch refused, by object."""
@@ -108,3 +133,7 @@ class Switches:
             }
             for dpid, r in sorted(self.reconcilers.items())
         ]
+
+
+def _read_service(reader: ServiceReader, reconciler: Reconciler) -> Raw:
+    return reader.read(reconciler.session, reconciler.actual.groups, reconciler.kept)

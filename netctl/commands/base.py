@@ -196,9 +196,9 @@ class Group(_Flags, click.Group):
             formatter.write_dl(rows)
 
 
-def noun(name: str, help_text: str) -> Group:
-    """The commands of one kind of object."""
-    return Group(name, help=help_text)
+def noun(name: str, help_text: str, **aliases: str) -> Group:
+    """The commands of one kind of object; ``aliases``: more names of its verbs."""
+    return Group(name, help=help_text, aliases={**ALIASES, **aliases})
 
 
 def name_argument(what: str, metavar: str = "NAME") -> Callable[[F], F]:

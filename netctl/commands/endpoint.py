@@ -29,20 +29,20 @@ DOCKER_ID = re.compile(r"[0-9a-f]{64}")
 endpoint = noun("endpoint", "Endpoints: attachments of containers and bare hosts to networks.")
 
 
-def _short(identifier: str) -> str:
+def short_id(identifier: str) -> str:
     """Docker's ids as Docker shows them. An id that a user chose stays whole."""
     return identifier[:SHORT_ID] if DOCKER_ID.fullmatch(identifier) else identifier
 
 
 def _row(doc: Mapping[str, Any]) -> tuple[object, ...]:
     return (
-        _short(doc.get("endpointID", "")),
+        short_id(doc.get("endpointID", "")),
         doc.get("tenantName", ""),
         doc.get("networkName", ""),
         ",".join(doc.get("ipAddress", [])),
         doc.get("macAddress", ""),
         doc.get("homingHost", "") or doc.get("switch", ""),
-        doc.get("containerName", "").removeprefix("/") or _short(doc.get("containerID", "")),
+        doc.get("containerName", "").removeprefix("/") or short_id(doc.get("containerID", "")),
         doc.get("state", ""),
         doc.get("health", ""),
     )

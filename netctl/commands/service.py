@@ -26,7 +26,11 @@ from netctl.output import say, say_json
 AFFINITY = "Session affinity: a client stays with its provider"
 CHECKS = "Active checks: every provider is tried by its host"
 
-service = noun("service", "Services: an address and ports, in front of the containers whose labels match.")
+service = noun(
+    "service",
+    "Services: an address and ports, in front of the containers whose labels match.",
+    counters="stats",
+)
 
 
 def _row(doc: Mapping[str, Any]) -> tuple[object, ...]:

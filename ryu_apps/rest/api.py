@@ -63,6 +63,9 @@ class SwitchView(Protocol):
     def counters(self, service_key: str) -> dict[str, Any]:
         """What the switches have counted for a service; empty when nothing is known."""
 
+    def forged(self, dpid: int) -> dict[str, int]:
+        """Packets of forged senders that a switch has dropped, by port; empty when nothing is known."""
+
     def settle(self, revision: int) -> None:
         """Wait, not long, until the connected switches carry out the model of this revision."""
 
@@ -262,7 +265,10 @@ class Api:
     def _get_switch(self, request: Request, key: str) -> Document:
         wanted = docs.hex_dpid(docs.dpid(key))
         found = (s for s in self._switches.switches() if s["dpid"] == wanted)
-        return _found(next(found, None), f"Switch {key}")
+        document = _found(next(found, None), f"Switch {key}")
+        forged = self._switches.forged(int(wanted, 16))
+        known = ({"forged": forged[p["name"]]} if p["name"] in forged else {} for p in document["ports"])
+        return document | {"ports": [port | more for port, more in zip(document["ports"], known, strict=True)]}
 
     def _version(self, request: Request) -> Document:
         return {"GitCommit": "", "Version": VERSION, "BuildTime": ""}

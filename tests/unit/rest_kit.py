@@ -23,6 +23,9 @@ class Switches:
     def settle(self, revision: int) -> None:
         """There is nothing to wait for."""
 
+    def forged(self, dpid: int) -> dict[str, int]:
+        return {}
+
     def counters(self, service_key: str) -> Json:
         return {}
 

@@ -389,3 +389,11 @@ def test_a_host_that_moves_keeps_its_weight() -> None:
     moved = door.commands.learn("default", "web", mac, address, 8, "p2")
     assert moved is not None
     assert (moved.switch, moved.weight) == (8, 4)
+
+
+def test_a_check_without_a_port_to_try() -> None:
+    """Else the check of a service of UDP ports alone never passes: it has no provider for ever."""
+    door = furnished()
+    with pytest.raises(Invalid, match="healthCheck needs a TCP port to try: none of the ports is TCP"):
+        door.commands.put_service(replace(CHECKED, ports=["53:53:UDP"]))
+    door.commands.put_service(replace(CHECKED, ports=["53:53:UDP", "80:80:TCP"]))
