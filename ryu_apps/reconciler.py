@@ -127,12 +127,15 @@ class Reconciler:
         context = self.context()
         touched = diff.Touched()
         for owner in dirty:
-            self.refused.pop(owner, None)  # it is another wish now
             program = compiler.compile_owner(context, owner)
             changed = self.wanted.put(owner, encode(program))
             self._flusher.put(owner, program.translations)
             touched.flows.update(changed.flows)
             touched.groups.update(changed.groups)
+            if self.refused.pop(owner, None):  # it is another wish now, and all of it is still to come
+                whole = self.wanted.of_owner(owner)
+                touched.flows.update(whole.flows)
+                touched.groups.update(whole.groups)
         if full:
             touched = diff.everything(self.wanted, self.actual)
         self._send(touched)

@@ -153,6 +153,9 @@ def test_an_owner_whose_wishes_are_refused(before: State, after: State, refused:
     diff.done(changes, actual)
     assert flows <= switch.cookies, "all of the others"
     assert groups.items() <= switch.groups.items()
+    there = contents(before)
+    assert after[refused].flows.keys() & there[0] <= switch.cookies, "what it has already"
+    assert after[refused].groups.keys() & there[1].keys() <= switch.groups.keys()
     later = diff.diff(wanted.of_owner(refused), wanted, actual)
     switch.carry_out(later)
     diff.done(later, actual)

@@ -1,0 +1,68 @@
+"""A session in process, for tests of what is written through it: takes, refuses, or fails."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Hashable, Sequence
+
+from ryu_apps.openflow import codec
+from ryu_apps.openflow.codec import EncodedGroup
+from ryu_apps.openflow.messages import FlowStat
+from ryu_apps.openflow.session import Errors, Mod
+
+
+class FakeSession:
+    """A switch behind a session: it holds what it is sent, and refuses what it is told to."""
+
+    def __init__(self) -> None:
+        self.flows: dict[int, int] = {}  # cookie → table
+        self.groups: dict[int, EncodedGroup] = {}
+        self.refuses: set[Hashable] = set()
+        self.fails: BaseException | None = None
+        self.bundles: list[list[Mod]] = []
+        self.plain: list[tuple[int, bytes]] = []  # how many flows there were, and what was sent then
+        self.meters: list[bytes] = []
+        self.closed = False
+        self.refused_at: list[float] = []
+
+    def ensure_meter(self, message: bytes, _timeout: float) -> None:
+        self.meters.append(message)
+
+    def read_back(self, _timeout: float) -> tuple[list[FlowStat], list[EncodedGroup]]:
+        ours = [c for c in self.flows if c & codec.COOKIE_MASK == codec.COOKIE_MAGIC]
+        return [FlowStat(self.flows[c], 0, c, 0, 0, b"") for c in ours], list(self.groups.values())
+
+    def apply(self, mods: Sequence[Mod], _timeout: float) -> Errors:
+        """All or nothing, in order."""
+        if self.fails is not None:
+            raise self.fails
+        self.bundles.append(list(mods))
+        bad = tuple((mod.owner, "OFPET_BAD_ACTION(2)") for mod in mods if mod.owner in self.refuses)
+        if bad:
+            self.refused_at.append(time.monotonic())
+            return bad
+        for mod in mods:
+            self._carry_out(mod.message)
+        return ()
+
+    def _carry_out(self, message: bytes) -> None:
+        if message[1] == codec.OFPT_FLOW_MOD:
+            cookie, _, table, command = struct.unpack_from("!QQBB", message, 8)
+            if command == 0:
+                self.flows[cookie] = table
+            else:
+                assert self.flows.pop(cookie, table) == table
+            return
+        command, kind, number = struct.unpack_from("!HBxI", message, 8)
+        assert (number in self.groups) == (command != 0), "GROUP_EXISTS or UNKNOWN_GROUP"
+        if command == 2:
+            del self.groups[number]
+        else:
+            self.groups[number] = EncodedGroup(number, kind, message[16:])
+
+    def send_plain(self, message: bytes) -> None:
+        self.plain.append((len(self.flows), message))
+
+    def close(self) -> None:
+        self.closed = True

@@ -1,0 +1,350 @@
+"""What one switch is written: with a session that behaves, refuses, or does not answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+
+from ryu_apps import diff, reconciler
+from ryu_apps.framework import hub
+from ryu_apps.openflow import codec, messages
+from ryu_apps.openflow.session import Disconnected, NoAnswer, Session
+from ryu_apps.pipeline import compile as compiler
+from ryu_apps.pipeline.context import Program
+from ryu_apps.pipeline.values import Flow, Group, Output, match
+from ryu_apps.reconciler import Reconciler
+from tests.kit import world
+from tests.kit.fakesession import FakeSession
+from topology.model import Change, Commit, Endpoint, Object, Service
+from topology.observed import Port, Switch
+from topology.snapshot import Model
+
+DEADLINE = 10.0
+APP, BLUE = ("service", "default:app-svc"), ("service", "blue:app-svc")
+
+
+class Running:
+    """A reconciler in its greenthread, on the world of the packet tables."""
+
+    def __init__(self, model: Model, session: FakeSession) -> None:
+        self.model = model
+        self.session = session
+        self.switch = Switch(world.DPID, {n: Port(n, i, "02:00:00:00:00:99", up=True) for n, i in world.PORTS.items()})
+        self.reconciler = Reconciler(cast(Session, session), self.switch, model, time.monotonic)
+        self.failure: BaseException | None = None
+        self.thread = hub.spawn(self._run)
+
+    def _run(self) -> None:
+        try:
+            self.reconciler.run()
+        except Exception as error:  # noqa: BLE001 - shown by the test that wants it
+            self.failure = error
+
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        until = time.monotonic() + DEADLINE
+        while not condition():
+            assert self.failure is None, self.failure
+            assert time.monotonic() < until, f"waited in vain for {what}"
+            hub.sleep(0.005)
+
+    def settled(self) -> None:
+        """Wait until the switch carries out the model of now."""
+        self.wait_for(lambda: self.reconciler.settled_revision >= self.model.revision, "the switch to settle")
+
+    def ended(self) -> None:
+        """Wait until the thread has ended and has closed its session."""
+        self.wait_for(lambda: self.session.closed, "the session to be closed")
+        self.thread.wait()
+
+    def commit(self, *changes: tuple[Object | None, Object | None]) -> None:
+        """Change the model and mark what that affects."""
+        commit = Commit(self.model.revision + 1, tuple(Change(before, after) for before, after in changes))
+        self.model.apply(commit)
+        self.reconciler.mark(compiler.affected(self.model, commit.changes))
+
+    def as_wanted(self) -> None:
+        """The switch has what the model wants, no more and no less."""
+        program = world.program(self.model)
+        assert self.session.flows == {codec.cookie_of(f): f.table for f in program.flows}
+        ours = {n: g for n, g in self.session.groups.items() if n >> 8}
+        assert ours == {g.id: codec.encode_group(g) for g in program.groups}
+
+
+Starter = Callable[..., Running]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starter]:
+    """Starts reconcilers; retries come soon."""
+    monkeypatch.setattr(reconciler, "FIRST_RETRY", 0.04)
+    monkeypatch.setattr(reconciler, "LAST_RETRY", 0.1)
+    made: list[Running] = []
+
+    def starter(session: FakeSession | None = None, model: Model | None = None) -> Running:
+        made.append(Running(model or world.model(), session or FakeSession()))
+        return made[-1]
+
+    yield starter
+    for running in made:
+        running.reconciler.close()
+        hub.kill(running.thread)
+
+
+def without(model: Model, key: str) -> tuple[Object, None]:
+    """A change: an object goes."""
+    return next(o for o in model.objects() if o.key == key), None
+
+
+def test_an_empty_switch_is_filled_in_one_bundle(start: Starter) -> None:
+    """A switch that comes back would be half filled for a while."""
+    running = start()
+    running.settled()
+
+    running.as_wanted()
+    assert len(running.session.bundles) == 1
+    assert len(running.session.meters) == 1
+
+
+def test_a_switch_that_has_all_is_sent_nothing(start: Starter) -> None:
+    """Each restart of the controller would disturb what works."""
+    first = start()
+    first.settled()
+    first.reconciler.close()
+    first.ended()
+    again = FakeSession()
+    again.flows, again.groups = dict(first.session.flows), dict(first.session.groups)
+
+    running = start(again, first.model)
+    running.settled()
+
+    assert again.bundles == []
+    running.as_wanted()
+
+
+def test_a_switch_that_has_something_else(start: Starter) -> None:
+    """What an earlier version or a crash has left would stay in the switch; or what is not ours would go."""
+    session = FakeSession()
+    stale = codec.encode_flow(Flow(3, 1, match(in_port=9)))
+    session.flows = {stale.cookie: 3, 0x5: 7}
+    left = Group(999 << 8, "select", ())
+    theirs = Group(7, "select", ())
+    session.groups = {g.id: codec.encode_group(g) for g in (left, theirs)}
+
+    running = start(session)
+    running.settled()
+
+    assert session.flows.pop(0x5) == 7
+    assert 7 in session.groups
+    running.as_wanted()
+
+
+def test_a_change_sends_the_difference(start: Starter) -> None:
+    """Every container start would write the whole switch."""
+    running = start()
+    running.settled()
+    before = set(running.session.flows)
+
+    running.commit(without(running.model, "w2"))
+    running.settled()
+
+    running.as_wanted()
+    sent = running.session.bundles[1:]
+    assert len(sent) == 1
+    flow_mods = [m for m in sent[0] if m.message[1] == codec.OFPT_FLOW_MOD]
+    assert len(flow_mods) == len(before ^ set(running.session.flows))
+    groups = [m for m in sent[0] if m.message[1] == codec.OFPT_GROUP_MOD]
+    assert len(groups) == 2, "one for each port of its service"
+
+
+def test_many_changes_at_once_are_one_bundle(start: Starter) -> None:
+    """A hundred containers that start together would be a hundred round trips."""
+    running = start()
+    running.settled()
+    service = cast(Service, running.model.get("service", "default:app-svc"))
+    for key in ("w2", "o1", "x1"):
+        running.commit(without(running.model, key))
+    running.commit((service, None))
+    running.settled()
+
+    running.as_wanted()
+    assert len(running.session.bundles) == 2
+
+
+def test_a_port_number_changes(start: Starter) -> None:
+    """Packets would go to the port that the container had before."""
+    running = start()
+    running.settled()
+    ports = running.switch.ports
+    ports["p2"] = Port("p2", 22, "02:00:00:00:00:99", up=True)
+    endpoint = cast(Endpoint, running.model.get("endpoint", "w1"))
+    running.reconciler.settled_revision = -1
+    running.reconciler.mark(compiler.of_endpoint(running.model, endpoint))
+    running.settled()
+
+    program = world.program(running.model, {**world.PORTS, "p2": 22})
+    assert set(running.session.flows) == {codec.cookie_of(f) for f in program.flows}
+
+
+def test_one_owner_is_refused_and_the_others_go_in(start: Starter) -> None:
+    """One service that the switch can't take would stop all others; nobody would see why it does not work."""
+    session = FakeSession()
+    session.refuses = {APP}
+    running = start(session)
+    running.settled()
+
+    lines = {owner: refused.line for owner, refused in running.reconciler.refused.items()}
+    assert lines == {APP: "OFPET_BAD_ACTION(2)"}
+    program = world.program(running.model)
+    theirs = {c for c in (codec.cookie_of(f) for f in program.flows) if c not in session.flows}
+    assert theirs, "its flows are missing"
+    blue = next(s for s in running.model.services.values() if s.tenant == "blue")
+    assert {p.number << 8 for p in blue.ports} <= set(session.groups)
+    own = running.model.services["default:app-svc"]
+    assert not {p.number << 8 for p in own.ports} & set(session.groups)
+
+
+def test_two_owners_are_refused(start: Starter) -> None:
+    """As above, where the switch names one after the other."""
+    session = FakeSession()
+    session.refuses = {APP, BLUE, ("endpoint", "c1")}
+    running = start(session)
+    running.settled()
+
+    assert set(running.reconciler.refused) == session.refuses
+    assert session.flows
+
+
+def test_the_refused_is_tried_again_ever_less_often(start: Starter) -> None:
+    """A service refused once would stay away for ever, or the switch be flooded with what it can't take."""
+    session = FakeSession()
+    session.refuses = {APP}
+    running = start(session)
+    running.wait_for(lambda: len(session.refused_at) >= 6, "some retries")
+    gaps = [b - a for a, b in zip(session.refused_at, session.refused_at[1:], strict=False)]
+    # the clock can be late, never early: 40, 80, then 100 ms
+    assert all(gap >= wanted - 0.005 for gap, wanted in zip(gaps, (0.04, 0.08, 0.1, 0.1, 0.1), strict=False)), gaps
+    assert running.reconciler.refused[APP].delay == reconciler.LAST_RETRY
+
+    session.refuses.clear()
+
+    running.wait_for(lambda: not running.reconciler.refused, "the retry that succeeds")
+    running.as_wanted()
+
+
+def test_the_refused_that_changes_is_tried_at_once(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who corrects a service would wait for the next retry, up to a minute."""
+    monkeypatch.setattr(reconciler, "FIRST_RETRY", 3600.0)
+    session = FakeSession()
+    session.refuses = {APP}
+    running = start(session)
+    running.settled()
+    session.refuses.clear()
+
+    running.commit(without(running.model, "w2"))
+    running.settled()
+
+    assert not running.reconciler.refused
+    running.as_wanted()
+
+
+def test_the_refused_that_goes_is_forgotten(start: Starter) -> None:
+    """The error of a deleted service would be shown for ever."""
+    session = FakeSession()
+    session.refuses = {APP}
+    running = start(session)
+    running.settled()
+
+    running.commit(without(running.model, "default:app-svc"))
+    running.settled()
+
+    assert not running.reconciler.refused
+    running.as_wanted()
+
+
+@pytest.mark.parametrize("failure", [NoAnswer("no answer"), Disconnected("gone")])
+def test_a_doubt_ends_the_connection(start: Starter, failure: Exception) -> None:
+    """What the switch has would not be what we think it has, and nobody would look again."""
+    running = start()
+    running.settled()
+    running.session.fails = failure
+
+    running.commit(without(running.model, "w2"))
+    running.ended()
+
+    assert running.failure is None
+    assert running.reconciler.settled_revision < running.model.revision
+
+
+def test_no_answer_to_the_first_question(start: Starter) -> None:
+    """A switch that is stuck while it connects would never be tried again."""
+    session = FakeSession()
+    session.fails = NoAnswer("no answer")
+
+    running = start(session)
+
+    running.ended()
+    assert running.reconciler.settled_revision == -1
+
+
+def test_a_refusal_of_what_nobody_asked_for_ends_the_connection(start: Starter) -> None:
+    """The same deletion would be sent for ever, with all that waits behind it."""
+    running = start()
+    running.settled()
+    running.session.refuses = {None}
+
+    running.commit(without(running.model, "o1"))
+
+    running.ended()
+    assert running.failure is None
+
+
+def test_a_mistake_of_ours_is_loud(start: Starter) -> None:
+    """A switch would be written no more, with a line in a log that nobody reads."""
+    running = start()
+    running.settled()
+    running.session.fails = ZeroDivisionError("a mistake")
+
+    running.commit(without(running.model, "o1"))
+    until = time.monotonic() + DEADLINE
+    while running.failure is None:
+        assert time.monotonic() < until
+        hub.sleep(0.005)
+
+    assert isinstance(running.failure, ZeroDivisionError)
+    assert running.session.closed
+
+
+def test_a_packet_goes_out_after_what_it_needs(start: Starter) -> None:
+    """The first packet of a host just learned would be lost: the switch does not know it yet."""
+    running = start()
+    running.settled()
+    count = len(running.session.flows)
+    packet = messages.packet_out(1, (Output(0xFFFFFFF9),), b"\0" * 60)
+    running.commit(without(running.model, "o1"))
+    running.reconciler.send_after(packet)
+    running.settled()
+
+    running.wait_for(lambda: running.session.plain, "the packet")
+    assert running.session.plain == [(len(running.session.flows), packet)]
+    assert len(running.session.flows) < count
+
+
+def test_close_ends_it(start: Starter) -> None:
+    """Threads of switches that have gone would pile up."""
+    running = start()
+    running.settled()
+
+    running.reconciler.close()
+
+    running.ended()
+
+
+def test_a_program_that_contradicts_itself_is_refused() -> None:
+    """Of two groups with one number, one would be lost without a word."""
+    program: Any = Program((), (Group(256, "select", ()), Group(256, "all", ())))
+
+    with pytest.raises(diff.CollisionError, match="one id"):
+        reconciler.encode(program)
