@@ -6,6 +6,7 @@ connections may be there is part of what an owner wants (`Translation`); what it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -33,14 +34,19 @@ class Flusher:
         self._session = session
         self._clock = clock
         self._wanted: dict[Owner, frozenset[Translation]] = {}
+        self._wanting: Counter[Translation] = Counter()  # how many owners want it
         self._gone: set[Translation] = set()
         self._due: list[tuple[float, Translation]] = []
 
     def put(self, owner: Owner, translations: Iterable[Translation]) -> None:
         """``owner``'s connections may be these now; the others are flushed by `changed`."""
-        now = frozenset(translations)
-        self._gone |= self._wanted.get(owner, frozenset()) - now
-        self._gone -= now
+        before, now = self._wanted.get(owner, frozenset()), frozenset(translations)
+        self._gone |= before - now
+        for gone in before - now:
+            self._wanting[gone] -= 1
+            if not self._wanting[gone]:
+                del self._wanting[gone]
+        self._wanting.update(now - before)
         if now:
             self._wanted[owner] = now
         else:
@@ -49,15 +55,16 @@ class Flusher:
     def changed(self) -> None:
         """The switch has been given what goes with the latest `put`: from now on no such connection is made."""
         now = self._clock()
-        self._due += [(now + later, gone) for gone in sorted(self._gone) for later in AGAIN]
+        gone = sorted(self._gone - self._wanting.keys())
+        self._due += [(now + later, one) for one in gone for later in AGAIN]
         self._due.sort()
         self._gone.clear()
         self.run()
 
     def run(self) -> None:
-        """Flush what is due."""
+        """Flush what is due; but what is wanted again by now has new connections."""
         now = self._clock()
-        ready = [gone for due, gone in self._due if due <= now]
+        ready = [gone for due, gone in self._due if due <= now and gone not in self._wanting]
         self._due = [(due, gone) for due, gone in self._due if due > now]
         for gone in ready:
             self._session.flush_ct(

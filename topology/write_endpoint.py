@@ -249,6 +249,7 @@ def _put(draft: Draft, spec: EndpointSpec, old: Endpoint | None) -> Endpoint:
         _claim(draft, network, address, spec)
     mac = asked_mac or (stays.mac if stays is not None else mac_of(addresses[0]))
     _claim_mac(draft, network, mac, spec)
+    _claim_port(draft, mac, spec)
     endpoint = Endpoint(
         id=spec.id,
         tenant=spec.tenant,
@@ -317,6 +318,15 @@ def _claim_mac(draft: Draft, network: Network, mac: str, spec: EndpointSpec) -> 
         draft.delete(other)
         return
     raise Conflict(f"macAddress {mac} is that of {describe(other)} in network {network.key}: take another")
+
+
+def _claim_port(draft: Draft, mac: str, spec: EndpointSpec) -> None:
+    # port and MAC say which endpoint a packet comes from: two of one kind could not be told apart
+    for other in draft.model.endpoints_at(spec.switch, spec.port_name) if spec.switch and spec.port_name else ():
+        if other.id != spec.id and other.mac == mac and draft.get("endpoint", other.id) == other:
+            raise Conflict(
+                f"macAddress {mac} is that of {describe(other)} at the same port {spec.port_name}: take another"
+            )
 
 
 def _yields(holder: Endpoint, spec: EndpointSpec) -> bool:

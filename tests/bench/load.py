@@ -34,6 +34,7 @@ def connections(stage: Stage, way: Way, seconds: float) -> Result:
         text = _run(inside(stage.client, *command, f"http://{way.address}:{way.web}/"), seconds)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     assert rate, f"wrk says no rate:\n{text}"
+    counters["connections"] = float(rate[1]) * seconds
     errors = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
     return Result(float(rate[1]), sum(map(int, errors.groups())) if errors else 0, counters)
 
@@ -44,6 +45,16 @@ def throughput(stage: Stage, way: Way, seconds: float, *, down: bool) -> Result:
     with counted(stage) as counters:
         text = _run(inside(stage.client, *command, *(["--reverse"] if down else [])), seconds)
     return Result(json.loads(text)["end"]["sum_received"]["bits_per_second"] / 1e6, 0, counters)
+
+
+def download(stage: Stage, way: Way, seconds: float) -> Result:
+    """From the provider."""
+    return throughput(stage, way, seconds, down=True)
+
+
+def upload(stage: Stage, way: Way, seconds: float) -> Result:
+    """To the provider."""
+    return throughput(stage, way, seconds, down=False)
 
 
 def _run(command: list[str], seconds: float) -> str:
@@ -99,4 +110,4 @@ def _cpu(pid: int) -> float:
     return (int(parts[11]) + int(parts[12])) / _TICKS
 
 
-Measure = Callable[[Stage, Way], Result]
+Measure = Callable[[Stage, Way, float], Result]

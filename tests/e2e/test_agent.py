@@ -126,7 +126,7 @@ def test_networks_that_docker_users_make(host: Node) -> None:
     assert "default via 10.9.0.1" in host.docker("exec", "c2", "ip", "route")
     assert "default via 10.224.0.1" in host.docker("exec", "c1", "ip", "route")
     networks = host.networks()
-    assert set(networks) == {"default:auto", "default:r", "default:docker-ipam"}
+    assert set(networks) == {"default:auto", "default:r", "default:docker_ipam"}
     assert networks["default:r"]["subnet"] == "10.9.128.0-10.9.128.255/16"
     for name, line in (
         ("10.9.7.0/24", "network r conflicts with subnet 10.9.7.0/24"),

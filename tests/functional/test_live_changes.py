@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.kit.ovs import wait_for
 WEB = {"tier": "web"}
 PORTS = ["8080:80:TCP", "53:53:UDP"]
 VIP, OTHER_VIP, SECOND_VIP = "100.1.1.1", "100.1.1.77", "100.2.2.1"
+LAST_FLUSH = 1.5  # s after a change; then nothing of it is done any more
 _ENTRY = re.compile(r"(\w+),orig=\((.*?)\),reply=\((.*?)\),zone=(\d+)")
 
 
@@ -229,7 +231,7 @@ def test_other_ports(bare: Lab, client: Host) -> None:
         assert refused(client, "tcp", VIP, 8080)
         becomes(client, {"w1", "w2"}, port=9090)
         goes_on(udp, "w1")
-        reset(old)
+        reset(bare, old)
 
 
 def test_another_target_port(bare: Lab, client: Host) -> None:
@@ -237,8 +239,12 @@ def test_another_target_port(bare: Lab, client: Host) -> None:
     with connect(client, "tcp", "w1") as old:
         put(bare, ports=["8080:81:TCP", "53:53:UDP"])
         becomes(client, {"w1", "w2"})
-        assert {e[2].split(",")[2] for e in entries(bare) if f"dst={VIP}," in e[1] and e[0] == "tcp"} == {"sport=81"}
-        reset(old)
+
+        def targets() -> set[str]:
+            return {e[2].split(",")[2] for e in entries(bare) if f"dst={VIP}," in e[1] and e[0] == "tcp"}
+
+        wait_for(lambda: targets() == {"sport=81"}, "the old to be forgotten", 3)
+        reset(bare, old)
 
 
 def test_other_selectors(bare: Lab, hosts: Mapping[str, Host], client: Host) -> None:
@@ -250,14 +256,19 @@ def test_other_selectors(bare: Lab, hosts: Mapping[str, Host], client: Host) -> 
         put(bare, selectors=["v=1"])
         becomes(client, {"w1", "w3"})
         goes_on(stays, "w1")
-        reset(goes)
+        reset(bare, goes)
 
 
 # The end of a provider
 
 
-def reset(connection: socket.socket) -> None:
-    """The next that is sent is answered by a reset."""
+def reset(lab: Lab, connection: socket.socket) -> None:
+    """It is forgotten, soon, and the next that is sent is answered by a reset."""
+
+    def forgotten() -> bool:
+        return not any(ports_of(connection) & {*e[1].split(",")} for e in entries(lab) if f"dst={VIP}," in e[1])
+
+    wait_for(forgotten, "the connection to be forgotten", 3)
     with pytest.raises(ConnectionResetError):
         ask_again(connection)
 
@@ -292,7 +303,7 @@ def test_a_client_of_a_provider_that_goes(bare: Lab, client: Host, end: Callable
         end("w1")
         wait_for(lambda: not to_provider(bare, "10.1.1.1"), "its connections to be forgotten", 3)
         assert ask_again(udp).split() == ["w2", client.ip, str(port)]
-        reset(tcp)
+        reset(bare, tcp)
 
 
 def test_the_last_provider_goes(bare: Lab, client: Host, end: Callable[[str], None]) -> None:
@@ -301,8 +312,7 @@ def test_the_last_provider_goes(bare: Lab, client: Host, end: Callable[[str], No
     becomes(client, {"w1"})
     with connect(client, "tcp", "w1") as tcp, connect(client, "udp", "w1") as udp:
         end("w1")
-        wait_for(lambda: not to_provider(bare, "10.1.1.1"), "its connections to be forgotten", 3)
-        reset(tcp)
+        reset(bare, tcp)
         with pytest.raises(ConnectionRefusedError):
             ask_again(udp)
 
@@ -310,6 +320,30 @@ def test_the_last_provider_goes(bare: Lab, client: Host, end: Callable[[str], No
 def to_provider(lab: Lab, address: str) -> list[tuple[str, ...]]:
     """The tracked connections through the VIP that this provider has."""
     return [e for e in entries(lab) if f"dst={VIP}," in e[1] and f"src={address}," in e[2]]
+
+
+@pytest.mark.parametrize("what", ["provider", "service"])
+def test_what_comes_back_at_once(bare: Lab, hosts: Mapping[str, Host], client: Host, what: str) -> None:
+    """A container that restarts quickly would lose its first connections: they would be forgotten with the old."""
+    if what == "provider":
+        bare.rest.delete_endpoint("w1")
+        join(bare, hosts["w1"])
+    else:
+        bare.rest.delete_service("default:app")
+        put(bare, "heir")
+    began = time.monotonic()
+    with connect(client, "tcp", "w1") as tcp, connect(client, "udp", "w1") as udp:
+        before = {e for e in entries(bare) if e[1].split(",")[2] in ports_of(tcp, udp)}
+        assert len(before) == 2
+        while time.monotonic() < began + LAST_FLUSH:
+            goes_on(tcp, "w1")
+            goes_on(udp, "w1")
+        assert before <= entries(bare)
+
+
+def ports_of(*connections: socket.socket) -> set[str]:
+    """Their source ports, as conntrack shows them."""
+    return {f"sport={connection.getsockname()[1]}" for connection in connections}
 
 
 def test_only_its_connections_are_forgotten(bare: Lab, client: Host) -> None:
@@ -384,7 +418,7 @@ def test_created_again_under_the_same_name(bare: Lab, hosts: Mapping[str, Host],
         put(bare, selectors=["tier=new"], ports=["8080:80:TCP", "53:53:UDP", "8181:81:TCP"])
         wait_for(lambda: not to_provider(bare, "10.1.1.1") + to_provider(bare, "10.1.1.2"), "the old to be gone", 3)
         assert ask_again(udp).split()[0] == "w3"
-        reset(tcp)
+        reset(bare, tcp)
         becomes(client, {"w3"})
         becomes(client, {"w3"}, port=8181)
     bare.rest.delete_service("default:app")

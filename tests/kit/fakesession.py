@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from ryu_apps.openflow import codec
 from ryu_apps.openflow.codec import EncodedGroup
-from ryu_apps.openflow.messages import FlowStat
+from ryu_apps.openflow.messages import FlowStat, GroupStat
 from ryu_apps.openflow.session import Errors, Mod
+from ryu_apps.pipeline.values import Match
 
 
 class FakeSession:
@@ -18,6 +19,8 @@ class FakeSession:
     def __init__(self) -> None:
         self.flows: dict[int, int] = {}  # cookie → table
         self.groups: dict[int, EncodedGroup] = {}
+        self.packets: dict[int, int] = {}  # by cookie
+        self.taken: dict[int, list[int]] = {}  # group id → packets of its buckets
         self.refuses: set[Hashable] = set()
         self.fails: BaseException | None = None
         self.bundles: list[list[Mod]] = []
@@ -32,6 +35,12 @@ class FakeSession:
     def read_back(self, _timeout: float) -> tuple[list[FlowStat], list[EncodedGroup]]:
         ours = [c for c in self.flows if c & codec.COOKIE_MASK == codec.COOKIE_MAGIC]
         return [FlowStat(self.flows[c], 0, c, 0, 0, b"") for c in ours], list(self.groups.values())
+
+    def read_flows(self, _timeout: float, match: Match = (), cookie: int = 0, mask: int = 0) -> list[FlowStat]:
+        return [FlowStat(t, 0, c, self.packets.get(c, 0), 0, b"") for c, t in self.flows.items()]
+
+    def read_groups(self, _timeout: float, numbers: Iterable[int]) -> list[GroupStat]:
+        return [GroupStat(n, tuple(self.taken.get(n, ()))) for n in numbers if n in self.groups]
 
     def apply(self, mods: Sequence[Mod], _timeout: float) -> Errors:
         """All or nothing, in order."""
@@ -60,6 +69,7 @@ class FakeSession:
             del self.groups[number]
         else:
             self.groups[number] = EncodedGroup(number, kind, message[16:])
+        self.taken.pop(number, None)  # a group that is changed counts anew
 
     def send_plain(self, message: bytes) -> None:
         self.plain.append((len(self.flows), message))

@@ -83,8 +83,9 @@ class Namespace:
                 made.bind(("eth0", 0))
             else:
                 made = socket.socket(socket.AF_INET, {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[kind])
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if source_port:
+                    # not without: the kernel could give two UDP sockets the same port, and one of them all answers
+                    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     made.bind((self.ip, source_port))
         made.settimeout(timeout)
         return made

@@ -13,7 +13,7 @@ from tests.unit.modelkit import APP, SRV, WEB1, Door, furnished
 from topology.commands import Commands
 from topology.errors import Conflict
 from topology.model import Change, Commit, Endpoint, Lease, Network, Service
-from topology.specs import NetworkSpec, ServiceSpec
+from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
 
 
 def test_the_default_tenant_is_there_from_the_first_start() -> None:
@@ -322,3 +322,15 @@ def test_docker_names() -> None:
     assert isinstance(network, Network)
     assert network.docker_name == "web/blue"
     assert isinstance(door.model.get("service", "default:app"), Service)
+
+
+def test_one_mac_at_one_port_is_one_endpoint() -> None:
+    """Else the packets of two endpoints, of different tenants even, are taken for each other's."""
+    door = Door()
+    door.commands.put_network(NetworkSpec("default", "one", "10.1.1.0/24"))
+    door.commands.put_network(NetworkSpec("default", "two", "10.1.2.0/24"))
+    place = {"switch": 7, "port_name": "eth1", "mac": "02:00:00:00:00:01"}
+    door.commands.put_endpoint(EndpointSpec("a", "default", "one", **place))
+    with pytest.raises(Conflict, match=r"macAddress 02:00:00:00:00:01 is that of endpoint a.* at the same port eth1"):
+        door.commands.put_endpoint(EndpointSpec("b", "default", "two", **place))
+    door.commands.put_endpoint(EndpointSpec("a", "default", "two", **place))

@@ -1,0 +1,226 @@
+"""What a flow means, in words: names instead of numbers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+
+from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.fields import ICMP, TCP, UDP
+from ryu_apps.pipeline.tables import HIDDEN_BASE, PORT, PROVIDER, Feature, Table
+from ryu_apps.pipeline.values import Ct, GroupAction, SetField
+from ryu_apps.pipeline.walk import PORTS, Packet, Step
+from topology.model import Endpoint, Network, Service
+
+PROTOCOLS = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP"}
+SHORT_ID = 12
+MOST_NAMED = 8  # providers in a line
+
+
+def name(endpoint: Endpoint) -> str:
+    """As its users call it: the container's name, else its id."""
+    return endpoint.container_name.removeprefix("/") or endpoint.id[: SHORT_ID if endpoint.container_id else None]
+
+
+def where(ctx: Context, endpoint: Endpoint) -> str:
+    """Its port and host."""
+    host = f"host {endpoint.host}" if endpoint.host else f"switch {ctx.switch_of(endpoint):016x}"
+    return f"port {endpoint.port_name} on {host}"
+
+
+def why_not(ctx: Context, service: Service, provider: Endpoint) -> str:
+    """Why a provider gets no new connections; empty: it does."""
+    if not provider.serves(service):
+        if provider.state != "running":
+            return provider.state
+        return provider.health if provider.health not in ("", "healthy") else "its check fails"
+    return "" if ctx.reachable(provider) else "not plugged in"
+
+
+def holders(ctx: Context, tenant: str, address: IPv4Address) -> list[Service | Endpoint | Network]:
+    """Who has an address in a tenant: a service, an endpoint, or a network as its gateway."""
+    found: list[Service | Endpoint | Network] = []
+    for network in ctx.model.networks_of(tenant):
+        holder = ctx.model.holder(network.key, address)
+        if holder == "gateway":
+            found.append(network)
+        elif isinstance(holder, Service | Endpoint):
+            found.append(holder)
+    return found
+
+
+class Words:
+    """The words for what a packet of one sender meets. ``share``: the providers that its group offers, in words."""
+
+    def __init__(self, ctx: Context, sender: Endpoint) -> None:
+        self._ctx = ctx
+        self._sender = sender
+        self._ports = {number: port for port, number in ctx.ports.items()}
+
+    def of(self, step: Step) -> str:
+        """One line for one flow; what it drops begins with ``dropped:``."""
+        match Table(step.flow.table):
+            case Table.CLASSIFY:
+                return self._classify(step)
+            case Table.GUARD:
+                return self._guard(step)
+            case Table.SERVICE | Table.HAIRPIN:
+                return self._service(step)
+            case Table.BALANCE:
+                return self._balance(step)
+            case Table.STICKY | Table.PICK | Table.KEEP:
+                return self._affinity(step)
+            case Table.ROUTE:
+                return self._route(step)
+            case Table.REPLY | Table.RESTORE:
+                return self._reply(step)
+            case Table.DELIVER:
+                return f"out of port {self.port(step.packet.get(PORT, 0))}"
+        return "dropped" if not step.flow.actions else "as its flow says"
+
+    def port(self, number: int) -> str:
+        """The name of a port of this switch."""
+        return self._ports.get(number, str(number))
+
+    def _classify(self, step: Step) -> str:
+        port = self.port(step.packet["in_port"])
+        if step.flow.goto is None:
+            mac = step.packet["eth_src"].to_bytes(6, "big").hex(":")
+            return f"dropped: {mac} is not registered at port {port}"
+        return f"port {port} is {name(self._sender)}'s: tenant {self._sender.tenant}, network {self._sender.network}"
+
+    def _guard(self, step: Step) -> str:
+        source = IPv4Address(step.packet["ipv4_src"])
+        if step.flow.goto is None:
+            return f"dropped: {source} is not an address of {name(self._sender)}"
+        return f"{source} is an address of {name(self._sender)}"
+
+    def _service(self, step: Step) -> str:
+        flow, packet = step.flow, step.packet
+        to = IPv4Address(packet["ipv4_dst"])
+        zone = f"conntrack zone of tenant {self._sender.tenant}"
+        holder = self.holder(to)
+        who = holder.key if isinstance(holder, Service) else ""
+        if flow.feature == Feature.ECHO:
+            return f"an echo request to {self.what(to)}"
+        if flow.feature == Feature.EXPIRE:
+            return "its last hop: time exceeded"
+        if flow.feature == Feature.HAIRPIN and flow.table == Table.SERVICE:
+            me = name(self._sender)
+            return f"from a service port of {me} to the VIP of {who}: its answer to itself? → second {zone}"
+        if flow.feature == Feature.HAIRPIN:
+            return f"no answer to itself → {zone}"
+        if flow.feature == Feature.BALANCE:
+            return f"{to} is the VIP of {who} → {zone}"
+        if flow.feature == Feature.TRANSLATE and isinstance(holder, Endpoint):
+            services = ", ".join(s.key for s in self._ctx.model.selected_by(holder))
+            return f"{to} {_port(packet)} is a service port of {name(holder)}, a provider of {services} → {zone}"
+        return f"{to} is no VIP" + (f", {_port(packet)} no service port of its" if isinstance(holder, Endpoint) else "")
+
+    def _balance(self, step: Step) -> str:
+        flow, packet = step.flow, step.packet
+        service = self.holder(IPv4Address(packet["ipv4_dst"]))
+        if flow.feature == Feature.REFUSE and isinstance(service, Service):
+            return ("" if flow.actions else "dropped: ") + self.refusal(service, packet)
+        if flow.feature == Feature.TRANSLATE:
+            provider = self._ctx.model.by_number("endpoint", packet["ipv4_dst"] - HIDDEN_BASE)
+            return f"a new connection straight to {name(provider) if isinstance(provider, Endpoint) else '?'}"
+        if flow.feature == Feature.AFFINITY and isinstance(service, Service):
+            return f"{_port(packet)}: {service.key} has session affinity of {service.affinity} s"
+        return f"{_port(packet)}" if flow.actions else "not for a VIP"
+
+    def refusal(self, service: Service, packet: Packet) -> str:
+        """Why a VIP has no answer for a packet."""
+        ports = [f"{p.port} {p.protocol}" for p in service.ports]
+        if _port(packet) not in ports:
+            return f"{_port(packet)} is no port of {service.key}, which has {', '.join(ports)}"
+        found = self._ctx.model.providers(service)
+        if not found:
+            return f"{service.key} has no provider: nobody has its selectors"
+        return f"no provider of {service.key} serves: {self.absent(service)}"
+
+    def absent(self, service: Service) -> str:
+        """The providers that get no new connections, with the reason."""
+        reasons = [(name(p), why_not(self._ctx, service, p)) for p in self._ctx.model.providers(service)]
+        return listed([f"{who} ({why})" for who, why in reasons if why])
+
+    def _affinity(self, step: Step) -> str:
+        source, flow = IPv4Address(step.packet["ipv4_src"]), step.flow
+        chosen = step.packet.get(PROVIDER, 0)
+        for action in flow.actions:
+            if isinstance(action, SetField) and action.field == PROVIDER:
+                chosen = action.value
+        provider = self._ctx.model.by_number("endpoint", chosen)
+        who = name(provider) if isinstance(provider, Endpoint) else f"one that is gone ({chosen})"
+        if flow.table == Table.STICKY:
+            return f"{source} had {who} last" if flow.actions else f"{source} has no provider yet"
+        if flow.table == Table.KEEP:
+            return f"{who} is remembered for {source}"
+        if any(isinstance(a, GroupAction) for a in flow.actions):
+            return _port(step.packet)
+        return f"{who} serves still: {source} stays with it" if flow.actions else "dropped: no provider serves"
+
+    def _route(self, step: Step) -> str:
+        flow, packet = step.flow, step.packet
+        to = IPv4Address(packet["ipv4_dst"])
+        if flow.feature == Feature.HAIRPIN:
+            vip = next((a.nat.src for a in flow.actions if isinstance(a, Ct) and a.nat), None)
+            return f"{name(self._sender)} is picked by itself: it sees the VIP {IPv4Address(vip or 0)} as its client"
+        if flow.feature == Feature.FLOOD:
+            return f"to all ports of network {self._sender.network_key}"
+        port = next((a.value for a in flow.actions if isinstance(a, SetField) and a.field == PORT), None)
+        if port is None:
+            return f"dropped: {self.no_way(to)}"
+        return f"{to} is {self.what(to)} → port {self.port(port)}"
+
+    def no_way(self, to: IPv4Address) -> str:
+        """Why no flow leads to an address."""
+        holder = self.holder(to)
+        if isinstance(holder, Network):
+            return f"{to} is the gateway of {holder.key}, which answers to ping only"
+        if not isinstance(holder, Endpoint):
+            return f"nobody in tenant {self._sender.tenant} has {to}"
+        who, ctx = f"{to} is {name(holder)}'s", self._ctx
+        at = ctx.switch_of(holder)
+        if holder.state == "stopped":
+            return f"{who}, which is stopped"
+        if ctx.network_of(holder).gateway is None and holder.network_key != self._sender.network_key:
+            return f"{who}, whose network {holder.network_key} has no gateway: it could not answer"
+        if at and at != ctx.dpid:
+            return f"{who}, which is at another switch, {at:016x}"
+        return f"{who}, which is not plugged in"
+
+    def _reply(self, step: Step) -> str:
+        if step.flow.feature in (Feature.TRANSLATE, Feature.HAIRPIN):
+            return f"from {name(self._sender)}, a provider: an answer to a client? → conntrack, which knows of none"
+        return "no answer to a VIP's client"
+
+    def what(self, address: IPv4Address) -> str:
+        """Whose an address is."""
+        match self.holder(address):
+            case Service() as service:
+                return f"the VIP of {service.key}"
+            case Network() as network:
+                return f"the gateway of {network.key}"
+            case Endpoint() as endpoint:
+                return f"{name(endpoint)}'s"
+        return "nobody's"
+
+    def holder(self, address: IPv4Address) -> Service | Endpoint | Network | None:
+        """Who has an address, as seen by the sender."""
+        return next(iter(holders(self._ctx, self._sender.tenant, address)), None)
+
+
+def _port(packet: Packet) -> str:
+    protocol = packet.get("ip_proto", 0)
+    words = PROTOCOLS.get(protocol, f"protocol {protocol}")
+    return f"{packet.get(PORTS[protocol][1], 0)} {words}" if protocol in PORTS else words
+
+
+def listed(words: Sequence[str]) -> str:
+    """The first of them, and how many more."""
+    more = len(words) - MOST_NAMED
+    return ", ".join(words[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+__all__ = ["Words", "holders", "listed", "name", "where", "why_not"]

@@ -1,0 +1,222 @@
+"""Walks a packet through compiled flows as a switch does, table by table. Pure: it shows what the flows say.
+
+What conntrack says of a packet is that of a new connection, unless a subclass knows better (tests' fake switch has
+entries, learns, and is compared with Open vSwitch packet by packet).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ryu_apps.pipeline.fields import CT_NEW, CT_TRK, FIELDS, TCP, UDP
+from ryu_apps.pipeline.values import (
+    ANY,
+    CONTROLLER,
+    IN_PORT,
+    Action,
+    Bucket,
+    Ct,
+    DecTtl,
+    Flow,
+    Group,
+    GroupAction,
+    Learn,
+    Move,
+    Output,
+    OutputReg,
+    Resubmit,
+    SetField,
+)
+
+Packet = dict[str, int]
+FiveTuple = tuple[int, int, int, int, int]
+PORTS = {TCP: ("tcp_src", "tcp_dst"), UDP: ("udp_src", "udp_dst")}
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One packet that left: by which port (or CONTROLLER), and what it looked like."""
+
+    port: int
+    packet: Packet
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A flow that a packet met, and what the packet looked like then."""
+
+    flow: Flow
+    packet: Packet
+
+
+@dataclass(slots=True)
+class Walk:
+    """One packet on its way."""
+
+    packet: Packet
+    in_port: int
+    sent: list[Sent] = field(default_factory=list)
+    path: list[Step] = field(default_factory=list)
+    cts: list[Ct] = field(default_factory=list)
+
+
+class Flows:
+    """The flows of a switch, found by tables of what they match: as many as there are kinds of matches."""
+
+    def __init__(self, flows: Iterable[Flow]) -> None:
+        self._kinds: dict[tuple[int, int, tuple[tuple[str, int | None], ...]], dict[tuple[int, ...], Flow]] = {}
+        for flow in flows:
+            kind = tuple((name, mask) for name, _, mask in flow.match)
+            values = tuple(value for _, value, _ in flow.match)
+            self._kinds.setdefault((flow.table, -flow.priority, kind), {}).setdefault(values, flow)
+        self._ordered: dict[int, list[tuple[tuple[tuple[str, int | None], ...], dict[tuple[int, ...], Flow]]]] = {}
+        for (table, _, kind), found in sorted(self._kinds.items(), key=lambda item: item[0][:2]):
+            self._ordered.setdefault(table, []).append((kind, found))
+
+    def find(self, table: int, packet: Packet) -> Flow | None:
+        """The flow of a table that the packet meets."""
+        for kind, flows in self._ordered.get(table, ()):
+            values = _values(kind, packet)
+            if values is not None and (flow := flows.get(values)) is not None:
+                return flow
+        return None
+
+
+def _values(kind: tuple[tuple[str, int | None], ...], packet: Packet) -> tuple[int, ...] | None:
+    out = []
+    for name, mask in kind:
+        have = packet.get(name)
+        if have is None:
+            if not zero_by_default(name):
+                return None
+            have = 0
+        out.append(have if mask is None else have & mask)
+    return tuple(out)
+
+
+def zero_by_default(name: str) -> bool:
+    """Registers and conntrack's fields are there, and zero, from the start."""
+    return FIELDS[name].oxm_class == 1
+
+
+def five_tuple(packet: Packet) -> FiveTuple:
+    """What conntrack knows a packet by: protocol, source, its port, destination, its port."""
+    proto = packet.get("ip_proto", 0)
+    src, dst = PORTS.get(proto, ("", ""))
+    return (proto, packet.get("ipv4_src", 0), packet.get(src, 0), packet.get("ipv4_dst", 0), packet.get(dst, 0))
+
+
+class Walker:
+    """Flows and groups to walk through. ``down``: ports that are down."""
+
+    def __init__(
+        self, flows: Iterable[Flow] = (), groups: Mapping[int, Group] | None = None, down: Collection[int] = ()
+    ) -> None:
+        self.groups: dict[int, Group] = dict(groups or {})
+        self.down: set[int] = set(down)
+        self._found = Flows(flows)
+
+    def send(self, in_port: int, packet: Packet) -> Walk:
+        """A packet comes in by a port; what left, and the way through the tables."""
+        walk = Walk(dict(packet, in_port=in_port), in_port)
+        self.table(walk, 0)
+        return walk
+
+    # what a subclass may know better
+
+    def choose(self, group: Group, packet: Packet) -> Bucket:
+        """The bucket of a select group; all that it has are live."""
+        return group.buckets[0]
+
+    def conntrack(self, walk: Walk, ct: Ct) -> Packet:
+        """The packet as it comes out of conntrack."""
+        packet = dict(walk.packet)
+        packet |= {"ct_state": CT_TRK | CT_NEW, "ct_zone": ct.zone, "ct_nw_dst": packet.get("ipv4_dst", 0)}
+        if ct.commit and ct.nat is not None:
+            _, dst = PORTS.get(packet.get("ip_proto", 0), ("", ""))
+            packet["ipv4_src"] = ct.nat.src or packet["ipv4_src"]
+            packet["ipv4_dst"] = ct.nat.dst or packet["ipv4_dst"]
+            if dst:
+                packet[dst] = ct.nat.port or packet[dst]
+        return packet
+
+    def learn(self, packet: Packet, learn: Learn) -> None:
+        """A flow is to be learned: not here."""
+
+    def met(self, flow: Flow) -> None:
+        """A packet met a flow."""
+
+    # the tables
+
+    def table(self, walk: Walk, table: int) -> None:
+        """Look up, and carry out what is found."""
+        flow = self._found.find(table, walk.packet)
+        if flow is None:
+            return
+        self.met(flow)
+        walk.path.append(Step(flow, dict(walk.packet)))
+        if self._act(walk, flow.actions) and flow.goto is not None:
+            self.table(walk, flow.goto)
+
+    def _act(self, walk: Walk, actions: Iterable[Action]) -> bool:
+        """Carry out; False where the packet ended (its TTL)."""
+        for action in actions:
+            match action:
+                case Output(port=port):
+                    self._output(walk, port)
+                case OutputReg(reg=reg):
+                    self._output(walk, walk.packet.get(reg, 0))
+                case SetField(field=name, value=value):
+                    walk.packet[name] = value
+                case Move():
+                    _move(walk.packet, action)
+                case DecTtl():
+                    if walk.packet.get("ip_ttl", 64) <= 1:
+                        return False
+                    walk.packet["ip_ttl"] = walk.packet.get("ip_ttl", 64) - 1
+                case GroupAction(group_id=number):
+                    self._group(walk, self.groups[number])
+                case Ct():
+                    walk.cts.append(action)
+                    packet = self.conntrack(walk, action)
+                    if action.table is not None:
+                        self.table(Walk(packet, walk.in_port, walk.sent, walk.path, walk.cts), action.table)
+                case Resubmit(table=table):
+                    self.table(walk, table)
+                case Learn():
+                    self.learn(walk.packet, action)
+                case _:
+                    raise NotImplementedError(action)
+        return True
+
+    def _output(self, walk: Walk, port: int) -> None:
+        if port == IN_PORT:
+            walk.sent.append(Sent(walk.in_port, dict(walk.packet)))
+        elif port == CONTROLLER or (port and port != walk.packet["in_port"] and port not in self.down):
+            walk.sent.append(Sent(port, dict(walk.packet)))
+
+    def live(self, group: Group) -> tuple[Bucket, ...]:
+        """The buckets whose port is not down."""
+        return tuple(b for b in group.buckets if b.watch_port == ANY or b.watch_port not in self.down)
+
+    def _group(self, walk: Walk, group: Group) -> None:
+        saved = dict(walk.packet)
+        if group.type == "all":
+            for bucket in group.buckets:
+                self._act(walk, bucket.actions)
+                walk.packet = dict(saved)
+            return
+        live = self.live(group)
+        if live:
+            self._act(walk, self.choose(Group(group.id, group.type, live), walk.packet).actions)
+            walk.packet = saved
+
+
+def _move(packet: Packet, action: Move) -> None:
+    have = packet.get(action.src, 0) if zero_by_default(action.src) else packet[action.src]
+    if action.bits is None:
+        packet[action.dst] = have
+        return
+    low = (1 << action.bits) - 1
+    packet[action.dst] = packet.get(action.dst, 0) & ~low | have & low

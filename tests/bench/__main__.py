@@ -1,0 +1,139 @@
+"""``python -m tests.bench``: measures and prints; bounded, and removes what it made. ``--quick``: fewer, shorter rounds."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from tests.bench import load, report, scale
+from tests.bench.stage import Stage, stage
+from tests.kit import ovs, private_ovs
+from tests.kit.controller import DIES_WITH_US, ROOT, free_port
+from tests.kit.private_ovs import Private, private
+
+LIMIT = 290  # seconds for all of it
+FEW, MANY = 100, 10_000  # services
+
+
+class Plan(NamedTuple):
+    """How much of each."""
+
+    rounds: int = 10
+    seconds: float = 1.0
+    bulk_rounds: int = 6
+    changes: int = 20
+    wire_rounds: int = 3
+
+
+QUICK = Plan(rounds=3, seconds=0.5, bulk_rounds=2, changes=5, wire_rounds=1)
+
+
+def data_path(out: report.Report, plan: Plan, directory: Path) -> None:
+    """Connections and throughput through a VIP and straight to its provider, in turns."""
+    with stage(directory) as on:
+        load.connections(on, on.vip, plan.seconds)  # the first time has upcalls that the others have not
+        names = [way.name for way in on.ways]
+        for title, unit, measure, rounds in (
+            ("New connections, each closed at once", "/s", load.connections, plan.rounds),
+            ("Throughput, one connection, from the provider", "Mbit/s", load.download, plan.bulk_rounds),
+            ("Throughput, one connection, to the provider", "Mbit/s", load.upload, plan.bulk_rounds),
+        ):
+            got = in_turns(on, measure, rounds, plan.seconds)
+            out.ratios(title, unit, names, got)
+        _spread(out, on, plan)
+
+
+def in_turns(on: Stage, measure: load.Measure, rounds: int, seconds: float) -> list[list[load.Result]]:
+    """The results of each way, by round; every other round goes the other way round, so that a drift cancels out."""
+    got: list[list[load.Result]] = [[] for _ in on.ways]
+    order = list(enumerate(on.ways))
+    for number in range(rounds):
+        for position, way in order if number % 2 == 0 else reversed(order):
+            got[position].append(measure(on, way, seconds))
+    return got
+
+
+def _spread(out: report.Report, on: Stage, plan: Plan) -> None:
+    on.lab.instance.appctl("revalidator/purge")
+    out.one_service(load.connections(on, on.spread, 2 * plan.seconds))
+
+
+def wire(out: report.Report, plan: Plan, instance: Private) -> None:
+    """10,000 flows and groups, ours and ovs-ofctl's."""
+    with instance.bridge("wire") as bridge:
+        port = free_port(instance.controller_host)
+        command = [*DIES_WITH_US, sys.executable, "-m", "tests.bench.wire", str(port), bridge, str(plan.wire_rounds)]
+        environment = {**os.environ, "OVS_RUNDIR": str(instance.directory), "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT) as child:
+            instance.vsctl("set-controller", bridge, f"tcp:{instance.controller_host}:{port}")
+            instance.vsctl("set", "controller", bridge, "max_backoff=1000", "inactivity_probe=60000")
+            try:
+                text, _ = child.communicate(timeout=90)
+            finally:
+                child.kill()
+        assert child.returncode == 0, "tests.bench.wire failed"
+    out.wire(json.loads(text))
+
+
+def controller(out: report.Report, plan: Plan, directory: Path, instance: Private) -> None:
+    """A change, and a restart, with few and with many services."""
+    host = instance.controller_host
+    with (
+        scale.scaled(directory / "few", instance, host, FEW) as few,
+        scale.scaled(directory / "many", instance, host, MANY) as many,
+    ):
+        out.change(FEW, MANY, *scale.changes(few, many, plan.changes), median(many.ofctl_change(directory) for _ in "123"))
+        document = many.document
+        answering, settled, mods = many.restart()
+        dump = median(many.ofctl_dump() for _ in "123")
+        out.restart(
+            scale.Restart(MANY, int(str(document["flows"])), many.fill_seconds, answering, settled, mods, dump)
+        )
+
+
+def main() -> None:
+    """Measure everything that was asked for."""
+    options = argparse.ArgumentParser(prog="bench", description=__doc__)
+    options.add_argument("--quick", action="store_true", help="fewer and shorter rounds: to see that it works")
+    options.add_argument("--only", choices=("path", "controller"), help="one half of it")
+    asked = options.parse_args()
+    plan = QUICK if asked.quick else Plan()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+        signal.signal(number, _end)
+    signal.alarm(LIMIT)
+    private_ovs.sweep()  # what a run left that was killed outright
+    ovs.sweep()
+    start = time.monotonic()
+    out = report.Report()
+    with tempfile.TemporaryDirectory(prefix="tst-bench-dir-") as name, contextlib.suppress(KeyboardInterrupt):
+        directory = Path(name)
+        if asked.only != "controller":
+            data_path(out, plan, directory)
+        if asked.only != "path":
+            with private("b") as instance:
+                wire(out, plan, instance)
+                controller(out, plan, directory, instance)
+        out.end(time.monotonic() - start)
+
+
+def _end(number: int, _frame: object) -> None:
+    signal.alarm(0)
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)  # once is enough: what was made is removed now
+    if number == signal.SIGALRM:
+        raise SystemExit(f"bench: not done within {LIMIT} s")
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What the switch has counted: a service's connections add up, and the packets of forged senders."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from netctl.cli import main
+from tests.kit.hosts import Host
+from tests.kit.lab import Lab
+from tests.kit.ovs import wait_for
+
+WEB = {"tier": "web"}
+VIP = "100.1.1.1"
+
+
+@pytest.fixture(scope="module")
+def hosts(bare: Lab) -> Mapping[str, Host]:
+    """Three providers and a client."""
+    bare.network("srv", "100.1.1.0/24")
+    bare.network("web", "10.1.1.0/24", "10.1.1.254")
+    bare.network("cli", "20.1.1.0/24", "20.1.1.254")
+    made = {f"w{n}": bare.host(f"w{n}", "web", f"10.1.1.{n}", WEB, serve=["tcp:80", "udp:53"]) for n in (1, 2, 3)}
+    return made | {"c1": bare.host("c1", "cli", "20.1.1.1")}
+
+
+def counters(lab: Lab) -> dict[str, Any]:
+    found: dict[str, Any] = lab.rest.inspect("serviceLBs", "default:app")["Oper"]["counters"]
+    return found
+
+
+def wait_for_total(lab: Lab, *wanted: int) -> dict[str, Any]:
+    """Until the switch has counted so many connections to each port."""
+    wait_for(lambda: [p["connections"] for p in counters(lab)["ports"]] == list(wanted), f"{wanted} connections")
+    return counters(lab)
+
+
+def ask(client: Host, times: int) -> tuple[Counter[str], Counter[str]]:
+    """Who answered, over TCP and over UDP."""
+    return Counter(client.who("tcp", VIP, 8080, times)), Counter(client.who("udp", VIP, 5353, times))
+
+
+@pytest.mark.parametrize("options", [{}, {"sessionAffinity": 60}], ids=["spread", "affinity"])
+def test_connections_add_up(bare: Lab, hosts: Mapping[str, Host], options: Mapping[str, int]) -> None:
+    """Nobody could see which provider is busy, or whether one gets nothing at all."""
+    bare.service("app", "srv", ["8080:80:TCP", "5353:53:UDP"], ["tier=web"], vip=VIP, options=options)
+    try:
+        tcp, udp = ask(hosts["c1"], 40)
+        found = wait_for_total(bare, 40, 40)
+        assert [p["providers"] for p in found["ports"]] == [tcp, udp]
+        assert found["providers"] == tcp + udp
+        assert not any(p["other"] for p in found["ports"])
+        assert found["packets"] >= 80 + 40, "a connection has more packets than its first"
+        assert found["refused"] == 0
+    finally:
+        bare.rest.delete_service("default:app")
+
+
+def test_a_provider_leaves(bare: Lab, hosts: Mapping[str, Host]) -> None:
+    """Whoever looks after a provider has left would see all counts begin anew, and no trace of what it was given."""
+    bare.service("app", "srv", ["8080:80:TCP", "5353:53:UDP"], ["tier=web"], vip=VIP)
+    tcp, udp = ask(hosts["c1"], 30)
+    wait_for_total(bare, 30, 30)
+    try:
+        hosts["w3"].register(bare.rest, "web", WEB, health="unhealthy")
+        more, more_udp = ask(hosts["c1"], 10)
+        found = wait_for_total(bare, 40, 40)
+        assert [p["providers"] for p in found["ports"]] == [tcp + more, udp + more_udp], "unhealthy, but still one"
+
+        hosts["w3"].register(bare.rest, "web")
+        found = wait_for_total(bare, 40, 40)
+        assert [p["other"] for p in found["ports"]] == [tcp["w3"], udp["w3"]]
+        assert set(found["providers"]) == {"w1", "w2"}
+    finally:
+        hosts["w3"].register(bare.rest, "web", WEB)
+
+    for name in ("w1", "w2", "w3"):
+        bare.rest.delete_endpoint(name)
+    assert [p["connections"] for p in counters(bare)["ports"]] == [40, 40], "no provider is left"
+    assert not hosts["c1"].reaches("tcp", VIP, 8080)
+    assert not hosts["c1"].reaches("tcp", VIP, 9999)
+    wait_for(lambda: counters(bare)["refused"] == 2, "two refused connections")
+    for name in ("w1", "w2", "w3"):
+        hosts[name].register(bare.rest, "web", WEB)
+    bare.rest.delete_service("default:app")
+
+
+def test_the_table(bare: Lab, hosts: Mapping[str, Host], capsys: pytest.CaptureFixture[str]) -> None:
+    """The counts would be there, but for programs only."""
+    bare.service("app", "srv", ["8080:80:TCP"], ["tier=web"], vip=VIP)
+    (given, _) = Counter(hosts["c1"].who("tcp", VIP, 8080, 20)), wait_for_total(bare, 20)
+    assert main(["--netmaster", bare.controller.url, "service", "stats", "app"]) == 0
+    head, port, empty, columns, _, *rows = capsys.readouterr().out.splitlines()
+    assert head.startswith(f"default:app at {VIP}: ")
+    assert (port, empty) == ("8080:80:TCP: 20 connections", "")
+    assert columns.split() == ["Provider", "Address", "State", "Weight", "Connections", "Share"]
+    assert rows[0].split() == ["w1", "10.1.1.1", "running", "1", str(given["w1"]), f"{5 * given['w1']:.1f}", "%"]
+    assert len(rows) == 3
+    bare.rest.delete_service("default:app")
+
+
+def test_forged_packets(bare: Lab, hosts: Mapping[str, Host]) -> None:
+    """Nobody would see that a container claims to be another one."""
+    client = hosts["c1"]
+    frame = bytes.fromhex("0e4e43000001") + bytes.fromhex(client.mac.replace(":", "")) + b"\x08\x00"
+    head = bytes.fromhex("450000140000000040fd0000") + socket.inet_aton("20.1.1.9") + socket.inet_aton("10.1.1.1")
+    with client.open("raw") as cable:
+        for _ in range(5):
+            cable.send(frame + head)
+
+    def forged() -> dict[str, int]:
+        return {p["name"]: p.get("forged", -1) for p in bare.rest.switch(bare.dpid)["ports"]}
+
+    wait_for(lambda: forged()[client.port_name] == 5, "five forged packets")
+    assert forged()[hosts["w1"].port_name] == 0
