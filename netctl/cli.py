@@ -22,6 +22,7 @@ from netctl.commands.service import service
 from netctl.commands.stats import stats
 from netctl.commands.switch import switch
 from netctl.commands.tenant import tenant
+from netctl.commands.trace import trace
 from netctl.commands.version import version
 from netctl.output import clean
 
@@ -59,7 +60,7 @@ def root(ctx: click.Context) -> None:
 
 
 service.add_command(stats)
-for _command in (network, service, tenant, endpoint, host, switch, version):
+for _command in (network, service, tenant, endpoint, host, switch, trace, version):
     root.add_command(_command)
 
 

@@ -25,6 +25,7 @@ from netctl.documents import (
     ServiceDoc,
     SwitchDoc,
     TenantDoc,
+    TraceDoc,
     VersionDoc,
 )
 
@@ -240,6 +241,10 @@ class Client:
     def inspect(self, collection: str, key: str) -> dict[str, Any]:
         """What was asked (``Config``) and what is (``Oper``)."""
         return cast(dict[str, Any], self._call("GET", _path("inspect", collection, key)))
+
+    def trace(self, query: Mapping[str, str]) -> TraceDoc:
+        """Why a new connection goes where it goes: ``from, to, proto, port, source, sourcePort``."""
+        return cast(TraceDoc, self._call("GET", _path("trace"), params=query))
 
     def version(self) -> VersionDoc:
         """The controller's version."""

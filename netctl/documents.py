@@ -124,6 +124,47 @@ class LeaseDoc(TypedDict):
     ipAddress: str  # with its prefix length: 10.1.1.1/24
 
 
+class StepDoc(TypedDict):
+    """What happened to a packet in one table."""
+
+    table: str
+    text: str
+
+
+class EndDoc(TypedDict, total=False):
+    """One way that a connection may end."""
+
+    verdict: str  # delivered | answered | refused | dropped | asked
+    text: str
+    share: float  # of the new connections
+    endpointID: str  # whom it is delivered to
+    provider: str  # who was chosen: its endpoint id
+
+
+# "from" is a word of the language's own
+TraceDoc = TypedDict(
+    "TraceDoc",
+    {
+        "from": str,
+        "endpointID": str,
+        "tenantName": str,
+        "networkName": str,
+        "source": str,
+        "sourcePort": int,
+        "to": str,
+        "proto": str,
+        "port": int,
+        "switch": str,
+        "steps": list[StepDoc],
+        "verdict": str,
+        "outcome": str,
+        "ends": list[EndDoc],
+        "notes": list[str],
+    },
+)
+"""Why a connection goes where it goes."""
+
+
 class VersionDoc(TypedDict, total=False):
     """What the controller is built of."""
 

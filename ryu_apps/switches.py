@@ -12,8 +12,11 @@ from ryu_apps.counters import PortCount, Raw, ServiceCount, ServiceReader, read_
 from ryu_apps.framework import hub
 from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline import compile as compiler
-from ryu_apps.pipeline.context import SWITCH, Owner
+from ryu_apps.pipeline.context import SWITCH, Context, Owner
+from ryu_apps.pipeline.trace import Question
 from ryu_apps.reconciler import Reconciler
+from ryu_apps.tracing import trace
+from topology.errors import Unavailable
 from topology.model import Commit, Endpoint, Service
 from topology.observed import Observed, Port
 from topology.snapshot import Model
@@ -103,6 +106,16 @@ class Switches:
         owner = (Service.kind, service_key)
         errors = {f"{dpid:016x}": r.refused[owner].line for dpid, r in self.reconcilers.items() if owner in r.refused}
         return total.document() | {k: v for k, v in (("unread", unread), ("errors", errors)) if v}
+
+    def trace(self, question: Question) -> dict[str, Any]:
+        """Why a connection goes where it goes, at the switch where it begins."""
+        sender = question.sender
+        dpid = Context(self._model, 0).switch_of(sender)
+        r = self.reconcilers.get(dpid)
+        if r is None:
+            at = f"switch {dpid:016x}, where {sender.id} is," if dpid else f"the switch of host {sender.host}"
+            raise Unavailable(f"{at} is not connected")
+        return trace(r, question)
 
     def forged(self, dpid: int) -> dict[str, int]:
         """Packets of forged senders that a connected switch has dropped, by port; empty where it does not say."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address
 
 from ryu_apps.pipeline.context import Context
@@ -50,7 +50,7 @@ def holders(ctx: Context, tenant: str, address: IPv4Address) -> list[Service | E
 
 
 class Words:
-    """The words for what a packet of one sender meets. ``share``: the providers that its group offers, in words."""
+    """The words for what a packet of one sender meets."""
 
     def __init__(self, ctx: Context, sender: Endpoint) -> None:
         self._ctx = ctx
@@ -114,8 +114,10 @@ class Words:
             return f"{to} is the VIP of {who} → {zone}"
         if flow.feature == Feature.TRANSLATE and isinstance(holder, Endpoint):
             services = ", ".join(s.key for s in self._ctx.model.selected_by(holder))
-            return f"{to} {_port(packet)} is a service port of {name(holder)}, a provider of {services} → {zone}"
-        return f"{to} is no VIP" + (f", {_port(packet)} no service port of its" if isinstance(holder, Endpoint) else "")
+            return f"{to} {_port(packet)} is {name(holder)}'s, a provider of {services} → {zone}"
+        if isinstance(holder, Endpoint) and packet["ip_proto"] in PORTS:
+            return f"{to} is no VIP, and {_port(packet)} of {name(holder)} no service's"
+        return f"{to} is no VIP"
 
     def _balance(self, step: Step) -> str:
         flow, packet = step.flow, step.packet
@@ -131,18 +133,18 @@ class Words:
 
     def refusal(self, service: Service, packet: Packet) -> str:
         """Why a VIP has no answer for a packet."""
-        ports = [f"{p.port} {p.protocol}" for p in service.ports]
+        ports = [f"port {p.port} {p.protocol}" for p in service.ports]
         if _port(packet) not in ports:
-            return f"{_port(packet)} is no port of {service.key}, which has {', '.join(ports)}"
+            return f"{service.key} has no {_port(packet)}, but {', '.join(ports)}"
         found = self._ctx.model.providers(service)
         if not found:
             return f"{service.key} has no provider: nobody has its selectors"
         return f"no provider of {service.key} serves: {self.absent(service)}"
 
-    def absent(self, service: Service) -> str:
-        """The providers that get no new connections, with the reason."""
-        reasons = [(name(p), why_not(self._ctx, service, p)) for p in self._ctx.model.providers(service)]
-        return listed([f"{who} ({why})" for who, why in reasons if why])
+    def absent(self, service: Service, offered: Collection[int] = ()) -> str:
+        """The providers that get no new connections, with the reason. ``offered``: numbers of those that do."""
+        providers = [p for p in self._ctx.model.providers(service) if p.number not in offered]
+        return listed([f"{name(p)} ({why_not(self._ctx, service, p) or 'its port is down'})" for p in providers])
 
     def _affinity(self, step: Step) -> str:
         source, flow = IPv4Address(step.packet["ipv4_src"]), step.flow
@@ -193,7 +195,7 @@ class Words:
     def _reply(self, step: Step) -> str:
         if step.flow.feature in (Feature.TRANSLATE, Feature.HAIRPIN):
             return f"from {name(self._sender)}, a provider: an answer to a client? → conntrack, which knows of none"
-        return "no answer to a VIP's client"
+        return f"not from a service port of {name(self._sender)}"
 
     def what(self, address: IPv4Address) -> str:
         """Whose an address is."""
@@ -214,7 +216,7 @@ class Words:
 def _port(packet: Packet) -> str:
     protocol = packet.get("ip_proto", 0)
     words = PROTOCOLS.get(protocol, f"protocol {protocol}")
-    return f"{packet.get(PORTS[protocol][1], 0)} {words}" if protocol in PORTS else words
+    return f"port {packet.get(PORTS[protocol][1], 0)} {words}" if protocol in PORTS else words
 
 
 def listed(words: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from ryu_apps.pipeline.explain import Words, holders, listed, name, where
 from ryu_apps.pipeline.features.neighbour import REPLY, REQUEST
 from ryu_apps.pipeline.fields import ETH_ARP, ETH_IP, ICMP, TCP, UDP
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, PROVIDER, TENANT, Feature, Priority, Table
-from ryu_apps.pipeline.values import CONTROLLER, Bucket, Ct, Flow, Group, GroupAction, SetField, match
+from ryu_apps.pipeline.values import CONTROLLER, Bucket, Ct, Flow, Group, GroupAction, Match, SetField, match
 from ryu_apps.pipeline.walk import PORTS, Packet, Walk, Walker
 from topology.model import Endpoint, Service
 
@@ -67,9 +67,11 @@ class Trace:
         """The outcome on one line."""
         if len(self.ends) == 1:
             return self.ends[0].text
-        good = [end.text.removeprefix("delivered to ") for end in self.ends if end.verdict == "delivered"]
+        good = [end.text for end in self.ends if end.verdict == "delivered"]
         bad = [end.text for end in self.ends if end.verdict != "delivered"]
-        return "; ".join([f"delivered to one of {len(good)}: {listed(good)}"] * bool(good) + [listed(bad)] * bool(bad))
+        one_of = f"delivered to one of {len(good)}: " if len(good) > 1 else "delivered to "
+        words = [one_of + listed([text.removeprefix("delivered to ") for text in good])] if good else []
+        return "; or ".join([*words, *([listed(bad)] if bad else [])])
 
 
 def trace(ctx: Context, question: Question, down: Collection[int] = (), last: int = 0) -> Trace:
@@ -86,6 +88,12 @@ def on_the_way(ctx: Context, question: Question) -> set[Owner]:
         if isinstance(holder, Service):
             out |= {(p.kind, p.key) for p in ctx.model.providers(holder)}
     return out
+
+
+def remembered(ctx: Context, question: Question) -> Match:
+    """What a flow matches that session affinity has learned of the client."""
+    terms = {TENANT: ctx.zone(question.sender.tenant), "eth_type": ETH_IP}
+    return match(**terms, ipv4_src=int(question.source), ipv4_dst=int(question.to))
 
 
 class _Pick(Walker):
@@ -108,32 +116,26 @@ class _Tracer:
         programs = [compile_owner(ctx, owner) for owner in on_the_way(ctx, question)]
         flows = [flow for program in programs for flow in program.flows]
         if last:
-            flows.append(self._learned(last))
+            what, then = remembered(ctx, question), (SetField(PROVIDER, last),)
+            flows.append(Flow(Table.STICKY, Priority.NORMAL, what, then, feature=Feature.AFFINITY))
         self._groups = {group.id: group for program in programs for group in program.groups}
         self._walker = _Pick(flows, self._groups, down)
         self._port = ctx.port_of(question.sender)
 
-    def _learned(self, provider: int) -> Flow:
-        ask = self._question
-        terms = {TENANT: self._ctx.zone(self._sender.tenant), "eth_type": ETH_IP}
-        what = match(**terms, ipv4_src=int(ask.source), ipv4_dst=int(ask.to))
-        return Flow(Table.STICKY, Priority.NORMAL, what, (SetField(PROVIDER, provider),), feature=Feature.AFFINITY)
-
     def run(self) -> Trace:
         if self._port is None:
-            return _dropped([], f"{name(self._sender)} is not plugged in: the switch has no port {self._sender.port_name}")
+            why = f"{name(self._sender)} is not plugged in: the switch has no port {self._sender.port_name}"
+            return _dropped([], why)
         steps, mac = self._next_hop()
         if mac is None:
             return _dropped(steps, steps.pop()[1])
         packet = self._packet(mac)
         first = self._walker.send(self._port, packet)
         group = self._walker.group
-        if group is None:
+        options = [] if group is None else self._options(group)
+        if group is None or not options:
             return Trace((*steps, *self._steps(first)), (self._end(first),))
-        options = self._options(group)
-        steps += self._steps(first, self._offer(group, options))
-        if not options:
-            return _dropped(steps, "the port of every provider is down")
+        steps += self._steps(first, self._offer(options), self._provider(group.buckets[0]) if options[1:] else None)
         total = sum(weight for _, _, weight in options)
         ends = []
         for provider, bucket, weight in options:
@@ -164,7 +166,8 @@ class _Tracer:
                 mac = sent.packet["arp_sha"]
                 text = f"{hop}, {self._words.what(hop)}, is at {mac.to_bytes(6, 'big').hex(':')}"
                 return [("neighbour", text if near else f"next hop {text}")], mac
-        return [("", f"nobody in network {network.key} has {hop}: {name(self._sender)} gets no answer to its ARP")], None
+        why = f"nobody in network {network.key} has {hop}: {name(self._sender)} gets no answer to its ARP"
+        return [("", why)], None
 
     def _packet(self, mac: int) -> Packet:
         ask = self._question
@@ -209,7 +212,7 @@ class _Tracer:
                         return holder
         return None
 
-    def _offer(self, group: Group, options: list[tuple[Endpoint, Bucket, int]]) -> str:
+    def _offer(self, options: list[tuple[Endpoint, Bucket, int]]) -> str:
         total = sum(weight for _, _, weight in options)
         names = [
             f"{name(p)} {p.addresses[0]} (weight {p.weight}, {100 * slots / total:.0f} %)" for p, _, slots in options
@@ -217,17 +220,20 @@ class _Tracer:
         text = f"one of {len(names)} providers: " if len(names) > 1 else "the one provider: "
         text += listed(names)
         service = self._words.holder(self._question.to)
-        absent = self._words.absent(service) if isinstance(service, Service) else ""
+        absent = self._words.absent(service, {p.number for p, _, _ in options}) if isinstance(service, Service) else ""
         return text + (f"; not {absent}" if absent else "")
 
     # in words
 
-    def _steps(self, walk: Walk, offer: str = "") -> list[tuple[str, str]]:
+    def _steps(self, walk: Walk, offer: str = "", example: Endpoint | None = None) -> list[tuple[str, str]]:
+        """``offer``: what the group may choose from; ``example``: whom it has chosen on this walk, out of several."""
         out = []
+        prefix = ""
         for step in walk.path:
-            text = self._words.of(step)
-            if offer and any(isinstance(a, GroupAction) for a in step.flow.actions):
+            text = prefix + self._words.of(step)
+            if offer and _chooses(step.flow):
                 text += f" → {offer}"
+                prefix = f"if {name(example)}: " if example else ""
             out.append((Table(step.flow.table).name.lower(), text))
         return out
 
@@ -238,6 +244,8 @@ class _Tracer:
         last = walk.path[-1]
         text = self._words.of(last)
         if not walk.sent:
+            if _chooses(last.flow):
+                text += ": the port of every provider is down"
             if last.flow.table == Table.DELIVER:
                 text = f"{text}, which is down or where it came from"
             text = f"dropped: {text.removeprefix('dropped: ')}"
@@ -259,6 +267,10 @@ class _Tracer:
             if isinstance(holder, Endpoint):
                 return end("delivered", f"delivered to {name(holder)} {at} at {where(self._ctx, holder)}", holder)
         return end("delivered", f"delivered to {at} out of port {self._words.port(sent.port)}")
+
+
+def _chooses(flow: Flow) -> bool:
+    return any(isinstance(action, GroupAction) for action in flow.actions)
 
 
 def _dropped(steps: list[tuple[str, str]], why: str) -> Trace:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from ryu_apps.pipeline.trace import Question
 from ryu_apps.rest import documents as docs
 from ryu_apps.rest.agents import AgentApi
 from ryu_apps.rest.decode import parse_object
@@ -13,6 +15,7 @@ from ryu_apps.rest.hosts import HostTracker
 from ryu_apps.rest.inspect import inspect_endpoint, inspect_network, inspect_service, inspect_tenant
 from ryu_apps.rest.networks import HOST_TIMEOUT, NetworkDoor
 from ryu_apps.rest.stream import ALIVE_PERIOD, ChangeFeed
+from ryu_apps.rest.trace import question
 from ryu_apps.wsgi import (
     Application,
     Handler,
@@ -65,6 +68,9 @@ class SwitchView(Protocol):
 
     def forged(self, dpid: int) -> dict[str, int]:
         """Packets of forged senders that a switch has dropped, by port; empty when nothing is known."""
+
+    def trace(self, question: Question) -> dict[str, Any]:
+        """Why a connection goes where it goes; refused where its switch is not connected."""
 
     def settle(self, revision: int) -> None:
         """Wait, not long, until the connected switches carry out the model of this revision."""
@@ -143,6 +149,7 @@ class Api:
                 **dict.fromkeys(("POST", "PUT", "DELETE"), _refuse("globals")),
             },
             "/switches": {"GET": lambda _: self._switches.switches()},
+            "/trace": {"GET": self._trace},
             "/switches/{key}": {"GET": self._get_switch},
             "/endpoints": {"GET": agents.list_endpoints},
             "/endpoints/{key}": {
@@ -269,6 +276,9 @@ class Api:
         forged = self._switches.forged(int(wanted, 16))
         known = ({"forged": forged[p["name"]]} if p["name"] in forged else {} for p in document["ports"])
         return document | {"ports": [port | more for port, more in zip(document["ports"], known, strict=True)]}
+
+    def _trace(self, request: Request) -> Document:
+        return self._switches.trace(question(partial(query, request), self._model))
 
     def _version(self, request: Request) -> Document:
         return {"GitCommit": "", "Version": VERSION, "BuildTime": ""}

@@ -29,13 +29,13 @@ class Plan(NamedTuple):
     """How much of each."""
 
     rounds: int = 10
-    seconds: float = 1.0
+    seconds: int = 1  # of each; wrk takes whole ones
     bulk_rounds: int = 6
     changes: int = 20
     wire_rounds: int = 3
 
 
-QUICK = Plan(rounds=3, seconds=0.5, bulk_rounds=2, changes=5, wire_rounds=1)
+QUICK = Plan(rounds=3, bulk_rounds=2, changes=5, wire_rounds=1)
 
 
 def data_path(out: report.Report, plan: Plan, directory: Path) -> None:
@@ -53,7 +53,7 @@ def data_path(out: report.Report, plan: Plan, directory: Path) -> None:
         _spread(out, on, plan)
 
 
-def in_turns(on: Stage, measure: load.Measure, rounds: int, seconds: float) -> list[list[load.Result]]:
+def in_turns(on: Stage, measure: load.Measure, rounds: int, seconds: int) -> list[list[load.Result]]:
     """The results of each way, by round; every other round goes the other way round, so that a drift cancels out."""
     got: list[list[load.Result]] = [[] for _ in on.ways]
     order = list(enumerate(on.ways))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.bench.stage import Stage, Way, inside
 
-CONNECTIONS = 16  # at a time
+CONNECTIONS = 64  # at a time
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -27,9 +27,9 @@ class Result:
     counters: dict[str, float] = field(default_factory=dict)
 
 
-def connections(stage: Stage, way: Way, seconds: float) -> Result:
+def connections(stage: Stage, way: Way, seconds: int) -> Result:
     """New connections a second, each closed after one small answer."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--timeout", "5s", "-H", "Connection: close"]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "5s", "-H", "Connection: close"]
     with counted(stage) as counters:
         text = _run(inside(stage.client, *command, f"http://{way.address}:{way.web}/"), seconds)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
@@ -39,25 +39,25 @@ def connections(stage: Stage, way: Way, seconds: float) -> Result:
     return Result(float(rate[1]), sum(map(int, errors.groups())) if errors else 0, counters)
 
 
-def throughput(stage: Stage, way: Way, seconds: float, *, down: bool) -> Result:
+def throughput(stage: Stage, way: Way, seconds: int, *, down: bool) -> Result:
     """Mbit/s of one TCP connection, from or to the provider."""
-    command = ["iperf3", "--client", way.address, "--port", str(way.bulk), "--time", f"{seconds:g}", "--json"]
+    command = ["iperf3", "--client", way.address, "--port", str(way.bulk), "--time", str(seconds), "--json"]
     with counted(stage) as counters:
         text = _run(inside(stage.client, *command, *(["--reverse"] if down else [])), seconds)
     return Result(json.loads(text)["end"]["sum_received"]["bits_per_second"] / 1e6, 0, counters)
 
 
-def download(stage: Stage, way: Way, seconds: float) -> Result:
+def download(stage: Stage, way: Way, seconds: int) -> Result:
     """From the provider."""
     return throughput(stage, way, seconds, down=True)
 
 
-def upload(stage: Stage, way: Way, seconds: float) -> Result:
+def upload(stage: Stage, way: Way, seconds: int) -> Result:
     """To the provider."""
     return throughput(stage, way, seconds, down=False)
 
 
-def _run(command: list[str], seconds: float) -> str:
+def _run(command: list[str], seconds: int) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 20, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -65,13 +65,14 @@ def _run(command: list[str], seconds: float) -> str:
 
 @contextmanager
 def counted(stage: Stage) -> Iterator[dict[str, float]]:
-    """Fills in, at the end, what the switch did meanwhile; conntrack is empty at the start."""
+    """Fills in, at the end, what the switch did meanwhile; conntrack and datapath are empty at the start."""
     ovs = stage.lab.instance
     ovs.flush_conntrack()
+    ovs.appctl("revalidator/purge")
     ovs.appctl("dpif-netdev/pmd-stats-clear")
     out: dict[str, float] = {}
     start, before = time.monotonic(), _cpu(ovs.switch_pid)
-    children = os.times()
+    children, machine = os.times(), _machine()
     yield out
     took = time.monotonic() - start
     out["took"] = took
@@ -80,6 +81,8 @@ def counted(stage: Stage) -> Iterator[dict[str, float]]:
     out["client_cpu"] = (
         after.children_user + after.children_system - children.children_user - children.children_system
     ) / took
+    idle, total = (b - a for a, b in zip(machine, _machine(), strict=True))
+    out["idle"] = idle / total
     text = ovs.appctl("dpif-netdev/pmd-stats-show")
     for name, label in (
         ("packets", "packets received"),
@@ -110,4 +113,10 @@ def _cpu(pid: int) -> float:
     return (int(parts[11]) + int(parts[12])) / _TICKS
 
 
-Measure = Callable[[Stage, Way, float], Result]
+def _machine() -> tuple[int, int]:
+    """Ticks of all processors: idle, and all."""
+    values = [int(value) for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return values[3] + values[4], sum(values)
+
+
+Measure = Callable[[Stage, Way, int], Result]

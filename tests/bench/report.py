@@ -32,7 +32,7 @@ class Report:
     def ratios(self, title: str, unit: str, names: Sequence[str], got: Sequence[Sequence[Result]]) -> None:
         """One load by all ways: rates, ratios to both baselines, and where the rest goes."""
         print(f"\n{title}")
-        self._row("", unit, "÷ no service", "÷ service port", "switch", "client")
+        self._row("", unit, "÷ no service", "÷ service port", "switch", "client", "machine idle")
         for name, results in zip(names, got, strict=True):
             plain, beside = ([r.rate / b.rate for r, b in zip(results, got[base], strict=True)] for base in (0, 1))
             self._row(
@@ -42,6 +42,7 @@ class Report:
                 ratio_text(beside) if results not in (got[0], got[1]) else "",
                 f"{_mid(results, 'switch_cpu'):.0%} of a CPU",
                 f"{_mid(results, 'client_cpu'):.0%} of a CPU",
+                f"{_mid(results, 'idle'):.0%}",
             )
         self._row("where the rest goes", "passes/packet", "subtables/lookup", "upcalls", "megaflows", "conntrack")
         for name, results in zip(names, got, strict=True):

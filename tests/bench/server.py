@@ -1,11 +1,10 @@
-"""A web server of few bytes: ``python server.py PROCESSES PORT…``; answers each request and closes at once.
+"""A web server of few bytes: ``python server.py PORT…``; answers each request and closes at once.
 
-Says "ready" when all ports listen.
+Says "ready" when all ports listen. Several of them may share the ports.
 """
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import sys
@@ -15,7 +14,8 @@ ANSWER = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nok\n
 
 def listen(port: int) -> socket.socket:
     made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        made.setsockopt(socket.SOL_SOCKET, option, 1)
     made.bind(("", port))
     made.listen(4096)
     made.setblocking(False)
@@ -23,19 +23,16 @@ def listen(port: int) -> socket.socket:
 
 
 def serve(listeners: list[socket.socket]) -> None:
-    """For ever, in one process."""
+    """For ever."""
     poll = select.epoll()
     waiting = {s.fileno(): s for s in listeners}
     for fd in waiting:
-        poll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        poll.register(fd, select.EPOLLIN)
     connections: dict[int, socket.socket] = {}
     while True:
         for fd, _ in poll.poll():
             if (listener := waiting.get(fd)) is not None:
-                try:
-                    made, _ = listener.accept()
-                except BlockingIOError:
-                    continue  # another process was faster
+                made, _ = listener.accept()
                 made.setblocking(False)
                 connections[made.fileno()] = made
                 poll.register(made.fileno(), select.EPOLLIN)
@@ -49,16 +46,11 @@ def serve(listeners: list[socket.socket]) -> None:
             connection.close()  # and so out of the poll
 
 
-def main(processes: int, ports: list[int]) -> None:
+def main(ports: list[int]) -> None:
     listeners = [listen(port) for port in ports]
-    parent = os.getpid()
-    for _ in range(processes - 1):
-        if os.fork() == 0:
-            break
-    if os.getpid() == parent:
-        print("ready", flush=True)
+    print("ready", flush=True)
     serve(listeners)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), [int(port) for port in sys.argv[2:]])
+    main([int(port) for port in sys.argv[1:]])

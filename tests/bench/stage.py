@@ -65,6 +65,8 @@ def _server(host: Host, *command: str) -> Iterator[None]:
 
 
 def _tune(host: Host) -> None:
+    # The last one: conntrack, which keeps one port from being used twice, is flushed between the rounds. A provider that
+    # remembered its closed connections would take a new one from the same port, by another way, for an old one.
     for setting in ("net.ipv4.ip_local_port_range=1024 65535", "net.core.somaxconn=4096", "net.ipv4.tcp_max_tw_buckets=0"):
         run(*inside(host, "sysctl", "-qw", setting))
 
@@ -88,8 +90,8 @@ def stage(directory: Path, providers: int = 4) -> Iterator[Stage]:
             _tune(host)
         for host in hosts:
             ports = [str(WEB), *([str(PLAIN_WEB)] if host is hosts[0] else [])]
-            processes = str(SERVER_PROCESSES if host is hosts[0] else 1)
-            stack.enter_context(_server(host, sys.executable, "-I", str(SERVER), processes, *ports))
+            for _ in range(SERVER_PROCESSES if host is hosts[0] else 1):
+                stack.enter_context(_server(host, sys.executable, "-I", str(SERVER), *ports))
         for port in (BULK, PLAIN_BULK):
             stack.enter_context(_server(hosts[0], "iperf3", "--server", "--port", str(port), "--forceflush"))
         made = Stage(it, client, hosts[0], vip, spread_vip)

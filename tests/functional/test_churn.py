@@ -24,11 +24,12 @@ from tests.kit.private_ovs import private
 
 COUNT = int(os.environ.get("NETCTL_CHURN", "50000"))
 """Connections to the targets that stay, all together."""
-PROCESSES = 2
+CLIENTS = ("c1", "c1", "w1")  # a process each; w1 is a provider itself
 AT_ONCE = 24  # connections open at a time, of a process
-SOURCE_PORTS = 300  # of a process
+SOURCE_PORTS = 40  # of a process
 PATIENCE = 10.0  # s
 LIMIT = 300.0  # s; the test fails where it takes longer
+STAY = {"one", "two", "straight"}  # targets that stay
 SCRIPT = str(Path(churn.__file__))
 WEB = {"tier": "web"}
 ONE, TWO = "100.1.1.1", "100.1.1.2"
@@ -130,36 +131,44 @@ class Commotion:
 def test_none_is_lost_and_the_switch_lives(there: Lab, hosts: dict[str, Host]) -> None:
     """Connections of busy clients would fail now and then, or Open vSwitch abort and take all of them with it.
 
-    To two VIPs with the same providers, and straight to one of these: all of them stay, and each connection to them has to
-    be answered. What counts as lost: refused, reset before the answer (or before the server's orderly end, where that
-    closes), no answer within ten seconds, any other error. An answer after more than 0.9 s counts as late: a packet
-    was lost, and sent again by TCP. Connections to services that come and go are made besides, and not counted.
+    To two VIPs with the same providers, and straight to one of these, from a client and from a provider: these targets
+    stay, and each connection to them has to be answered. What counts as lost: refused, reset before the answer (or
+    before the server's orderly end, where that closes), no answer within ten seconds, any other error. An answer after
+    more than 0.9 s counts as late: a packet was lost, and sent again by TCP. Connections to services that come and go
+    are made besides, and not counted.
     """
     pid = there.instance.switch_pid
-    targets = [("one", ONE, 8080), ("two", TWO, 9090), ("straight", hosts["w1"].ip, 80)]
+    targets = [("one", ONE, 8080), ("two", TWO, 9090)]
+    straight = {"c1": hosts["w1"].ip, "w1": hosts["w2"].ip}
     others = [(f"t{n}", vip, 8080) for n, vip in enumerate(TRANSIENT)]
     clients = []
     with contextlib.ExitStack() as stack:
         commotion = stack.enter_context(Commotion(there, hosts))
-        for n in range(PROCESSES):
+        for n, name in enumerate(CLIENTS):
             plan = churn.Plan(
-                hosts["c1"].ip, (20000 + n * SOURCE_PORTS, SOURCE_PORTS), targets, COUNT // PROCESSES, AT_ONCE, PATIENCE,
-                others,
-            )  # fmt: skip
-            process = subprocess.Popen(
-                inside(hosts["c1"], "ask", json.dumps(vars(plan))), stdout=subprocess.PIPE, text=True
+                source=hosts[name].ip,
+                ports=(20000 + n * SOURCE_PORTS, SOURCE_PORTS),
+                targets=[*targets, ("straight", straight[name], 80)],
+                count=COUNT // len(CLIENTS) + 1,
+                at_once=AT_ONCE,
+                patience=PATIENCE,
+                others=others,
             )
+            command = inside(hosts[name], "ask", json.dumps(vars(plan)))
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             stack.callback(process.kill)
             clients.append(process)
         said = [json.loads(client.communicate(timeout=LIMIT)[0]) for client in clients]
     assert commotion.error is None
-    print(commotion.rounds, json.dumps(said, indent=1))
+    assert commotion.rounds > 5
+    print(json.dumps(said, indent=1))
     assert there.instance.switch_pid == pid, "the switch has died"
     log = (there.instance.directory / "ovs-vswitchd.log").read_text()
     assert not [line for line in log.splitlines() if "assertion" in line or "died" in line]
-    for name, _, _ in targets:
-        for one in said:
-            out = one["outcomes"][name]
-            lost = {what: out[what] for what in ("refused", "reset", "silent", "other") if out[what]}
-            assert not lost, f"{name}: {lost}: {out['errors']}"
-            assert out["answered"] >= COUNT // PROCESSES // 3
+    outcomes = [(name, out) for one in said for name, out in one["outcomes"].items() if name in STAY]
+    for name, out in outcomes:
+        lost = {what: out[what] for what in ("refused", "reset", "silent", "other") if out[what]}
+        assert not lost, f"{name}: {lost}: {out['errors']}"
+        # a queue of the kernel may be full once in a while; more would be the switch's
+        assert out["late"] <= out["answered"] / 1000, f"{name}: {out['errors']}"
+    assert sum(out["answered"] for _, out in outcomes) >= COUNT

@@ -149,7 +149,7 @@ class Client:
         self.open_ones: dict[int, Asking] = {}
         self.outcomes: dict[str, Outcome] = {name: Outcome() for name, _, _ in plan.targets + plan.others}
         self.busy: set[tuple[str, int]] = set()
-        self.next = {name: 0 for name in self.outcomes}
+        self.next = dict.fromkeys(self.outcomes, 0)
         self.start = time.monotonic()
         self.left = plan.count
         self.begun = 0
@@ -207,15 +207,14 @@ class Client:
             out.late += now - one.began > 0.9
             name = one.answer.decode().strip()
             out.by[name] = out.by.get(name, 0) + 1
+        elif isinstance(error, TimeoutError):
+            out.silent += 1
+        elif isinstance(error, ConnectionRefusedError) and not one.sent:
+            out.refused += 1
+        elif isinstance(error, ConnectionError):
+            out.reset += 1
         else:
-            if isinstance(error, TimeoutError):
-                out.silent += 1
-            elif isinstance(error, ConnectionRefusedError) and not one.sent:
-                out.refused += 1
-            elif isinstance(error, ConnectionError):
-                out.reset += 1
-            else:
-                out.other += 1
+            out.other += 1
         if (error is not None or now - one.began > 0.9) and len(out.errors) < 20:
             out.errors.append(f"port {one.port} way {one.number % 3} at {one.began - self.start:.2f}: {error}")
         del self.open_ones[one.socket.fileno()]

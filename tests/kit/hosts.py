@@ -198,7 +198,9 @@ class Host(Namespace):
         """Remove everything of it."""
         self.stop_serving()
         self.instance.vsctl("--if-exists", "del-port", self.port_name)
-        run("ip", "netns", "delete", self.netns, check=False)  # and the pair of interfaces with it
+        # the pair of interfaces would go with the namespace, but later
+        run("ip", "-n", self.netns, "link", "delete", "eth0", check=False)
+        run("ip", "netns", "delete", self.netns, check=False)
 
 
 def ask_again(connection: socket.socket, size: int = 5) -> str:

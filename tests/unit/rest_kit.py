@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ryu_apps.pipeline.trace import Question
 from ryu_apps.rest import Api, HostTracker
 from ryu_apps.wsgi import eventlet, webob
 from topology.commands import Commands
@@ -25,6 +26,9 @@ class Switches:
 
     def forged(self, dpid: int) -> dict[str, int]:
         return {}
+
+    def trace(self, question: Question) -> Json:
+        return {"from": question.sender.id, "to": str(question.to), "port": question.port}
 
     def counters(self, service_key: str) -> Json:
         return {}

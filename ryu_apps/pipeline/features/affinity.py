@@ -33,6 +33,7 @@ from ryu_apps.pipeline.values import (
 from topology.model import Endpoint, Service, ServicePort
 
 HIDDEN_BITS = 10
+NUMBER_BITS = 24  # of a provider, lowest in the number of what is learned of it
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
@@ -114,5 +115,5 @@ def _learn(ctx: Context, service: Service, vip: int, provider: Endpoint) -> Lear
         ),
         idle=0 if absolute else service.affinity,
         hard=service.affinity if absolute else 0,
-        number=service.number << 24 | provider.number,
+        number=service.number << NUMBER_BITS | provider.number,
     )
