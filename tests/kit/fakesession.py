@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 from ryu_apps.openflow import codec
 from ryu_apps.openflow.codec import EncodedGroup
-from ryu_apps.openflow.messages import FlowStat, GroupStat
+from ryu_apps.openflow.messages import FlowStat, GroupStat, Tuple5
 from ryu_apps.openflow.session import Errors, Mod
 from ryu_apps.pipeline.values import Match
 
@@ -26,6 +26,7 @@ class FakeSession:
         self.bundles: list[list[Mod]] = []
         self.plain: list[tuple[int, bytes]] = []  # how many flows there were, and what was sent then
         self.meters: list[bytes] = []
+        self.flushed: list[tuple[int, int, Tuple5 | None, Tuple5 | None]] = []
         self.closed = False
         self.refused_at: list[float] = []
 
@@ -70,6 +71,11 @@ class FakeSession:
         else:
             self.groups[number] = EncodedGroup(number, kind, message[16:])
         self.taken.pop(number, None)  # a group that is changed counts anew
+
+    def flush_ct(
+        self, zone: int, ip_proto: int = 0, orig: Tuple5 | None = None, reply: Tuple5 | None = None
+    ) -> None:
+        self.flushed.append((zone, ip_proto, orig, reply))
 
     def send_plain(self, message: bytes) -> None:
         self.plain.append((len(self.flows), message))

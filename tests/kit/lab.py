@@ -96,7 +96,7 @@ class Lab:
             selectors=list(selectors),
             ports=list(ports),
         )
-        self.rest.put_service(doc | (options or {}))  # type: ignore[arg-type]
+        self.rest.put_service(doc | (options or {}))  # type: ignore[operator]
         return next(
             s["serviceVip"] for s in self.rest.services() if (s["tenantName"], s["serviceName"]) == (tenant, name)
         )

@@ -113,6 +113,14 @@ def reset(lab: Lab, connection: socket.socket) -> None:
         ask_again(connection)
 
 
+def silent(*connections: socket.socket) -> None:
+    """What is sent is not answered any more."""
+    for connection in connections:
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            ask_again(connection)
+
+
 def ports_of(*connections: socket.socket) -> set[str]:
     """Their source ports, as conntrack shows them."""
     return {f"sport={connection.getsockname()[1]}" for connection in connections}

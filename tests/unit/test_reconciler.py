@@ -14,6 +14,7 @@ from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.session import Disconnected, NoAnswer, Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Program
+from ryu_apps.pipeline.tables import METERS
 from ryu_apps.pipeline.values import Flow, Group, Output, match
 from ryu_apps.reconciler import Reconciler
 from tests.kit import world
@@ -105,7 +106,7 @@ def test_an_empty_switch_is_filled_in_one_bundle(start: Starter) -> None:
 
     running.as_wanted()
     assert len(running.session.bundles) == 1
-    assert len(running.session.meters) == 1
+    assert len(running.session.meters) == len(METERS)
 
 
 def test_a_switch_that_has_all_is_sent_nothing(start: Starter) -> None:

@@ -1,0 +1,81 @@
+"""Which connection is traced: what a question must say, and one line where it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+import pytest
+
+from ryu_apps.pipeline.fields import ICMP, TCP, UDP
+from ryu_apps.pipeline.trace import Question
+from ryu_apps.switches import Switches
+from tests.unit import rest_kit
+from tests.unit.rest_kit import Json, Rest
+from topology.errors import Unavailable
+
+ASKED: list[Question] = []
+
+
+@pytest.fixture
+def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rest]:
+    def trace(self: object, question: Question) -> Json:
+        ASKED.append(question)
+        return {}
+
+    ASKED.clear()
+    monkeypatch.setattr(rest_kit.Switches, "trace", trace)
+    made = Rest()
+    made.network()
+    made.endpoint("e1", containerID="c0ffee", containerName="/web-1")
+    made.endpoint("e2", portName="p2", containerName="/web-2")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("from=e1&to=10.1.1.2&port=80", (TCP, 80, 0, "10.1.1.1")),
+        ("from=web-1&to=10.1.1.2&port=80&proto=UDP", (UDP, 80, 0, "10.1.1.1")),
+        ("from=/web-1&to=10.1.1.2", (ICMP, 0, 0, "10.1.1.1")),
+        ("from=c0ff&to=10.1.1.2&port=80&proto=tcp&sourcePort=4000", (TCP, 80, 4000, "10.1.1.1")),
+        ("from=e1&to=10.1.1.2&source=10.1.1.9&proto=icmp", (ICMP, 0, 0, "10.1.1.9")),
+    ],
+)
+def test_questions(rest: Rest, query: str, wanted: tuple[int, int, int, str]) -> None:
+    """Another connection would be traced than the one that was asked about."""
+    rest.call("GET", f"/trace/?{query}")
+    (question,) = ASKED
+    assert (question.sender.id, question.to) == ("e1", IPv4Address("10.1.1.2"))
+    assert (question.protocol, question.port, question.source_port, str(question.source)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "line"),
+    [
+        ("to=10.1.1.2", 400, "from: missing, an endpoint or container"),
+        ("from=e1", 400, "to: missing, an address"),
+        ("from=nobody&to=10.1.1.2", 404, "endpoint nobody not found"),
+        ("from=web&to=10.1.1.2", 409, "endpoint web is ambiguous: e1 (web-1), e2 (web-2)"),
+        ("from=e1&to=app", 422, "to app: must be an IPv4 address"),
+        ("from=e1&to=10.1.1.1", 422, "to 10.1.1.1: e1's own address, such packets do not leave it"),
+        ("from=e1&to=10.1.1.2&port=0", 422, "port 0: must be 1 to 65535"),
+        ("from=e1&to=10.1.1.2&port=80&sourcePort=x", 422, "sourcePort x: must be 1 to 65535"),
+        ("from=e1&to=10.1.1.2&proto=tcp", 422, "port: missing, tcp needs one"),
+        ("from=e1&to=10.1.1.2&proto=icmp&port=80", 422, "port: icmp has none"),
+        ("from=e1&to=10.1.1.2&proto=sctp&port=80", 422, "proto sctp: must be tcp, udp or icmp"),
+        ("from=e1&to=10.1.1.2&source=me", 422, "source me: must be an IPv4 address"),
+    ],
+)
+def test_refusals(rest: Rest, query: str, status: int, line: str) -> None:
+    """A mistyped question would end in an internal error, or be answered for another connection."""
+    assert rest.refused("GET", f"/trace/?{query}") == (status, line)
+
+
+def test_a_switch_that_is_not_connected(rest: Rest) -> None:
+    """An answer would be made up for a switch that nobody knows anything of."""
+    sender = rest.model.endpoints["e1"]
+    question = Question(sender, sender.addresses[0], IPv4Address("10.1.1.2"), TCP, 80)
+    with pytest.raises(Unavailable, match=r"^switch 000000000000000a, where e1 is, is not connected$"):
+        Switches(rest.model).trace(question)
