@@ -23,9 +23,10 @@ COLUMNS = ("Provider", "Address", "State", "Weight", "Connections", "Share")
 def stats(target: Target, name: str, tenant: str, as_json: bool) -> None:
     """Show how a service's connections are shared out.
 
-    Connections are new ones, as the switches count them, up to half a second late. With session affinity those of
-    clients that come back count as well, but a provider that stopped serving begins anew. (other): given to providers
-    that have left, or in the half second before the providers changed. A switch that restarts begins anew.
+    Connections are new ones, as the switches count them, up to half a second late; a switch that restarts begins
+    anew. With session affinity those of clients that come back count as well, but a provider that stopped serving
+    begins anew. (other): given to providers that have left, or in the half second before the providers changed; after
+    a restart of the controller, all before they last changed.
     """
     key = key_of(tenant, name)
     with target.connect() as client:

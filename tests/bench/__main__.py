@@ -72,7 +72,8 @@ def wire(out: report.Report, plan: Plan, instance: Private) -> None:
     """10,000 flows and groups, ours and ovs-ofctl's."""
     with instance.bridge("wire") as bridge:
         port = free_port(instance.controller_host)
-        command = [*DIES_WITH_US, sys.executable, "-m", "tests.bench.wire", str(port), bridge, str(plan.wire_rounds)]
+        where = (instance.controller_host, str(port), bridge, str(plan.wire_rounds))
+        command = [*DIES_WITH_US, sys.executable, "-m", "tests.bench.wire", *where]
         environment = {**os.environ, "OVS_RUNDIR": str(instance.directory), "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT) as child:
             instance.vsctl("set-controller", bridge, f"tcp:{instance.controller_host}:{port}")

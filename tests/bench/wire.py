@@ -1,6 +1,6 @@
-"""Our codec and bundles against ovs-ofctl's: ``python -m tests.bench.wire PORT BRIDGE ROUNDS``, as a process of its own.
+"""Our codec and bundles against ovs-ofctl's: ``python -m tests.bench.wire HOST PORT BRIDGE ROUNDS``, as a process of its own.
 
-Listens for the bridge at PORT; in turns puts the same flows and groups into it and prints the seconds as JSON.
+Listens for the bridge at HOST and PORT; in turns puts the same flows and groups into it and prints the seconds as JSON.
 ``OVS_RUNDIR`` says which Open vSwitch the bridge is on.
 """
 
@@ -115,10 +115,12 @@ def group_message(group: Group) -> bytes:
     return codec.group_add(codec.encode_group(group))
 
 
-def connected(port: int) -> Session:
+def connected(host: str, port: int) -> Session:
     """The session, when the switch is there."""
     config.register(framework.CONF)
-    framework.CONF(args=["--ofp-tcp-listen-port", str(port)], project="bench", default_config_files=[])
+    framework.CONF(
+        args=["--ofp-listen-host", host, "--ofp-tcp-listen-port", str(port)], project="bench", default_config_files=[]
+    )
     manager = framework.app_manager.AppManager.get_instance()
     manager.load_apps([f"{framework.NAME}.controller.ofp_handler"])
     app = manager.instantiate(Listener)
@@ -130,9 +132,9 @@ def connected(port: int) -> Session:
     return app.session
 
 
-def main(port: int, bridge: str, rounds: int) -> None:
+def main(host: str, port: int, bridge: str, rounds: int) -> None:
     """Print a line of JSON: four lists of seconds."""
-    switch = connected(port)
+    switch = connected(host, port)
     out: dict[str, list[float]] = {name: [] for name in ("our_flows", "our_groups", "their_flows", "their_groups")}
     with tempfile.TemporaryDirectory() as directory:
         files = [Path(directory) / name for name in ("flows", "groups")]
@@ -150,4 +152,4 @@ def main(port: int, bridge: str, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

@@ -95,6 +95,7 @@ def test_it_ends(bare: Lab, hosts: Mapping[str, Host], service: Any, mode: str) 
         assert time.monotonic() - began > 1
     else:
         for _ in range(8):
-            wait_for(lambda at=time.monotonic(): time.monotonic() - at > 0.5, "half a second")
+            next_use = time.monotonic() + 0.5
+            wait_for(lambda until=next_use: time.monotonic() > until, "half a second")
             assert set(client.who("tcp", VIP, 8080, 1)) == {first}, "in use, it does not end"
         wait_for(lambda: not learned(bare), "it to be forgotten, without use")
