@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ryu_apps.pipeline.tables import Table
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
@@ -44,7 +45,7 @@ def service(bare: Lab, hosts: Mapping[str, Host]) -> Iterator[Any]:
 
 def learned(lab: Lab) -> list[str]:
     """What the switch has learned: a line a client."""
-    return [f.match for f in lab.flows("table=6") if f.priority]
+    return [f.match for f in lab.flows(f"table={Table.STICKY.value}") if f.priority]
 
 
 def test_a_client_stays_and_a_neighbour_service_does_not(bare: Lab, hosts: Mapping[str, Host], service: Any) -> None:
