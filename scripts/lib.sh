@@ -51,7 +51,7 @@ wait_for() {
 # alive NAME PID: a process with that pid is there and was started here under that name (a pid may be somebody else's by now).
 alive() {
     [ -n "$2" ] && [ -r "/proc/$2/environ" ] &&
-        tr '\0' '\n' <"/proc/$2/environ" 2>/dev/null | grep -qx "NETCTL_SUPERVISED=$1"
+        { tr '\0' '\n' <"/proc/$2/environ"; } 2>/dev/null | grep -qx "NETCTL_SUPERVISED=$1"
 }
 pid_in() { cat "$RUN_DIR/$1.pid" 2>/dev/null || true; }
 supervised() { alive "$1" "$(pid_in "$1.supervisor")"; }
