@@ -4,6 +4,7 @@
 PACKAGES=(openvswitch-switch busybox-static iproute2 iputils-ping ethtool iptables procps kmod util-linux
     python3-venv mininet ca-certificates)
 TEST_PACKAGES=(shellcheck docker-compose)
+BENCH_PACKAGES=(wrk iperf3)
 LOCK_WAIT=600 # s: for another program's apt to end
 
 # Debian's engine, unless there is one from elsewhere; a kernel with AppArmor makes it load a profile, which needs the parser.

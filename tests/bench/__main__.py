@@ -1,9 +1,10 @@
-"""``python -m tests.bench``: measures and prints; bounded, and removes what it made. ``--quick``: fewer, shorter rounds."""
+"""Measures how fast a service and the controller are, as ratios within this run. Bounded; removes what it made."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -28,9 +30,9 @@ FEW, MANY = 100, 10_000  # services
 class Plan(NamedTuple):
     """How much of each."""
 
-    rounds: int = 10
+    rounds: int = 16
     seconds: int = 1  # of each; wrk takes whole ones
-    bulk_rounds: int = 6
+    bulk_rounds: int = 8
     changes: int = 20
     wire_rounds: int = 3
 
@@ -38,18 +40,19 @@ class Plan(NamedTuple):
 QUICK = Plan(rounds=3, bulk_rounds=2, changes=5, wire_rounds=1)
 
 
-def data_path(out: report.Report, plan: Plan, directory: Path) -> None:
+def data_path(out: report.Report, plan: Plan, directory: Path, options: Sequence[str]) -> None:
     """Connections and throughput through a VIP and straight to its provider, in turns."""
     with stage(directory) as on:
+        for option in options:
+            on.lab.instance.vsctl("set", "Open_vSwitch", ".", f"other_config:{option}")
         load.connections(on, on.vip, plan.seconds)  # the first time has upcalls that the others have not
         names = [way.name for way in on.ways]
         for title, unit, measure, rounds in (
-            ("New connections, each closed at once", "/s", load.connections, plan.rounds),
-            ("Throughput, one connection, from the provider", "Mbit/s", load.download, plan.bulk_rounds),
-            ("Throughput, one connection, to the provider", "Mbit/s", load.upload, plan.bulk_rounds),
+            ("New connections, each closed at once", "connection", load.connections, plan.rounds),
+            ("Throughput, one connection, from the provider", "Mbit", load.download, plan.bulk_rounds),
+            ("Throughput, one connection, to the provider", "Mbit", load.upload, plan.bulk_rounds),
         ):
-            got = in_turns(on, measure, rounds, plan.seconds)
-            out.ratios(title, unit, names, got)
+            out.ratios(title, unit, names, in_turns(on, measure, rounds, plan.seconds))
         _spread(out, on, plan)
 
 
@@ -93,20 +96,22 @@ def controller(out: report.Report, plan: Plan, directory: Path, instance: Privat
         scale.scaled(directory / "few", instance, host, FEW) as few,
         scale.scaled(directory / "many", instance, host, MANY) as many,
     ):
-        out.change(FEW, MANY, *scale.changes(few, many, plan.changes), median(many.ofctl_change(directory) for _ in "123"))
+        one_flow = median(many.ofctl_change(directory) for _ in "123")
+        out.change(FEW, MANY, *scale.changes(few, many, plan.changes), one_flow)
         document = many.document
         answering, settled, mods = many.restart()
         dump = median(many.ofctl_dump() for _ in "123")
-        out.restart(
-            scale.Restart(MANY, int(str(document["flows"])), many.fill_seconds, answering, settled, mods, dump)
-        )
+        out.restart(scale.Restart(MANY, int(str(document["flows"])), many.fill_seconds, answering, settled, mods, dump))
 
 
 def main() -> None:
     """Measure everything that was asked for."""
     options = argparse.ArgumentParser(prog="bench", description=__doc__)
-    options.add_argument("--quick", action="store_true", help="fewer and shorter rounds: to see that it works")
+    options.add_argument("--quick", action="store_true", help="few rounds: to see that it works")
     options.add_argument("--only", choices=("path", "controller"), help="one half of it")
+    options.add_argument(
+        "--switch-option", action="append", default=[], metavar="KEY=VALUE", help="tried in the switch's other_config"
+    )
     asked = options.parse_args()
     plan = QUICK if asked.quick else Plan()
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
@@ -116,15 +121,22 @@ def main() -> None:
     ovs.sweep()
     start = time.monotonic()
     out = report.Report()
-    with tempfile.TemporaryDirectory(prefix="tst-bench-dir-") as name, contextlib.suppress(KeyboardInterrupt):
-        directory = Path(name)
+    with working_directory() as directory, contextlib.suppress(KeyboardInterrupt):
         if asked.only != "controller":
-            data_path(out, plan, directory)
+            data_path(out, plan, directory, asked.switch_option)
         if asked.only != "path":
             with private("b") as instance:
                 wire(out, plan, instance)
                 controller(out, plan, directory, instance)
         out.end(time.monotonic() - start)
+
+
+@contextlib.contextmanager
+def working_directory() -> Iterator[Path]:
+    """For stores and logs. Its lock says to the next run's sweep whether it is still in use."""
+    with tempfile.TemporaryDirectory(prefix="tst-bench-") as name, (Path(name) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Path(name)
 
 
 def _end(number: int, _frame: object) -> None:

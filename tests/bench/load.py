@@ -22,7 +22,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Result:
     """What one load came to."""
 
-    rate: float  # connections/s, or Mbit/s
+    rate: float  # units of work a second: connections, or Mbit
     lost: int = 0  # connections that failed
     counters: dict[str, float] = field(default_factory=dict)
 
@@ -34,7 +34,7 @@ def connections(stage: Stage, way: Way, seconds: int) -> Result:
         text = _run(inside(stage.client, *command, f"http://{way.address}:{way.web}/"), seconds)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     assert rate, f"wrk says no rate:\n{text}"
-    counters["connections"] = float(rate[1]) * seconds
+    counters["work"] = float(rate[1]) * seconds
     errors = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
     return Result(float(rate[1]), sum(map(int, errors.groups())) if errors else 0, counters)
 
@@ -44,7 +44,9 @@ def throughput(stage: Stage, way: Way, seconds: int, *, down: bool) -> Result:
     command = ["iperf3", "--client", way.address, "--port", str(way.bulk), "--time", str(seconds), "--json"]
     with counted(stage) as counters:
         text = _run(inside(stage.client, *command, *(["--reverse"] if down else [])), seconds)
-    return Result(json.loads(text)["end"]["sum_received"]["bits_per_second"] / 1e6, 0, counters)
+    received = json.loads(text)["end"]["sum_received"]
+    counters["work"] = 8 * received["bytes"] / 1e6
+    return Result(received["bits_per_second"] / 1e6, 0, counters)
 
 
 def download(stage: Stage, way: Way, seconds: int) -> Result:

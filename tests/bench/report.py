@@ -24,7 +24,7 @@ class Report:
     def __init__(self) -> None:
         version = run("ovs-vswitchd", "--version").splitlines()[0].split()[-1]
         print(f"Open vSwitch {version}, datapath netdev, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}.")
-        print("Ratios are of neighbours in one round: median (least-greatest). Numbers beside them depend on the machine.")
+        print("Ratios are of neighbours in one round: median (least-greatest). The other numbers are this machine's.")
 
     def _row(self, name: str, *columns: str) -> None:
         print(f"  {name:<{WIDTH}}" + "".join(f"{column:>20}" for column in columns), flush=True)
@@ -32,7 +32,8 @@ class Report:
     def ratios(self, title: str, unit: str, names: Sequence[str], got: Sequence[Sequence[Result]]) -> None:
         """One load by all ways: rates, ratios to both baselines, and where the rest goes."""
         print(f"\n{title}")
-        self._row("", unit, "÷ no service", "÷ service port", "switch", "client", "machine idle")
+        rate = "connections/s" if unit == "connection" else f"{unit}/s"
+        self._row("", rate, "÷ no service", "÷ service port", "switch", "client", "machine idle")
         for name, results in zip(names, got, strict=True):
             plain, beside = ([r.rate / b.rate for r, b in zip(results, got[base], strict=True)] for base in (0, 1))
             self._row(
@@ -52,15 +53,16 @@ class Report:
                 f"{_mid(results, 'subtables'):.1f}",
                 *(f"{_mid(results, key):.0f}" for key in ("upcalls", "megaflows", "conntrack")),
             )
-        if unit == "/s":
-            self._row("switch's processor time", "us/connection", "÷ no service")
-            for name, results in zip(names, got, strict=True):
-                costs = [_cost(r) for r in results]
-                self._row(
-                    name,
-                    f"{median(costs):.1f}",
-                    ratio_text([c / _cost(b) for c, b in zip(costs, got[0], strict=True)]),
-                )
+        self._row("switch's processor time", f"us/{unit}", "÷ no service", "÷ service port")
+        for name, results in zip(names, got, strict=True):
+            costs = [_cost(r) for r in results]
+            plain, beside = ([c / _cost(b) for c, b in zip(costs, got[base], strict=True)] for base in (0, 1))
+            self._row(
+                name,
+                f"{median(costs):.1f}",
+                ratio_text(plain) if results is not got[0] else "1",
+                ratio_text(beside) if results not in (got[0], got[1]) else "",
+            )
         lost = sum(r.lost for results in got for r in results)
         if lost:
             self._row("connections lost", str(lost))
@@ -69,9 +71,9 @@ class Report:
         """A service over all the providers, from an empty datapath on."""
         counters = result.counters
         print("\nOne service over four providers, from an empty datapath on")
-        self._row("connections", f"{counters['connections']:.0f}", f"lost {result.lost}")
+        self._row("connections", f"{counters['work']:.0f}", f"lost {result.lost}")
         self._row("megaflows", f"{counters['megaflows']:.0f}")
-        self._row("upcalls", f"{counters['upcalls']:.0f}", f"{counters['upcalls'] / counters['connections']:.4f} each")
+        self._row("upcalls", f"{counters['upcalls']:.0f}", f"{counters['upcalls'] / counters['work']:.4f} each")
         self._row("passes/packet", f"{counters['passes']:.2f}")
 
     def wire(self, got: dict[str, list[float]]) -> None:
@@ -118,5 +120,5 @@ def _mid(results: Sequence[Result], key: str) -> float:
 
 
 def _cost(result: Result) -> float:
-    """Microseconds of the switch's processor time a connection."""
-    return 1e6 * result.counters["switch_cpu"] * result.counters["took"] / result.counters["connections"]
+    """Microseconds of the switch's processor time for a unit of work."""
+    return 1e6 * result.counters["switch_cpu"] * result.counters["took"] / result.counters["work"]

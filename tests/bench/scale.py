@@ -48,9 +48,7 @@ def populate(store: Path, services: int) -> None:
         for number in range(PER_TIER):
             position = tier * PER_TIER + number + 1
             vip = f"100.0.{position >> 8}.{position & 255}"
-            commands.put_service(
-                ServiceSpec("default", f"s{position}", "srv", vip, [f"tier={tier}"], ["8080:80:TCP"])
-            )
+            commands.put_service(ServiceSpec("default", f"s{position}", "srv", vip, [f"tier={tier}"], ["8080:80:TCP"]))
     _, objects, meta = memory.load()
     memory.close()
     file = SqliteStore(store)

@@ -65,9 +65,13 @@ def _server(host: Host, *command: str) -> Iterator[None]:
 
 
 def _tune(host: Host) -> None:
-    # The last one: conntrack, which keeps one port from being used twice, is flushed between the rounds. A provider that
-    # remembered its closed connections would take a new one from the same port, by another way, for an old one.
-    for setting in ("net.ipv4.ip_local_port_range=1024 65535", "net.core.somaxconn=4096", "net.ipv4.tcp_max_tw_buckets=0"):
+    # No closed connections are remembered: conntrack, which keeps a client's port from being used twice, is flushed
+    # between the rounds, and the provider would take a new connection, come another way, for an old one.
+    for setting in (
+        "net.ipv4.ip_local_port_range=1024 65535",
+        "net.core.somaxconn=4096",
+        "net.ipv4.tcp_max_tw_buckets=0",
+    ):
         run(*inside(host, "sysctl", "-qw", setting))
 
 
@@ -80,9 +84,7 @@ def stage(directory: Path, providers: int = 4) -> Iterator[Stage]:
         it.network("web", "10.1.1.0/24", "10.1.1.254")
         it.network("cli", "20.1.1.0/24", "20.1.1.254")
         client = it.host("c1", "cli", "20.1.1.1")
-        hosts = [
-            it.host(f"w{n}", "web", f"10.1.1.{n}", {"all": "yes", "one": str(n)}) for n in range(1, providers + 1)
-        ]
+        hosts = [it.host(f"w{n}", "web", f"10.1.1.{n}", {"all": "yes", "one": str(n)}) for n in range(1, providers + 1)]
         vip = it.service("one", "srv", [f"8080:{WEB}:TCP", f"8081:{BULK}:TCP"], ["one=1"])
         spread_vip = it.service("all", "srv", [f"8080:{WEB}:TCP"], ["all=yes"])
         it.settled()

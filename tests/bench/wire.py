@@ -1,6 +1,7 @@
-"""Our codec and bundles against ovs-ofctl's: ``python -m tests.bench.wire HOST PORT BRIDGE ROUNDS``, as a process of its own.
+"""Our codec and bundles against ovs-ofctl's: ``python -m tests.bench.wire HOST PORT BRIDGE ROUNDS``.
 
-Listens for the bridge at HOST and PORT; in turns puts the same flows and groups into it and prints the seconds as JSON.
+A process of its own, as the framework wants it. Listens for the bridge at HOST and PORT, puts the same flows and groups
+into it in turns, and prints the seconds as JSON.
 ``OVS_RUNDIR`` says which Open vSwitch the bridge is on.
 """
 
@@ -129,7 +130,8 @@ def connected(host: str, port: int) -> Session:
     while app.session is None:
         assert time.monotonic() < until, "the switch does not connect"
         framework.hub.sleep(0.02)
-    return app.session
+    found: Session = app.session
+    return found
 
 
 def main(host: str, port: int, bridge: str, rounds: int) -> None:

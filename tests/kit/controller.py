@@ -31,9 +31,9 @@ DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 _running: list[Controller] = []
 
 
-def free_port(host: str = "127.0.0.1") -> int:
+def free_port(host: str = "127.0.0.1", but: int = 0) -> int:
     """A port that nobody has, and that the kernel gives to nobody: it is below those of outgoing connections."""
-    for port in random.sample(range(20000, 32000), 200):
+    for port in random.sample([p for p in range(20000, 32000) if p != but], 200):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((host, port))
             return port
@@ -47,7 +47,7 @@ class Controller:
         self.directory = directory
         self.host = host
         self.ofp_port = free_port(host)
-        self.rest_port = free_port(host)
+        self.rest_port = free_port(host, but=self.ofp_port)
         self.url = f"http://{host}:{self.rest_port}"
         self.target = f"tcp:{host}:{self.ofp_port}"
         """What `ovs-vsctl set-controller` takes."""

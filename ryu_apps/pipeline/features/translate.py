@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation, hidden, ip_int
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
-from ryu_apps.pipeline.fields import CT_NEW, CT_RPL, CT_TRK, ETH_IP, ICMP
+from ryu_apps.pipeline.fields import CT_INV, CT_NEW, CT_RPL, CT_TRK, ETH_IP, ICMP
 from ryu_apps.pipeline.tables import TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Nat, SetField, match
 from topology.model import Endpoint
@@ -77,6 +77,16 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         Priority.NORMAL,
         match(**tenant, ct_state=known(CT_NEW), ipv4_dst=hidden(endpoint)),
         (Ct(zone, table=Table.ROUTE, commit=True, nat=Nat(dst=own)),),
+        feature=Feature.TRANSLATE,
+    )
+    # what conntrack makes no sense of goes to the provider as it would without a service: the reset, say, that a client
+    # sends for what a socket there remembers of a connection that is gone here: else its port can't be used again
+    yield Flow(
+        Table.BALANCE,
+        Priority.EXACT + 2,
+        match(**tenant, ct_state=known(CT_INV), ipv4_dst=hidden(endpoint)),
+        (SetField("ipv4_dst", own),),
+        goto=Table.ROUTE,
         feature=Feature.TRANSLATE,
     )
     yield Flow(
