@@ -96,8 +96,7 @@ def running(*args: str) -> Iterator[Manager]:
 
 def ports() -> tuple[list[str], int, int]:
     """Options for ports that are free, and those of OpenFlow and REST."""
-    ofp = free_port()
-    rest = free_port(but=ofp)
+    ofp, rest = free_port(), free_port()
     return ["--ofp-tcp-listen-port", str(ofp), "--rest-port", str(rest)], ofp, rest
 
 
