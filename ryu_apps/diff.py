@@ -6,7 +6,7 @@ its id, and is the same where its type and buckets are, byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -188,11 +188,3 @@ def done(changes: Changes, actual: Actual) -> None:
         actual.flows.pop(cookie, None)
     for number in changes.delete_groups:
         actual.groups.pop(number, None)
-
-
-def owned(changes: Changes, wanted: Wanted) -> Iterable[Hashable]:
-    """The owners whose wishes are in ``changes``."""
-    for flow in changes.add_flows:
-        yield from wanted.owners_of_flow(flow.cookie)
-    for group in (*changes.add_groups, *changes.modify_groups):
-        yield from wanted.owners_of_group(group.id)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ryu_apps import diff
 from ryu_apps.openflow import codec
 from ryu_apps.pipeline.values import Bucket, Flow, Group, GroupAction, Output, match
+from ryu_apps.reconciler import mods
 from tests.kit.strict import Strict
 
 OWNERS = ("a", "b", "c")
@@ -205,5 +206,5 @@ def test_who_is_to_blame() -> None:
     wanted = diff.Wanted()
     changes = diff.diff(put(wanted, state), wanted, diff.Actual())
 
-    assert sorted(diff.owned(changes, wanted), key=str) == ["a", "a", "b"]
+    assert sorted(str(mod.owner) for mod in mods(changes, wanted)) == ["a", "a", "b"]
     assert wanted.of_owner("nobody") == diff.Touched()
