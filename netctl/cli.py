@@ -20,6 +20,7 @@ from netctl.commands.host import host
 from netctl.commands.network import network
 from netctl.commands.service import service
 from netctl.commands.stats import stats
+from netctl.commands.store import store
 from netctl.commands.switch import switch
 from netctl.commands.tenant import tenant
 from netctl.commands.trace import trace
@@ -60,7 +61,7 @@ def root(ctx: click.Context) -> None:
 
 
 service.add_command(stats)
-for _command in (network, service, tenant, endpoint, host, switch, trace, version):
+for _command in (network, service, tenant, endpoint, host, switch, trace, store, version):
     root.add_command(_command)
 
 

@@ -14,7 +14,7 @@ from contextlib import closing
 from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from netctl.documents import (
     ChangeDoc,
@@ -28,6 +28,7 @@ from netctl.documents import (
     TraceDoc,
     VersionDoc,
 )
+from netctl.urls import checked_url, not_sent, reason
 
 if TYPE_CHECKING:
     import requests
@@ -73,9 +74,10 @@ def key_of(tenant: str, *names: str) -> str:
 
 
 class Client:
-    """One connection to one controller. Not for several threads at once: give each its own.
+    """One connection to one controller, or to whichever of several can be reached: ``http://a:9999,http://b:9999``.
 
-    Every method raises `NoConnection` or `Refused`; ``ValueError`` comes from the constructor alone.
+    Not for several threads at once: give each its own. A request goes to the next one only if it has surely not been
+    done yet. Every method raises `NoConnection` or `Refused`; ``ValueError`` comes from the constructor alone.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Client:
         import requests
 
         self.url = checked_url(url)
+        self._urls = self.url.split(",")
         self._timeout = timeout
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy from the environment must not stand before the controller
@@ -283,7 +286,7 @@ class Client:
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from (line for line in lines if line.strip())
         except requests.RequestException as error:
-            raise NoConnection(self.url, _reason(error)) from error
+            raise NoConnection(self.url, reason(error)) from error
 
     def _list(self, collection: str) -> list[Any]:
         answer = self._call("GET", _path(collection))
@@ -315,24 +318,44 @@ class Client:
     ) -> requests.Response:
         import requests
 
-        try:
-            response = self._session.request(
-                method,
-                self.url + path,
-                data=None if body is None else json.dumps(body),
-                headers=None if body is None else {"Content-Type": "application/json"},
-                params=params,
-                timeout=(CONNECT_TIMEOUT, self._timeout if timeout is None else timeout),
-                allow_redirects=False,
-                stream=stream,
-            )
-            if response.status_code != HTTPStatus.OK:
-                with closing(response):
-                    line = _first_line(response)
-                kind = Gone if response.status_code == HTTPStatus.GONE else Refused
-                raise kind(response.status_code, line)
-        except requests.RequestException as error:
-            raise NoConnection(self.url, _reason(error)) from error
+        for url in tuple(self._urls):
+            try:
+                return self._send_to(url, method, path, body, params=params, timeout=timeout, stream=stream)
+            except requests.RequestException as error:
+                lost = NoConnection(url, reason(error))
+                lost.__cause__ = error
+                # whoever did not answer is asked last from now on
+                self._urls = [u for u in self._urls if u != url] + [url]
+                if method != "GET" and not not_sent(error):
+                    break
+        raise lost
+
+    def _send_to(
+        self,
+        url: str,
+        method: str,
+        path: str,
+        body: object,
+        *,
+        params: Mapping[str, str] | None,
+        timeout: float | None,
+        stream: bool,
+    ) -> requests.Response:
+        response = self._session.request(
+            method,
+            url + path,
+            data=None if body is None else json.dumps(body),
+            headers=None if body is None else {"Content-Type": "application/json"},
+            params=params,
+            timeout=(CONNECT_TIMEOUT, self._timeout if timeout is None else timeout),
+            allow_redirects=stream,  # of several controllers, the change stream of a host is at the one that leads
+            stream=stream,
+        )
+        if response.status_code != HTTPStatus.OK:
+            with closing(response):
+                line = _first_line(response)
+            kind = Gone if response.status_code == HTTPStatus.GONE else Refused
+            raise kind(response.status_code, line)
         return response
 
     def _decoded(self, response: requests.Response, content: bytes) -> Any:
@@ -342,18 +365,6 @@ class Client:
             raise Refused(
                 response.status_code, f"{self.url} is not netctl's controller: it answered what is not JSON"
             ) from error
-
-
-def checked_url(url: str) -> str:
-    """The URL without a trailing slash; ``ValueError``, with one line, where it can't be a controller's."""
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a broken IPv6 address
-        good = False
-    if not good or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is not a controller's URL: http://HOST:PORT or https://HOST:PORT")
-    return url.rstrip("/")
 
 
 def _path(*parts: str) -> str:
@@ -375,20 +386,3 @@ def _first_line(response: requests.Response) -> str:
     return (
         lines[0][:MAX_LINE] if lines else f"the controller answered {response.status_code} {response.reason}"
     )
-
-
-def _reason(error: Exception) -> str:
-    """The innermost cause in the system's words: the library's own line is a chain of class names."""
-    import requests
-
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    reason = str(error)
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.strerror:
-            reason = getattr(seen, "verify_message", "") or seen.strerror
-        elif "timed out" in str(seen):
-            reason = "no answer in time"
-        seen = seen.__cause__ or seen.__context__
-    return reason.splitlines()[0] if reason else type(error).__name__

@@ -12,8 +12,19 @@ OPTIONS = (
     cfg.StrOpt(
         "store",
         default="/var/lib/netctl/netctl.db",
-        metavar="PATH",
-        help="SQLite file that holds networks, services and endpoints; made when it is not there.",
+        metavar="PLACE",
+        help="What holds networks, services and endpoints: an SQLite file, made when it is not there; or, for several "
+        "controllers, etcd://HOST:PORT,HOST:PORT/PREFIX (etcds:// with TLS).",
+    ),
+    cfg.StrOpt("store-ca-file", default="", metavar="FILE", help="Who may vouch for etcd; without it, public ones."),
+    cfg.StrOpt("store-cert-file", default="", metavar="FILE", help="Our certificate, for an etcd that asks for one."),
+    cfg.StrOpt("store-key-file", default="", metavar="FILE", help="The key of that certificate."),
+    cfg.StrOpt(
+        "rest-url",
+        default="",
+        metavar="URL",
+        help="Where the other controllers reach our REST API, when the store is etcd; without it, the address and "
+        "port it listens on.",
     ),
     cfg.StrOpt("ofp-listen-host", default="127.0.0.1", help="Address that switches connect to."),
     cfg.PortOpt("ofp-tcp-listen-port", default=6653, min=1, help="TCP port that switches connect to."),

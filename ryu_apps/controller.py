@@ -7,11 +7,14 @@ Wires the parts together and turns OpenFlow events into calls; the decisions are
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ryu_apps import answers, learning, wsgi
 from ryu_apps import framework as fw
 from ryu_apps.drain import Drains
+from ryu_apps.follow import Follower
+from ryu_apps.lead import Alone, Elected
 from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
 from ryu_apps.pipeline.tables import NETWORK, Feature
@@ -21,10 +24,12 @@ from ryu_apps.rest.api import Api
 from ryu_apps.rest.hosts import HostTracker
 from ryu_apps.switches import Switches
 from topology.commands import Commands
+from topology.errors import NetctlError
 from topology.model import Network
 from topology.observed import Port, Switch
 from topology.snapshot import Model
 from topology.sqlite_store import SqliteStore
+from topology.stores import open_store
 
 LOG = logging.getLogger(__name__)
 
@@ -38,7 +43,8 @@ class Controller(fw.App):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.store = SqliteStore(fw.CONF.store)
+        conf = fw.CONF
+        self.store = open_store(conf.store, conf.store_ca_file, conf.store_cert_file, conf.store_key_file)
         self.model = Model()
         self.commands = Commands(self.model, self.store)
         self.switches = Switches(self.model)
@@ -47,9 +53,13 @@ class Controller(fw.App):
         self.commands.subscribe(drains.committed)
         self.spawn(drains.run)
         self.sessions: dict[int, Session] = {}
-        self.api = Api(self.commands, HostTracker(self.model), self.switches)
+        self.lead = self._join()
+        self.api = Api(
+            self.commands, HostTracker(self.model), self.switches, leader_url=lambda: self.lead.leader_url
+        )
         self.rest = wsgi.serve(self.api, fw.CONF.rest_host, fw.CONF.rest_port)
         self.spawn(self.rest.wait)
+        self.spawn(self.lead.run)
         LOG.info(
             "revision %d: %d networks, %d services, %d endpoints; REST on %s:%d",
             self.model.revision,
@@ -65,16 +75,38 @@ class Controller(fw.App):
         self.api.close()
         self.rest.stop()
         super().stop()
+        self.lead.resign()
         self.store.close()
+
+    def _join(self) -> Alone | Elected:
+        """Take our place among the controllers of this store."""
+        if isinstance(self.store, SqliteStore):
+            return Alone()
+        self.spawn(Follower(self.commands, self.store).run)
+        return Elected(
+            self.commands,
+            self.store,
+            self.switches,
+            url=fw.CONF.rest_url.rstrip("/") or own_url(fw.CONF.rest_host, fw.CONF.rest_port),
+            sessions=self.sessions.values,
+            spawn=self.spawn,
+            begin=ask_for_ports,
+            ceased=self._ceased,
+        )
+
+    def _ceased(self) -> None:
+        """We do not lead any more: the agents go to who does."""
+        self.api.end_streams()
 
     @fw.set_ev_cls(fw.ofp_event.EventOFPStateChange, [fw.MAIN_DISPATCHER, fw.DEAD_DISPATCHER])
     def state_changed(self, ev: Any) -> None:
         """A switch has said hello and who it is, or its connection has ended."""
         datapath = ev.datapath
         if ev.state == fw.MAIN_DISPATCHER:
-            session = Session(datapath)
+            session = Session(datapath, allowed=lambda: self.lead.leads)
             self.sessions[id(datapath)] = session
-            datapath.send_msg(fw.parser.OFPPortDescStatsRequest(datapath, 0))
+            if self.lead.connected(session):
+                ask_for_ports(session)
             return
         ended = self.sessions.pop(id(datapath), None)
         if ended is not None:
@@ -87,12 +119,15 @@ class Controller(fw.App):
         """The ports of a switch that has just connected: now it can be written to."""
         datapath = ev.msg.datapath
         session = self.sessions.get(id(datapath))
-        if session is None:
+        if session is None or not self.lead.leads or self._served(session):
             return
         ports = [p for p in map(_port, ev.msg.body) if p.number < OFPP_MAX]
         LOG.info("switch %016x connected with %d ports", datapath.id, len(ports))
         reconciler = self.switches.connect(session, datapath.id, ports)
         self.spawn(reconciler.run)
+
+    def _served(self, session: Session) -> bool:
+        return any(r.session is session for r in self.switches.reconcilers.values())
 
     @fw.set_ev_cls(fw.ofp_event.EventOFPPortStatus, fw.MAIN_DISPATCHER)
     def port_changed(self, ev: Any) -> None:
@@ -146,29 +181,52 @@ class Controller(fw.App):
         arp = learning.parse(frame)
         match learning.decide(self.model, switch, in_port, arp):
             case learning.Learn() as found:
-                out = self._learn(switch, found, arp)
+                self._store_aside(lambda: self._send_on(reconciler, in_port, frame, self._learn(switch, found, arp)))
             case learning.Ask(ports):
-                out = ports
+                self._send_on(reconciler, in_port, frame, ports)
             case learning.Ignore(forged):
                 switch.forged_packets += forged
-                return
+
+    def _store_aside(self, write: Callable[[], None]) -> None:
+        """A store of several controllers is a network away: the switches' events do not wait for it."""
+        if isinstance(self.store, SqliteStore):
+            write()
+        else:
+            self.spawn(write)
+
+    @staticmethod
+    def _send_on(reconciler: Reconciler, in_port: int, frame: bytes, out: Collection[int]) -> None:
         if out:
             # by the switch's own thread, which alone knows whether the switch is still there
             reconciler.send_after(messages.packet_out(in_port, tuple(map(Output, out)), frame))
 
     def _learn(self, switch: Switch, found: learning.Learn, arp: learning.Arp) -> tuple[int, ...]:
         """Note where a host is. Where what it said goes then: to who waits for it, or through the pipeline again."""
-        if found.instead_of:
-            self.commands.delete_endpoint(found.instead_of)
         network = found.network
-        learned = self.commands.learn(
-            network.tenant, network.name, arp.sender_mac, arp.sender, switch.dpid, found.port_name
-        )
+        try:
+            if found.instead_of:
+                self.commands.delete_endpoint(found.instead_of)
+            learned = self.commands.learn(
+                network.tenant, network.name, arp.sender_mac, arp.sender, switch.dpid, found.port_name
+            )
+        except NetctlError as error:
+            LOG.warning("switch %016x: %s is not learned: %s", switch.dpid, arp.sender, error)
+            return ()  # the store can't be written, or others were faster: its next ARP tells us again
         if learned is None:
             switch.forged_packets += 1
             return ()
         port = learning.onward(self.model, switch, learned, arp)
         return (OFPP_TABLE if port is None else port,)
+
+
+def ask_for_ports(session: Session) -> None:
+    """The answer is what connects the switch."""
+    session.datapath.send_msg(fw.parser.OFPPortDescStatsRequest(session.datapath, 0))
+
+
+def own_url(host: str, port: int) -> str:
+    """Where our REST API is."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _port(desc: Any) -> Port:

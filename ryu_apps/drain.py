@@ -8,11 +8,14 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ryu_apps.framework import hub
 from topology.commands import Commands
+from topology.errors import NetctlError, Unavailable
 from topology.model import Commit, Endpoint, Service
+
+AGAIN_SECONDS = 1.0  # after a store that could not be written
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,7 +72,12 @@ class Drains:
         while self._deadlines and self._deadlines[0].due <= self._clock():
             deadline = heapq.heappop(self._deadlines)
             if self._holds(deadline):
-                self._commands.drained(deadline.endpoint_id, deadline.service_key)
+                try:
+                    self._commands.drained(deadline.endpoint_id, deadline.service_key)
+                except Unavailable:  # nor can anybody else write then
+                    heapq.heappush(self._deadlines, replace(deadline, due=self._clock() + AGAIN_SECONDS))
+                except NetctlError:
+                    continue  # another controller has forestalled us
         return max(0.0, self._deadlines[0].due - self._clock()) if self._deadlines else None
 
     def _note(self, endpoint: Endpoint, services: Iterable[Service]) -> None:

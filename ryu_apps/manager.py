@@ -20,6 +20,7 @@ from typing import Any
 from oslo_config import cfg
 
 from ryu_apps import config, framework
+from topology.errors import NetctlError
 
 STOP_SECONDS = 5
 """After this long a stop that hangs is cut short."""
@@ -131,7 +132,10 @@ def _run(applications: list[str]) -> int:
     manager = framework.app_manager.AppManager.get_instance()
     for name in applications:
         _load(manager, name)
-    services = manager.instantiate_apps(**manager.create_contexts())
+    try:
+        services = manager.instantiate_apps(**manager.create_contexts())
+    except NetctlError as refusal:  # a store that can't be used, say
+        raise _Refused(str(refusal)) from refusal
     watchers = [framework.spawn(_watch, service) for service in services]
     # the listener's thread takes its port now
     framework.hub.sleep(0)

@@ -46,7 +46,10 @@ class Refused:
 class Reconciler:
     """Writes to one connected switch, and is the one that asks it."""
 
-    def __init__(self, session: Session, switch: Switch, model: Model, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, session: Session, switch: Switch, model: Model, clock: Callable[[], float], generation: int = 0
+    ) -> None:
+        """``generation``: that of us as the leader of several controllers; 0: there are no others."""
         self.session = session
         self.switch = switch
         self.model = model
@@ -57,6 +60,7 @@ class Reconciler:
         self.kept = Kept(model)
         self._flusher = Flusher(session, clock)
         self._clock = clock
+        self._generation = generation
         self._dirty: set[Owner] = set()
         self._packets: list[bytes] = []
         self._questions = Questions()
@@ -92,6 +96,8 @@ class Reconciler:
     def run(self) -> None:
         """Until the connection ends."""
         try:
+            if self._generation:  # before anything is read: who led before us can't change it any more
+                self.session.be_master(self._generation, REPLY_TIMEOUT)
             self._read_back()
             self._dirty.update(compiler.owners(self.model))
             self._step(full=True)

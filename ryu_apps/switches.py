@@ -33,19 +33,25 @@ class Switches:
     def __init__(self, model: Model) -> None:
         self.observed = Observed()
         self.reconcilers: dict[int, Reconciler] = {}
+        self.generation = 0
+        """That of us as the leader of several controllers; 0: there are no others."""
+        self.awaited: set[int] = set()
+        """Switches that are about to be ours: as good as connected, but not settled."""
         self._model = model
 
     def connect(self, session: Session, dpid: int, ports: Iterable[Port]) -> Reconciler:
         """A switch is there with its ports; run what this returns in a thread of its own."""
         if (old := self.reconcilers.get(dpid)) is not None:
             old.close()
+        self.awaited.discard(dpid)
         switch = self.observed.connect(dpid, ports)
-        reconciler = Reconciler(session, switch, self._model, time.monotonic)
+        reconciler = Reconciler(session, switch, self._model, time.monotonic, self.generation)
         self.reconcilers[dpid] = reconciler
         return reconciler
 
     def disconnect(self, dpid: int, session: Session) -> None:
         """That connection of the switch ended; a newer one of the same switch goes on."""
+        self.awaited.discard(dpid)
         reconciler = self.reconcilers.get(dpid)
         if reconciler is not None and reconciler.session is session:
             reconciler.close()
@@ -76,14 +82,15 @@ class Switches:
             yield from self._model.endpoints_of_host(host.name)
         yield from self._model.endpoints_of_switch(dpid)
 
-    def settle(self, revision: int) -> None:
+    def settle(self, revision: int) -> bool:
         """Wait until every connected switch carries out the model as of ``revision``; at most SETTLE_TIMEOUT."""
         until = time.monotonic() + SETTLE_TIMEOUT
-        while any(r.settled_revision < revision for r in self.reconcilers.values()):
+        while self.awaited or any(r.settled_revision < revision for r in self.reconcilers.values()):
             if time.monotonic() > until:
                 LOG.warning("revision %d is stored, but not yet in every switch", revision)
-                return
+                return False
             hub.sleep(0.002)
+        return True
 
     def counters(self, service_key: str) -> dict[str, Any]:
         """What the switches have counted for a service, all together, and what they refused of it, by switch."""

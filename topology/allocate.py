@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 from typing import Any
@@ -65,6 +65,11 @@ class NumberPool:
             self.freed.move_to_end(number)
             if len(self.freed) > REMEMBERED:
                 self.freed.popitem(last=False)
+
+    def follow(self, taken: Sequence[int], freed: Iterable[int]) -> None:
+        """Take over what somebody else's transaction did."""
+        last = max(taken, key=lambda number: (number - self.last - 1) % self.limit, default=self.last)
+        self.committed(last, taken, freed)
 
     def meta(self, last: int, freed: Iterable[int]) -> Iterator[tuple[str, Any]]:
         """What a store must set for `committed` to be remembered."""

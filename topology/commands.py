@@ -2,24 +2,30 @@
 
 Check everything, work out the changes, store them, apply them to the model, tell the subscribers. A refusal
 raises one of `topology.errors` and leaves model, store and numbers as they were. A command that changes
-nothing makes no revision. One thread of control calls it.
+nothing makes no revision.
+
+There may be others that write to the same store. A command that they have forestalled, or that is refused by what
+we know, is done again with what they have written. Who calls while another's command waits for the store has to wait.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import TypeVar
 
 from topology import validate, write_endpoint, write_network, write_service
 from topology.allocate import number_pools
-from topology.draft import Draft
-from topology.model import Commit, Endpoint, Host, Lease, Network, Service, Tenant
+from topology.draft import Draft, follow
+from topology.errors import NetctlError
+from topology.model import Change, Commit, Endpoint, Host, Lease, Network, Service, Tenant
 from topology.snapshot import POOLS, Model
 from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
-from topology.store import Store
+from topology.store import StaleRevision, Store, StoreUnavailable, StoreUnusable
 from topology.write_network import DEFAULT_TENANT
 
 __all__ = ["DEFAULT_TENANT", "CheckSpec", "Commands", "EndpointSpec", "NetworkSpec", "ServiceSpec"]
@@ -28,6 +34,9 @@ T = TypeVar("T")
 Address = str | IPv4Address
 
 PICKED_SECONDS = 60.0  # a subnet offered is not offered again before this: its network may be on its way
+ATTEMPTS = 30  # at a command that others forestall
+TURN_SECONDS = 5.0  # that a command waits for those before it
+RECENT = 1000  # commits kept in memory, for readers that were away for a moment
 
 
 class Commands:
@@ -40,6 +49,8 @@ class Commands:
         self._subscribers: list[Callable[[Commit], None]] = []
         self._to_tell: deque[Commit] = deque()
         self._telling = False
+        self._turn = threading.RLock()
+        self._recent: deque[Commit] = deque(maxlen=RECENT)
         self._picked: dict[tuple[str, IPv4Network], float] = {}
         revision, objects, meta = store.load()
         model.load(revision, objects)
@@ -49,6 +60,32 @@ class Commands:
     def subscribe(self, callback: Callable[[Commit], None]) -> None:
         """Call back after each commit, in order of revisions. What a callback raises is not caught."""
         self._subscribers.append(callback)
+
+    def catch_up(self, wanted: int | None = None) -> bool:
+        """Take over what others have written; whether there was anything. Asks only if behind ``wanted``."""
+        with self._my_turn():
+            if wanted is not None and wanted <= self.model.revision:
+                return False
+            commits = self.store.changes_since(self.model.revision)
+            if commits is None:
+                self._take_over_all()
+                return True
+            for commit in commits:
+                if commit.revision <= self.model.revision:
+                    continue  # a subscriber has written, and so caught up, meanwhile
+                if any(self.model.get(c.kind, c.key) != c.before for c in commit.changes):
+                    self._take_over_all()  # this is not the history that we have seen the beginning of
+                    break
+                self._take_over(commit)
+            return bool(commits)
+
+    def changes_since(self, revision: int) -> list[Commit] | None:
+        """The commits after a revision; None: too old, or in the future."""
+        if revision == self.model.revision:
+            return []
+        if self._recent and self._recent[0].revision <= revision + 1 <= self.model.revision:
+            return [c for c in self._recent if c.revision > revision]
+        return self.store.changes_since(revision)
 
     def put_tenant(self, name: str) -> Tenant:
         """Make a tenant if there is none of this name."""
@@ -156,16 +193,67 @@ class Commands:
         return Draft(self.model, self._pools, self._clock())
 
     def _run(self, work: Callable[[Draft], T]) -> T:
-        draft = self._draft()
-        result = work(draft)
-        changes = draft.changes()
-        if changes:
-            revision = self.store.commit(self.model.revision, changes, draft.meta(changes))
-            draft.committed(changes)
-            commit = Commit(revision, changes)
-            self.model.apply(commit)
-            self._tell(commit)
-        return result
+        with self._my_turn():
+            for _ in range(ATTEMPTS):
+                draft = self._draft()
+                try:
+                    result = work(draft)
+                except NetctlError:
+                    if self._others_wrote():
+                        continue
+                    raise
+                changes = draft.changes()
+                if not changes:
+                    return result
+                try:
+                    revision = self.store.commit(self.model.revision, changes, draft.meta(changes))
+                except StaleRevision:
+                    self.catch_up()
+                    continue
+                draft.committed(changes)
+                self._apply(Commit(revision, changes))
+                return result
+        raise StoreUnavailable(f"others have written to the store {ATTEMPTS} times just before us: try again")
+
+    def _others_wrote(self) -> bool:
+        with contextlib.suppress(StoreUnavailable):  # then what we know has to do
+            return self.catch_up()
+        return False
+
+    def _take_over(self, commit: Commit) -> None:
+        follow(self._pools, commit.changes)
+        self._apply(commit)
+
+    def _take_over_all(self) -> None:
+        """The log doesn't reach back to us: take over the whole store, as one commit."""
+        revision, objects, meta = self.store.load()
+        if revision <= self.model.revision:
+            raise StoreUnusable(
+                f"the store is at revision {revision} and was at {self.model.revision} before: "
+                "something else was put in its place"
+            )
+        after = {(o.kind, o.key): o for o in objects}
+        changes = [Change(o, after.get((o.kind, o.key))) for o in self.model.objects()]
+        changes += [Change(None, o) for (kind, key), o in after.items() if self.model.get(kind, key) is None]
+        commit = Commit(revision, tuple(c for c in changes if c.before != c.after))
+        self.model.apply(commit)
+        self._pools = number_pools(meta, {pool: self.model.used_numbers(pool) for pool in POOLS})
+        self._recent.clear()
+        self._tell(commit)
+
+    def _apply(self, commit: Commit) -> None:
+        self.model.apply(commit)
+        self._recent.append(commit)
+        self._tell(commit)
+
+    @contextlib.contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=TURN_SECONDS):
+            raise StoreUnavailable("the store is slow, and other changes wait for it: try again later")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def _tell(self, commit: Commit) -> None:
         # a subscriber may itself write; the others still hear of this commit first

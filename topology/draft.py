@@ -215,6 +215,13 @@ class Draft:
         return ("lease", f"{network_key}:{IPv4Address(address)}") in self._after
 
 
+def follow(pools: Mapping[str, NumberPool], changes: tuple[Change, ...]) -> None:
+    """Tell the pools of what somebody else has committed."""
+    taken, freed = _freed(tuple(Change(c.after, c.before) for c in changes)), _freed(changes)
+    for name, pool in pools.items():
+        pool.follow(taken[name], freed[name])
+
+
 def _slots(value: Object | None) -> dict[Slot, IPv4Address]:
     network = None if value is None else network_of(value)
     if value is None or network is None:

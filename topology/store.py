@@ -1,8 +1,8 @@
-"""What a store of the model must do. One implementation is `topology.sqlite_store`."""
+"""What a store of the model must do: `topology.sqlite_store` for one controller, `topology.etcd_store` for several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from topology.errors import Conflict, NetctlError, Unavailable
@@ -39,3 +39,10 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections."""
+
+
+class SharedStore(Store, Protocol):
+    """A store that others write to as well."""
+
+    def watch(self, silence: float) -> Iterator[int]:
+        """Yields once it watches (0), then each revision as it is made; ends when nothing comes for so many seconds."""

@@ -152,7 +152,7 @@ def _configure(context: click.Context, parameter: click.Parameter, path: str) ->
     default=DEFAULT_URL,
     envvar=["NETCTL_NETMASTER", "NETMASTER"],
     metavar="URL",
-    help="The controller's REST API.",
+    help="The controller's REST API; several with commas.",
 )
 @click.option("--host", default=default_host, show_default="this machine's name", help="Name of this Docker host.")
 @click.option("--bridge", default="br-netctl", help="Bridge of Open vSwitch; made and set up where it is missing.")

@@ -10,7 +10,7 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 
 from netctl.agent.errors import StartError
-from netctl.client import checked_url
+from netctl.urls import checked_url
 
 CONFIG_FILE = "/etc/netctl/agent.conf"
 SECTION = "agent"

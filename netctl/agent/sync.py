@@ -179,6 +179,13 @@ class Synchroniser:
         except NoConnection as error:
             self._lost(error)
             raise
+        except Refused as error:
+            if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            # its store is away: told again when it is back, as if the controller were
+            lost = NoConnection(self.url, error.line)
+            self._lost(lost)
+            raise lost from error
 
     def _grant(self, client: Client, tenant: str, network: str, address: IPv4Address | None) -> IPv4Address:
         asked, host = str(address or ""), self._state.host

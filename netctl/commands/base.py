@@ -64,7 +64,7 @@ def global_flags(*, shown: bool) -> list[click.Parameter]:
             hidden=not shown,
             expose_value=False,
             callback=_set_netmaster,
-            help="The controller's URL; also the environment variable NETMASTER."
+            help="The controller's URL, or several with commas; also the environment variable NETMASTER."
             f"  [default: {api.DEFAULT_URL}]",
         ),
         click.Option(

@@ -17,6 +17,8 @@ from ryu_apps.pipeline.values import ANY, Action, Match
 OFPT_ERROR, OFPT_EXPERIMENTER, OFPT_PACKET_OUT = 1, 4, 13
 OFPT_MULTIPART_REQUEST, OFPT_MULTIPART_REPLY = 18, 19
 OFPT_BARRIER_REQUEST, OFPT_BARRIER_REPLY = 20, 21
+OFPT_ROLE_REQUEST = 24
+ROLE_MASTER, ROLE_SLAVE = 2, 3
 OFPMP_FLOW, OFPMP_GROUP, OFPMP_GROUP_DESC, OFPMP_METER_CONFIG = 1, 6, 7, 10
 OFPMPF_REPLY_MORE = 1
 
@@ -36,6 +38,7 @@ _ADD = Struct("!BBHIIII2xH")
 _MULTIPART = Struct("!BBHIHH4x")
 _FLOW_REQUEST = Struct("!B3xII4xQQ")
 _PACKET_OUT = Struct("!BBHIIIH6x")
+_ROLE = Struct("!BBHII4xQ")
 _TLV = Struct("!HH")
 
 
@@ -57,6 +60,11 @@ def bundle_add(xid: int, bundle: int, message: bytes) -> bytes:
 def barrier(xid: int) -> bytes:
     """Answered when all that was sent before is done."""
     return _HEADER.pack(VERSION, OFPT_BARRIER_REQUEST, 8, xid)
+
+
+def role_request(xid: int, role: int, generation: int) -> bytes:
+    """Ask to be the master or a slave; a switch refuses a generation older than one that it knows."""
+    return _ROLE.pack(VERSION, OFPT_ROLE_REQUEST, 24, xid, role, generation)
 
 
 def packet_out(in_port: int, actions: Sequence[Action], data: bytes) -> bytes:

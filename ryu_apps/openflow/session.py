@@ -41,6 +41,7 @@ from ryu_apps.pipeline.values import ANY, Match
 BUNDLE_LIMIT = 50_000
 """Messages in one bundle; more go as several, each atomic."""
 
+IS_SLAVE = "OFPBRC_IS_SLAVE"
 _JOINED = 50  # messages in one write to the socket
 _MAX_XID = 0xFFFFFFFF
 _ONE_BY_ONE = 256  # groups to ask about; more are read all together
@@ -91,9 +92,18 @@ class _Exchange:
 class Session:
     """One switch connection, over the framework's datapath object."""
 
-    def __init__(self, datapath: Any, on_error: Callable[[str], None] | None = None) -> None:
-        """``on_error`` hears of errors about messages nobody waits for; None: they are logged."""
+    def __init__(
+        self,
+        datapath: Any,
+        on_error: Callable[[str], None] | None = None,
+        allowed: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``on_error`` hears of errors about messages nobody waits for; None: they are logged.
+
+        ``allowed`` is asked before each message: once it says no, nothing is sent but `be_slave`.
+        """
         self.datapath = datapath
+        self._allowed = allowed
         self.flow_mods = 0
         self.group_mods = 0
         self.meter_mods = 0
@@ -141,6 +151,22 @@ class Session:
         if message.xid == exchange.awaited:
             exchange.answered = True
             self._wake.set()
+
+    # --- several controllers
+
+    def be_slave(self, generation: int) -> None:
+        """Write no more, and hear of ports only. Waits for nothing; any greenthread may call it."""
+        if not self._closed:
+            self.datapath.send(messages.role_request(self._ids(1), messages.ROLE_SLAVE, generation))
+
+    def be_master(self, generation: int, timeout: float) -> None:
+        """Be the one controller that may write. Refused: one of a later generation is, or was."""
+        exchange = self._begin(2)
+        self._send(messages.role_request(exchange.first, messages.ROLE_MASTER, generation))
+        self._send(messages.barrier(exchange.last))
+        self._wait(exchange, time.monotonic() + timeout, "a role request")
+        for text in exchange.errors.values():
+            raise Refused(f"the switch does not take us as its master: {text}")
 
     # --- reading
 
@@ -232,6 +258,8 @@ class Session:
             self._send(messages.bundle_control(exchange.last, bundle, messages.COMMIT_REQUEST))
             self._wait(exchange, until, "a bundle's commit")
             failed = exchange.errors
+        if any(IS_SLAVE in text for text in failed.values()):
+            raise Refused("the switch has another master now")
         named = tuple(
             (mods[xid - opening - 1].owner, text)
             for xid, text in sorted(failed.items())
@@ -295,6 +323,8 @@ class Session:
         return self._exchange
 
     def _send(self, data: bytes) -> None:
+        if not self._allowed():
+            raise Disconnected("we do not lead any more")
         if self._closed or not self.datapath.send(data):
             raise Disconnected("the switch has disconnected")
 

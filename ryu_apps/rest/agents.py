@@ -17,6 +17,13 @@ from topology.model import Endpoint, Host
 REVISION = re.compile(r"[0-9]{1,18}")
 
 
+def parse_revision(text: str, what: str = "revision") -> int:
+    """A revision out of a path or query."""
+    if not REVISION.fullmatch(text):
+        raise BadRequest(f"{what}: {text} is not a revision")
+    return int(text)
+
+
 class AgentApi:
     """The handlers for agents."""
 
@@ -80,6 +87,7 @@ class AgentApi:
         revision = document.get("revision")
         if revision is None or revision < 0:
             raise BadRequest("revision: missing or negative")
+        self._commands.catch_up(revision)
         host = self._find_host(key)
         if revision > self._model.revision:
             raise BadRequest(f"revision: {revision} is in the future, now is {self._model.revision}")
@@ -149,11 +157,12 @@ class AgentApi:
         """The change stream; with ``host``, that host is connected for as long."""
         if request.method == "HEAD":
             raise BadRequest("the change stream has no end: HEAD can't be answered")
-        since = query(request, "since")
-        if since is not None and not REVISION.fullmatch(since):
-            raise BadRequest(f"since: {since} is not a revision")
+        asked = query(request, "since")
+        since = None if asked is None else parse_revision(asked, "since")
+        if since is not None:
+            self._commands.catch_up(since)  # another controller may have told of more than we know yet
         host = query(request, "host")
-        stream = self._feed.open(None if since is None else int(since))
+        stream = self._feed.open(since)
         if host:
             self._tracker.connect(host)
             stream.at_close(lambda: self._tracker.disconnect(host))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.rest import documents as docs
-from ryu_apps.rest.agents import AgentApi
+from ryu_apps.rest import forward
+from ryu_apps.rest.agents import AgentApi, parse_revision
 from ryu_apps.rest.decode import parse_object
 from ryu_apps.rest.documents import Document
 from ryu_apps.rest.hosts import HostTracker
@@ -28,8 +31,11 @@ from ryu_apps.wsgi import (
     read_body,
 )
 from topology.commands import Commands
-from topology.errors import NetctlError, NotFound
+from topology.errors import NetctlError, NotFound, Unavailable
 from topology.model import Network, Service, Tenant
+from topology.store import StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
 ROOT = "/api/v1"
@@ -72,8 +78,8 @@ class SwitchView(Protocol):
     def trace(self, question: Question) -> dict[str, Any]:
         """Why a connection goes where it goes; refused where its switch is not connected."""
 
-    def settle(self, revision: int) -> None:
-        """Wait, not long, until the connected switches carry out the model of this revision."""
+    def settle(self, revision: int) -> bool:
+        """Wait, not long, until the connected switches carry out the model of this revision; whether they do."""
 
 
 class Api:
@@ -87,12 +93,15 @@ class Api:
         *,
         host_timeout: float = HOST_TIMEOUT,
         alive_period: float = ALIVE_PERIOD,
+        leader_url: Callable[[], str] = lambda: "",
     ) -> None:
+        """``leader_url``: where the REST of the leading controller is; empty: it is this one."""
+        self._leader_url = leader_url
         self._commands = commands
         self._model = commands.model
         self._switches = switches
         self._networks = NetworkDoor(commands, tracker, host_timeout)
-        self._feed = ChangeFeed(commands.model, commands.store.changes_since, alive_period)
+        self._feed = ChangeFeed(commands.model, commands.changes_since, alive_period)
         commands.subscribe(self._feed.publish)
         self._router = Router(self._table(AgentApi(commands, tracker, self._feed)))
         self._application: Application = application(self._handle)
@@ -104,13 +113,52 @@ class Api:
         """Ends the change streams, before the server stops."""
         self._feed.close()
 
+    def end_streams(self) -> None:
+        """End all change streams; their readers come back, or go to another controller."""
+        self._feed.end_all()
+
     def _handle(self, request: Request) -> Response:
         handler, values = self._router.find(request)
+        if forward.is_leaders(request) and (leader := self._leader(request)):
+            there = forward.forward(request, leader)
+            if request.method != "GET":
+                with contextlib.suppress(StoreUnavailable):  # whoever asks us next sees what was done there
+                    self._commands.catch_up()
+            return there
+        if forward.is_hosts_stream(request) and (leader := self._leader_url()):
+            return forward.redirect(request, leader)
         answer = handler(request, **values)
         if request.method != "GET":
             # whoever gets our 200 may send packets at once
-            self._switches.settle(self._model.revision)
+            self._settle()
         return json_response(answer) if isinstance(answer, dict | list | str) else answer
+
+    def _leader(self, request: Request) -> str:
+        """Whom to ask; empty: ourselves."""
+        try:
+            return self._leader_url()
+        except Unavailable:
+            if request.method == "GET":
+                return ""  # what is known here: nobody knows more now
+            raise
+
+    def _settle(self) -> None:
+        try:
+            leader = self._leader_url()
+        except Unavailable as error:
+            log.warning("revision %d is stored; %s", self._model.revision, error)
+            return
+        if leader:
+            forward.settled(leader, self._model.revision)
+        else:
+            self._switches.settle(self._model.revision)
+
+    def _settled(self, request: Request, key: str) -> Document:
+        revision = parse_revision(key)
+        if self._leader_url():
+            raise Unavailable(forward.NOBODY)  # whoever asks takes us for the leader
+        self._commands.catch_up(revision)
+        return {"revision": revision, "settled": self._switches.settle(revision)}
 
     def _table(self, agents: AgentApi) -> dict[str, dict[str, Handler]]:
         put_network, put_service, put_tenant = self._put_network, self._put_service, self._put_tenant
@@ -150,6 +198,7 @@ class Api:
             },
             "/switches": {"GET": lambda _: self._switches.switches()},
             "/trace": {"GET": self._trace},
+            "/settled/{key}": {"GET": self._settled},
             "/switches/{key}": {"GET": self._get_switch},
             "/endpoints": {"GET": agents.list_endpoints},
             "/endpoints/{key}": {

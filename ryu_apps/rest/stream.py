@@ -131,11 +131,16 @@ class ChangeFeed:
         self._history = history
         self._alive_period = alive_period
         self._streams: set[Stream] = set()
+        self._published = model.revision
         self._closed = False
 
     def publish(self, commit: Commit) -> None:
         """A commit has happened; to be called for each, in order."""
-        if self._streams:
+        before, self._published = self._published, commit.revision
+        if commit.revision != before + 1:
+            # several at once, of which not each is known any more: who was in the middle of one can't be led through
+            self.end_all()
+        elif self._streams:
             lines = _commit_lines(commit)
             for stream in list(self._streams):
                 stream.put(lines)
@@ -160,6 +165,10 @@ class ChangeFeed:
     def close(self) -> None:
         """Ends all streams, and those still to come at once."""
         self._closed = True
+        self.end_all()
+
+    def end_all(self) -> None:
+        """Ends all streams that there are."""
         for stream in list(self._streams):
             stream.end()
 

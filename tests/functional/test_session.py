@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from ryu_apps import config, framework
 from ryu_apps.openflow import codec, messages, session
 from ryu_apps.openflow.messages import Tuple5
-from ryu_apps.openflow.session import Disconnected, Mod, Session
+from ryu_apps.openflow.session import Disconnected, Mod, Refused, Session
 from ryu_apps.pipeline.values import (
     ANY,
     CONTROLLER,
@@ -468,3 +469,74 @@ def test_a_silent_switch_runs_into_the_timeout(switch: Session, monkeypatch: pyt
 
     with pytest.raises(session.NoAnswer, match="did not answer a dump"):
         switch.read_back(0.05)
+
+
+@contextlib.contextmanager
+def another_master(generation: int) -> Iterator[None]:
+    """Another controller's connection, which is the master as long as the block lasts."""
+    with socket.socket(socket.AF_UNIX) as other:
+        other.settimeout(TIMEOUT)
+        other.connect(f"/var/run/openvswitch/{BRIDGE}.mgmt")
+        hello = bytes((4, 0, 0, 8, 0, 0, 0, 1))
+        other.sendall(hello + messages.role_request(2, messages.ROLE_MASTER, generation))
+        answers = b""
+        while answers[-24:-20] != bytes((4, 25, 0, 24)):  # the role's reply is the last
+            part = other.recv(4096)
+            assert part, "the switch has closed the connection"
+            answers += part
+        yield
+
+
+def test_an_old_leader_can_not_write(switch: Session) -> None:
+    """One that was frozen, and does not know yet that another leads, would undo what that one wrote."""
+    switch.be_master(5, TIMEOUT)
+    assert switch.apply([add(Flow(0, 1, (), (Output(7),)))], TIMEOUT) == ()
+    with another_master(6):
+        before = ofctl("dump-flows", "--no-stats", BRIDGE)
+        for message in ([add(Flow(0, 2, (), ()))], [add(Flow(0, 1, (), ()))]):
+            with pytest.raises(Refused, match="the switch has another master now"):
+                switch.apply(message, TIMEOUT)
+        assert "OFPBRC_IS_SLAVE" in str(switch.apply_plain([add(Flow(0, 3, (), ()))], TIMEOUT))
+        for generation in (5, 4):
+            with pytest.raises(Refused, match=r"does not take us as its master: .*STALE"):
+                switch.be_master(generation, TIMEOUT)
+        assert ofctl("dump-flows", "--no-stats", BRIDGE) == before
+        assert len(switch.read_flows(TIMEOUT)) == 1, "it may read"
+    with pytest.raises(Refused, match="STALE"):
+        switch.be_master(5, TIMEOUT)
+    switch.be_master(7, TIMEOUT)
+    assert switch.apply([add(Flow(0, 2, (), ()))], TIMEOUT) == ()
+
+
+def test_a_bundle_that_was_begun_before_another_leads(switch: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen in the middle of a change, it would complete it when it wakes."""
+    switch.be_master(8, TIMEOUT)
+    send, other = Session._send, contextlib.ExitStack()
+
+    def late(self: Session, data: bytes) -> None:
+        if len(data) == 24 and int.from_bytes(data[20:22], "big") == messages.COMMIT_REQUEST:
+            other.enter_context(another_master(9))
+        send(self, data)
+
+    with other, monkeypatch.context() as patch:
+        patch.setattr(Session, "_send", late)
+        with pytest.raises(Refused):
+            switch.apply([add(Flow(0, 4, (), ()))], TIMEOUT)
+        assert "priority=4" not in ofctl("dump-flows", BRIDGE)
+    switch.be_master(10, TIMEOUT)
+
+
+def test_who_may_not_write_sends_nothing(switch: Session) -> None:
+    """A leader whose lease is over would depend on another having told the switch."""
+    may = [True]
+    guarded = Session(switch.datapath, allowed=lambda: may[0])
+    may[0] = False
+    for write in (
+        lambda: guarded.apply([add(Flow(0, 5, (), ()))], TIMEOUT),
+        lambda: guarded.send_plain(messages.packet_out(1, (), b"x" * 60)),
+        lambda: guarded.flush_ct(1),
+        lambda: guarded.be_master(100, TIMEOUT),
+    ):
+        with pytest.raises(Disconnected, match="we do not lead any more"):
+            write()
+    assert "priority=5" not in ofctl("dump-flows", BRIDGE)

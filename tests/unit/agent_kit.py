@@ -38,6 +38,7 @@ class FakeController:
         self.checks: dict[str, dict[str, bool]] = {}
         self.calls: list[str] = []
         self.refuse: dict[str, str] = {}  # line by call or by endpoint id
+        self.read_only = False  # its store can't be written: what changes nothing is done
         self.syncs = 0
         for module in (sync, networks, registry):
             monkeypatch.setattr(module, "Client", lambda url: FakeClient(self))
@@ -71,6 +72,8 @@ class FakeClient:
         self.c.calls.append(name)
         if name in self.c.refuse:
             raise Refused(409, self.c.refuse[name])
+        if self.c.read_only and name != "put_host":
+            raise Refused(503, "store etcd://e:2379/netctl can't be reached: Connection refused")
 
     def put_host(self, doc: Mapping[str, Any]) -> None:
         self.called("put_host")

@@ -42,6 +42,7 @@ class FakeController:
         self.changed = threading.Condition()
         self.cut = threading.Event()
         self.raw: bytes | None = None  # answer this, whatever was asked
+        self.redirect = ""  # where the change stream is
         self.delay = threading.Event()  # set: answer nothing until `cut`
         fake = self
 
@@ -87,6 +88,12 @@ class FakeController:
         query = {k: v[0] for k, v in parse_qs(url.query).items()}
         parts = [unquote(p) for p in url.path.strip("/").split("/")]
         try:
+            if parts == ["api", "v1", "changes"] and self.redirect:
+                http.send_response(307)
+                http.send_header("Location", self.redirect + http.path)
+                http.send_header("Content-Length", "0")
+                http.end_headers()
+                return
             if parts == ["api", "v1", "changes"] and self.raw is None:
                 self.stream(http, query)
                 return

@@ -21,8 +21,9 @@ class Switches:
     def switches(self) -> list[Json]:
         return [{"dpid": "000000000000000a", "connected": True, "ports": []}]
 
-    def settle(self, revision: int) -> None:
+    def settle(self, revision: int) -> bool:
         """There is nothing to wait for."""
+        return True
 
     def forged(self, dpid: int) -> dict[str, int]:
         return {}

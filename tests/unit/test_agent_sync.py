@@ -225,3 +225,19 @@ def test_verdicts_of_endpoints_that_are_gone(world: World) -> None:
     world.settle()
     wait_for(lambda: not world.state.untold, "it to be dropped")
     assert "set_checks" not in world.controller.calls
+
+
+def test_a_controller_that_can_not_write(world: World) -> None:
+    """Else a container that starts while etcd is away has no endpoint when it is back."""
+    address = world.grant()
+    spare = world.grant()
+    world.controller.read_only = True
+    with pytest.raises(NoConnection, match="can't be reached"):
+        world.add("a", address).result(10)
+    world.release(spare)
+    world.settle()
+    assert world.grant() == spare, "as without a controller"
+    syncs = world.controller.syncs
+    world.controller.read_only = False
+    wait_for(lambda: world.controller.syncs > syncs, "all to be told")
+    assert list(world.controller.endpoints) == ["a" * 64]

@@ -10,8 +10,9 @@ from itertools import takewhile
 
 import pytest
 
-from netctl.client import Client, Gone, NoConnection, Refused, checked_url
+from netctl.client import Client, Gone, NoConnection, Refused
 from netctl.documents import NetworkDoc
+from netctl.urls import checked_url
 from tests.unit.fake_controller import FakeController
 
 NETWORK: NetworkDoc = {"tenantName": "default", "networkName": "net", "subnet": "10.1.1.0/24"}
@@ -251,3 +252,40 @@ def test_stream_that_is_none(fake: FakeController, client: Client) -> None:
     fake.raw = b"[]\n"
     with pytest.raises(NoConnection, match="not a change stream"):
         next(client.changes())
+
+
+def test_several_controllers(fake: FakeController) -> None:
+    """Otherwise the loss of one controller stops its users and agents, though others are there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dead = f"http://127.0.0.1:{server.getsockname()[1]}"
+    with Client(f"{dead}, {fake.url}/") as client:
+        client.put_tenant("blue")
+        assert [t["tenantName"] for t in client.tenants()] == ["default", "blue"]
+        assert next(client.changes())["kind"] == "sync"
+    with Client(f"{dead},{dead}") as client, pytest.raises(NoConnection, match=f"no connection to {dead}: "):
+        client.tenants()
+    with pytest.raises(ValueError, match="'' is not a controller's URL"):
+        Client(f"{dead},")
+
+
+def test_what_may_have_been_done_is_not_done_again(fake: FakeController) -> None:
+    """Otherwise an address is taken twice when a controller is lost in the middle of an answer."""
+    with FakeController() as slow:
+        slow.delay.set()
+        with Client(f"{slow.url},{fake.url}", timeout=0.2) as client:
+            with pytest.raises(NoConnection, match="no answer in time"):
+                client.grant_lease("default", "net", "h")
+            assert not fake.seen
+            assert client.grant_lease("default", "net", "h")["ipAddress"], "the next asks the one that answers"
+        with Client(f"{slow.url},{fake.url}", timeout=0.2) as client:
+            assert client.tenants(), "to ask twice does no harm"
+        slow.cut.set()
+
+
+def test_a_stream_at_another_controller(fake: FakeController) -> None:
+    """Otherwise nobody waits for a host whose agent asks a controller that does not lead."""
+    with FakeController() as other:
+        other.redirect = fake.url
+        with Client(other.url) as client:
+            assert next(client.changes(host="h"))["kind"] == "sync"
+        assert fake.seen[-1][1] == "/api/v1/changes/?host=h"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import pytest
+
 from ryu_apps.drain import Drains
 from tests.unit.modelkit import APP, WEB1, Clock, Door, furnished
 from topology.specs import EndpointSpec
+from topology.store import StoreUnavailable
 
 APP_KEY = "default:app"
 DRAINING = replace(WEB1, state="draining")
@@ -141,3 +144,19 @@ def test_many_leave_at_once() -> None:
     watched.after(10)
     endpoints = watched.door.model.endpoints.values()
     assert sum(e.drained == (APP_KEY,) for e in endpoints) == 100
+
+
+def test_a_store_that_can_not_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The controller would end when a drain time ends while etcd is away; or the connections never."""
+    watched = Watched()
+    watched.door.commands.put_endpoint(DRAINING)
+
+    def unavailable(*_: object) -> int:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watched.door.store, "commit", unavailable)
+        assert watched.after(10) == 1
+        assert watched.after(1) == 1
+    assert watched.after(1) is None
+    assert watched.drained == (APP_KEY,)

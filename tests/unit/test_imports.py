@@ -48,6 +48,8 @@ def test_topology_needs_the_standard_library_only() -> None:
     """The model could not be used by the agent, by tools and by tests without a controller's dependencies."""
     for path, tree in sources("topology"):
         for module in imports(tree):
+            if path == "topology/etcd.py" and within(module, "etcd3gw", "requests"):
+                continue
             assert module.partition(".")[0] in sys.stdlib_module_names | {"topology"}, f"{path} imports {module}"
 
 
@@ -56,6 +58,13 @@ def test_controller_and_client_do_not_know_each_other(folder: str, other: str) -
     """The agent would load the OpenFlow framework, or the two had to be upgraded together."""
     for path, tree in sources(folder):
         assert not [m for m in imports(tree) if within(m, other)], path
+
+
+def test_what_the_model_needs_knows_no_store() -> None:
+    """Who has his model in a file would need the libraries for etcd."""
+    for path, tree in sources("topology"):
+        if path not in {"topology/etcd_store.py", "topology/stores.py", "topology/election.py"}:
+            assert not [m for m in imports(tree) if within(m, "topology.etcd", "topology.etcd_store")], path
 
 
 @pytest.mark.parametrize("folder", ["netctl", "ryu_apps", "topology"])

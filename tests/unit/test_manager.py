@@ -163,6 +163,26 @@ def test_what_can_not_be_is_refused_in_one_line(args: list[str], status: int, li
     assert manager.lines == [line]
 
 
+@pytest.mark.parametrize(
+    ("store", "line"),
+    [
+        ("etcd://127.0.0.1:1/x", "store etcd://127.0.0.1:1/x can't be reached: Connection refused"),
+        ("etcd://h:p/x", "store etcd://h:p/x: h:p is not HOST:PORT; "),
+        ("/proc/none/netctl.db", "store /proc/none/netctl.db can't be opened: "),
+    ],
+)
+def test_a_store_that_can_not_be_used(store: str, line: str) -> None:
+    """The administrator would have to read a traceback; or a controller run that knows nothing."""
+    options, ofp, rest = ports()
+    with running(*options, "--log-level=error", "--store", store) as manager:
+        assert manager.ended() == 1
+    assert len(manager.lines) == 1
+    assert manager.lines[0].startswith(f"ryu-manager: {line}")
+    for port in (ofp, rest):
+        with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            pass
+
+
 def test_a_wrong_value_in_the_file_is_refused(tmp_path: Path) -> None:
     """The controller would fail later, and less clearly."""
     conf = tmp_path / "netctl.conf"

@@ -1,27 +1,24 @@
-"""The store on disk. If these fail, a restart forgets, or a wrong file is written over."""
+"""What every store does, SQLite and etcd alike. If these fail, a restart forgets, or a reader sees half."""
 
 from __future__ import annotations
 
-import sqlite3
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
 
 from tests.unit.modelkit import Door, contents
+from tests.unit.places import Place
 from topology.model import Change, Commit, Host, Tenant
 from topology.snapshot import Model
 from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
-from topology.sqlite_store import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
-from topology.store import StaleRevision, StoreUnavailable, StoreUnusable
+from topology.store import StaleRevision
 
 RED, BLUE = Tenant("red", 1), Tenant("blue", 2)
 
 
-def test_everything_comes_back(tmp_path: Path) -> None:
+def test_everything_comes_back(place: Place) -> None:
     """A controller that was killed knows all it knew."""
-    path = tmp_path / "made" / "here" / "netctl.db"
-    door = Door(SqliteStore(path))
+    door = Door(place.open())
     door.commands.put_network(NetworkSpec("default", "n", "10.1.1.10-10.1.1.20/24", "10.1.1.254", pkt_tag=9))
     door.commands.put_service(ServiceSpec("default", "s", "n", "10.1.1.11", ["a=", "b=\u00e9"], ["80:80:TCP"]))
     door.commands.put_endpoint(
@@ -31,52 +28,41 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     door.commands.grant("default", "n", None, "h")
     door.commands.release("default", "n", door.commands.grant("default", "n", None, "h").address)
     door.store.close()
-    again = Door(SqliteStore(path), door.clock)
+    again = Door(place.open(), door.clock)
     assert contents(again.model) == contents(door.model)
     assert again.model.revision == door.model.revision
     again.store.close()
 
 
-def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
-    """Another user of the machine doesn't read or change the model."""
-    path = tmp_path / "netctl.db"
-    path.touch(0o644)
-    store = SqliteStore(path)
-    store.commit(0, [Change(None, RED)], {})
-    modes = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()}
-    assert set(modes.values()) == {0o600}, modes
-    store.close()
-
-
-def test_a_stale_writer_is_refused() -> None:
+def test_a_stale_writer_is_refused(place: Place) -> None:
     """Two controllers on one file don't write over each other."""
-    store = SqliteStore(":memory:")
+    store = place.open()
     store.commit(0, [Change(None, RED)], {"a": 1})
     with pytest.raises(StaleRevision, match="the store is at revision 1, not 0"):
         store.commit(0, [Change(None, BLUE)], {"a": 2})
     assert store.load() == (1, [RED], {"a": 1})
 
 
-def test_a_commit_is_whole_or_not_at_all() -> None:
+def test_a_commit_is_whole_or_not_at_all(place: Place) -> None:
     """A commit that fails half way leaves nothing behind."""
-    store = SqliteStore(":memory:")
+    store = place.open()
     with pytest.raises(TypeError):
         store.commit(0, [Change(None, RED)], {"a": object()})
     assert store.load() == (0, [], {})
     assert store.changes_since(0) == []
 
 
-def test_meta_values_are_set_and_removed() -> None:
+def test_meta_values_are_set_and_removed(place: Place) -> None:
     """Counters survive; only what is named changes."""
-    store = SqliteStore(":memory:")
+    store = place.open()
     store.commit(0, [Change(None, RED)], {"a": [1, 2], "b": 1})
     store.commit(1, [Change(RED, None)], {"b": None, "c": {"d": "e"}})
     assert store.load() == (2, [], {"a": [1, 2], "c": {"d": "e"}})
 
 
-def test_the_log_tells_what_changed() -> None:
+def test_the_log_tells_what_changed(place: Place) -> None:
     """A follower that was away catches up without reading everything."""
-    store = SqliteStore(":memory:")
+    store = place.open()
     host = Host("h", 1, IPv4Address("192.0.2.1"))
     first = Commit(1, (Change(None, RED), Change(None, host)))
     second = Commit(2, (Change(host, None),))
@@ -88,9 +74,9 @@ def test_the_log_tells_what_changed() -> None:
     assert store.changes_since(3) is None
 
 
-def test_the_log_is_compacted() -> None:
+def test_the_log_is_compacted(place: Place) -> None:
     """The file doesn't grow for ever; who is too far behind is told so, never given half."""
-    store = SqliteStore(":memory:", kept_revisions=3)
+    store = place.open(kept_revisions=3)
     for revision in range(6):
         change = Change(RED, None) if revision % 2 else Change(None, RED)
         store.commit(revision, [change], {})
@@ -100,9 +86,9 @@ def test_the_log_is_compacted() -> None:
     assert [c.revision for c in commits] == [4, 5, 6]
 
 
-def test_following_the_log_gives_the_same_model() -> None:
+def test_following_the_log_gives_the_same_model(place: Place) -> None:
     """A second controller that follows the log has what the first has."""
-    door = Door()
+    door = Door(place.open())
     follower = Model()
     door.commands.put_network(NetworkSpec("default", "n", "10.1.1.0/24"))
     door.commands.put_service(ServiceSpec("default", "s", "n", "", ["a=b"], ["80:80:TCP"]))
@@ -112,76 +98,48 @@ def test_following_the_log_gives_the_same_model() -> None:
     assert contents(follower) == contents(door.model)
 
 
-def _database(path: Path, *statements: str) -> None:
-    db = sqlite3.connect(path)
-    for statement in statements:
-        db.execute(statement)
-    db.commit()
-    db.close()
+def test_a_large_commit_comes_back_whole(place: Place) -> None:
+    """A host with very many containers could not report them, or only a part of them."""
+    store = place.open()
+    hosts = [Host(f"h{number:04}", number, version="v" * 1000) for number in range(1, 2001)]
+    assert store.commit(0, [Change(None, host) for host in hosts], {"a": 1}) == 1
+    assert store.commit(1, [Change(hosts[0], None), Change(None, RED)], {}) == 2
+    for reader in (store, place.open()):
+        revision, objects, meta = reader.load()
+        assert (revision, meta) == (2, {"a": 1})
+        assert sorted((o for o in objects if isinstance(o, Host)), key=lambda h: h.name) == hosts[1:]
+        commits = reader.changes_since(0)
+        assert commits is not None
+        assert [len(c.changes) for c in commits] == [2000, 2]
+        assert [c.after for c in commits[0].changes] == hosts
 
 
-def test_another_programs_file_is_left_alone(tmp_path: Path) -> None:
-    """A wrong path in the configuration doesn't spoil somebody else's data, nor its mode."""
-    path = tmp_path / "other.db"
-    _database(path, "CREATE TABLE precious (x)")
-    path.chmod(0o644)
-    before = path.read_bytes()
-    with pytest.raises(StoreUnusable, match="is another program's database"):
-        SqliteStore(path)
-    text = tmp_path / "notes.txt"
-    text.write_text("these are notes, and long enough to be no database header\n" * 20)
-    with pytest.raises(StoreUnusable, match="file is not a database"):
-        SqliteStore(text)
-    assert path.read_bytes() == before
-    assert path.stat().st_mode & 0o777 == 0o644
+def test_two_that_are_open_at_once(place: Place) -> None:
+    """A second controller would write over what the first wrote, or not see it."""
+    one, other = place.open(), place.open()
+    one.commit(0, [Change(None, RED)], {"a": 1})
+    with pytest.raises(StaleRevision):
+        other.commit(0, [Change(None, BLUE)], {"a": 2})
+    assert other.changes_since(0) == [Commit(1, (Change(None, RED),))]
+    assert other.commit(1, [Change(None, BLUE)], {}) == 2
+    assert one.load() == (2, [RED, BLUE], {"a": 1}) or one.load() == (2, [BLUE, RED], {"a": 1})
 
 
-def test_a_newer_versions_file_is_refused(tmp_path: Path) -> None:
-    """Going back to an older version doesn't damage the model."""
-    path = tmp_path / "netctl.db"
-    _database(
-        path,
-        "CREATE TABLE x (x)",
-        f"PRAGMA application_id = {APPLICATION_ID}",
-        f"PRAGMA user_version = {SCHEMA_VERSION + 1}",
-    )
-    with pytest.raises(StoreUnusable, match=r"made by a newer version: it has schema 2") as caught:
-        SqliteStore(path)
-    assert str(caught.value).isprintable()
-
-
-def test_a_place_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    """A wrong directory is one clear line, not a traceback."""
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreUnusable, match=r"store .*/file/netctl\.db can't be opened: "):
-        SqliteStore(tmp_path / "file" / "netctl.db")
-    with pytest.raises(StoreUnusable, match="can't be opened: Is a directory"):
-        SqliteStore(tmp_path)
-
-
-def test_a_damaged_object_is_named(tmp_path: Path) -> None:
-    """Who repairs a damaged file is told where."""
-    path = tmp_path / "netctl.db"
-    store = SqliteStore(path)
-    store.commit(0, [Change(None, RED)], {})
-    store.close()
-    _database(path, """UPDATE objects SET data = '{"name": "red", "colour": 1}'""")
-    store = SqliteStore(path)
-    with pytest.raises(StoreUnusable, match="tenant red can't be read"):
-        store.load()
-    store.close()
-
-
-def test_a_locked_store_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another program holds the file, commands are refused in one line, and work again after."""
-    monkeypatch.setattr("topology.sqlite_store.BUSY_SECONDS", 0.0)
-    path = tmp_path / "netctl.db"
-    store = SqliteStore(path)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable, match="can't be used now: database is locked"):
-        store.commit(0, [Change(None, RED)], {})
-    other.execute("ROLLBACK")
-    other.close()
-    assert store.commit(0, [Change(None, RED)], {}) == 1
-    store.close()
+def test_many_commits_come_back(place: Place) -> None:
+    """A store that tidies up now and then would lose or bring back something."""
+    store = place.open()
+    living: dict[str, Tenant] = {}
+    for revision in range(150):
+        name = f"t{revision % 20}"
+        before, after = living.pop(name, None), Tenant(name, revision + 1)
+        if revision % 7:
+            living[name] = after
+        elif before is None:
+            after = living[name] = Tenant(name, revision + 1)
+        else:
+            after = None  # type: ignore[assignment]
+        store.commit(revision, [Change(before, after)], {f"m{revision % 3}": None if revision % 5 == 0 else revision})
+    found = place.open().load()
+    assert found == store.load()
+    assert {o.key: o for o in found[1]} == living
+    assert found[2] == {"m0": 147, "m1": 148, "m2": 149}

@@ -1,0 +1,81 @@
+"""What only the leading controller knows, asked of it: switches, counters, and how far hosts and switches are."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import os
+import re
+import urllib.error
+import urllib.request
+
+from ryu_apps.wsgi import Request, Response, query, read_body, webob
+from topology.errors import Unavailable
+
+LOG = logging.getLogger(__name__)
+
+NOBODY = "no controller leads at the moment: try again in a few seconds"
+FORWARDED = "X-Netctl-Forwarded"
+TIMEOUT = 20.0  # s: a network waits up to 15 s for every host
+READ_TIMEOUT = 6.0
+SETTLE_TIMEOUT = 5.0
+MAX_ANSWER = 64 << 20
+_ASKED = re.compile(r"/api/v1/(switches|trace|inspect/serviceLBs|hosts(/[^/]+|/[^/]+/applied)?/?$)")
+_STREAM = re.compile(r"/api/v1/changes/?$")
+_DONE = re.compile(r"/api/v1/(networks|hosts(/[^/]+|/[^/]+/applied)?/?$)")
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def is_leaders(request: Request) -> bool:
+    """Whether only the leader can answer this."""
+    pattern = _ASKED if request.method in ("GET", "HEAD") else _DONE
+    return pattern.match(str(request.path_info)) is not None
+
+
+def is_hosts_stream(request: Request) -> bool:
+    """Whether this makes a host count as connected, where it is: at the leader, who waits for the hosts."""
+    path = str(request.path_info)
+    return request.method == "GET" and _STREAM.match(path) is not None and bool(query(request, "host"))
+
+
+def redirect(request: Request, url: str) -> Response:
+    """The client is to ask the leader itself."""
+    return webob.Response(status=307, location=url + str(request.path_qs))
+
+
+def forward(request: Request, url: str) -> Response:
+    """The leader's answer. Unavailable: it gives none, or does not lead (any more)."""
+    if FORWARDED in request.headers:
+        raise Unavailable(NOBODY)
+    body = read_body(request) if request.method not in ("GET", "HEAD") else None
+    asked = urllib.request.Request(
+        url + str(request.path_qs), data=body or None, method=request.method, headers={FORWARDED: "1"}
+    )
+    status, kind, answer = _ask(asked, READ_TIMEOUT if request.method == "GET" else TIMEOUT)
+    return webob.Response(status=status, content_type=kind, charset="utf-8", body=answer)
+
+
+def settled(url: str, revision: int) -> None:
+    """Wait until the leader's switches carry out a revision; not long."""
+    try:
+        asked = urllib.request.Request(f"{url}/api/v1/settled/{revision}/", headers={FORWARDED: "1"})
+        status, _, answer = _ask(asked, SETTLE_TIMEOUT)
+        if status != 200 or not json.loads(answer)["settled"]:
+            LOG.warning("revision %d is stored, but not yet in every switch", revision)
+    except Unavailable as error:
+        LOG.warning("revision %d is stored, but perhaps not in the switches: %s", revision, error)
+
+
+def _ask(request: urllib.request.Request, timeout: float) -> tuple[int, str, bytes]:
+    try:
+        with _OPENER.open(request, timeout=timeout) as answer:
+            return answer.status, answer.headers.get_content_type(), answer.read(MAX_ANSWER)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers.get_content_type(), error.read(MAX_ANSWER)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        number = getattr(reason, "errno", None)
+        why = os.strerror(number) if number else reason
+        raise Unavailable(f"the leading controller at {request.host} does not answer: {why}") from error

@@ -1,0 +1,153 @@
+"""REST of a controller that does not lead: it answers, or asks the one that does."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import pytest
+
+from ryu_apps.rest import Api, HostTracker
+from tests.unit.modelkit import SRV, Door
+from tests.unit.places import Place
+from tests.unit.rest_kit import Json, Rest, Switches
+from topology.errors import Unavailable
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """The requests are in the answers."""
+
+
+class Counting(Switches):
+    """Notes which revisions were waited for."""
+
+    def __init__(self) -> None:
+        self.settled: list[int] = []
+
+    def settle(self, revision: int) -> bool:
+        self.settled.append(revision)
+        return True
+
+
+@dataclass
+class One:
+    """A controller of several."""
+
+    door: Door
+    leader: list[str] = field(default_factory=list)
+    """Where it believes the leader to be; empty: nowhere, "": it leads."""
+
+    def __post_init__(self) -> None:
+        self.switches = Counting()
+        self.rest = Rest.__new__(Rest)
+        self.rest.model, self.rest.commands = self.door.model, self.door.commands
+        tracker = HostTracker(self.door.model)
+        self.rest.api = Api(self.door.commands, tracker, self.switches, leader_url=self.leader_url)
+
+    def leader_url(self) -> str:
+        if not self.leader:
+            raise Unavailable("nobody leads")
+        return self.leader[0]
+
+
+@dataclass
+class Two:
+    leader: One
+    follower: One
+
+
+@pytest.fixture
+def two(place: Place) -> Iterator[Two]:
+    """Two on one store; the leader's REST is served, the follower's called."""
+    leader, follower = One(Door(place.open()), [""]), One(Door(place.open()))
+
+    def served(environ: dict[str, Any], start_response: Any) -> Any:
+        # this server's input does not end with the body, as ours does
+        size = int(environ.get("CONTENT_LENGTH") or 0)
+        environ["wsgi.input"] = BytesIO(environ["wsgi.input"].read(size))
+        return leader.rest.api(environ, start_response)
+
+    with make_server("127.0.0.1", 0, served, handler_class=Quiet) as server:
+        follower.leader = [f"http://127.0.0.1:{server.server_port}"]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield Two(leader, follower)
+        server.shutdown()
+        thread.join(10)
+
+
+def test_a_write_is_answered_when_the_leaders_switches_have_it(two: Two) -> None:
+    """Who gets the answer would send packets that no switch knows of."""
+    two.follower.door.commands.put_network(SRV)
+    two.follower.rest.service(network="srv")
+    revision = two.follower.door.model.revision
+    assert two.leader.switches.settled == [revision]
+    assert two.leader.door.model.revision == revision, "it has caught up before"
+    assert two.follower.switches.settled == []
+
+
+def test_what_only_the_leader_knows(two: Two) -> None:
+    """A user would be told that there are no switches, no hosts, no counters."""
+    two.leader.switches.switches = lambda: [{"dpid": "00000000000000aa", "ports": []}]  # type: ignore[method-assign]
+    assert [s["dpid"] for s in two.follower.rest.call("GET", "/switches/")] == ["00000000000000aa"]
+    status, line = two.follower.rest.refused("GET", "/switches/bb/")
+    assert (status, line) == (404, "Switch bb not found")
+    two.follower.rest.call("PUT", "/hosts/h1/", {"switch": "b1"})
+    for one in (two.leader, two.follower):
+        hosts: list[Json] = one.rest.call("GET", "/hosts/")
+        assert hosts[0]["hostName"] == "h1"
+        assert hosts[0]["lastHeartbeat"] == 0
+
+
+def test_a_network_is_made_where_the_hosts_are_waited_for(two: Two) -> None:
+    """The answer would come before any host has the network; or the next question would not know it."""
+    two.follower.rest.network("net")
+    assert "default:net" in two.leader.door.model.networks
+    assert "default:net" in two.follower.door.model.networks, "who has asked sees it there"
+    assert two.follower.rest.refused("POST", "/networks/default:net/", {"subnet": "10.9.0.0/24"})[0] == 409
+
+
+def test_a_hosts_stream_is_at_the_leader(two: Two) -> None:
+    """Nobody would wait for a host whose agent asks a follower."""
+    status, _, _ = two.follower.rest.raw("GET", "/api/v1/changes/?host=h1")
+    assert status == 307
+
+
+def test_nobody_leads(two: Two) -> None:
+    """Reads would fail while a leader is elected; or a network be made that no host is waited for."""
+    two.follower.leader.clear()
+    assert two.follower.rest.call("GET", "/hosts/") == []
+    assert two.follower.rest.call("PUT", "/tenants/blue/", {})["tenantName"] == "blue"
+    for method, path in (("POST", "/networks/default:net/"), ("PUT", "/hosts/h/")):
+        assert two.follower.rest.refused(method, path, {"subnet": "10.1.1.0/24"}) == (503, "nobody leads")
+    assert two.follower.rest.refused("GET", "/changes/?host=h") == (503, "nobody leads")
+
+
+def test_two_that_take_each_other_for_the_leader(two: Two) -> None:
+    """A request would go round and round."""
+    two.leader.leader[0] = "http://127.0.0.1:1"
+    line = "no controller leads at the moment: try again in a few seconds"
+    assert two.follower.rest.refused("GET", "/switches/") == (503, line)
+
+
+def test_a_leader_that_does_not_answer(two: Two) -> None:
+    """A write that is stored would count as failed; or a traceback be the answer."""
+    two.follower.leader[0] = "http://127.0.0.1:1"
+    assert two.follower.rest.call("PUT", "/tenants/blue/", {})["tenantName"] == "blue"
+    status, line = two.follower.rest.refused("GET", "/switches/")
+    assert status == 503
+    assert line.startswith("the leading controller at 127.0.0.1:1 does not answer: Connection refused")
+
+
+def test_settled_is_for_revisions(two: Two) -> None:
+    """What is no revision would be an internal error."""
+    assert two.leader.rest.refused("GET", "/settled/x/") == (400, "revision: x is not a revision")
+    answer = json.loads(two.leader.rest.raw("GET", "/api/v1/settled/1/")[2])
+    assert answer == {"revision": 1, "settled": True}
+    assert two.follower.rest.refused("GET", "/settled/1/")[0] == 503, "it does not know"

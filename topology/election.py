@@ -1,0 +1,134 @@
+"""Who of several controllers leads: one at a time, by a lease in etcd.
+
+Under the store's prefix, ``leader`` is {"name", "url", "generation"} and goes with its holder's lease; ``generation``
+is the number of the last leader. It grows with each, and goes to the switches, which refuse an older one's writes. It
+is at least the seconds since 1970, so that it also grows over an etcd that was made anew.
+
+Who leads knows until when: etcd keeps his lease for that long after it was renewed. Past it he does not lead, whatever
+he has heard. The clock goes on while a process, or its machine, sleeps.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from topology.etcd import Etcd, b64, put, range_in, read, value_of
+from topology.store import StoreUnavailable
+
+LOG = logging.getLogger(__name__)
+
+LEASE_SECONDS = 3
+RENEW_SECONDS = 0.8
+PAUSE_SECONDS = 0.1  # before etcd is asked again that does not answer
+MARGIN_SECONDS = 0.3  # before the lease ends: what is on its way then is still the leader's
+ANSWER_SECONDS = 0.7  # for one member's answer: another has to be asked in time
+
+
+def boot_clock() -> float:
+    """Seconds, of which none is left out, not even those that the machine has slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The leading controller, and where its REST API is."""
+
+    name: str
+    url: str
+    generation: int
+
+
+class Election:
+    """One candidate. ``changed`` is called by `run` when it has begun or ceased to lead, or another leads."""
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        name: str,
+        url: str,
+        changed: Callable[[], None],
+        clock: Callable[[], float] = boot_clock,
+    ) -> None:
+        self._etcd = etcd.impatient(ANSWER_SECONDS)
+        self._key, self._counter = f"{etcd.prefix}/leader", f"{etcd.prefix}/generation"
+        self._name, self._url = name, url
+        self._changed = changed
+        self._clock = clock
+        self._lease = 0
+        self._until = 0.0  # the lease holds at least so long
+        self._mine = 0  # the generation in which the leader's key is ours; 0: it is not
+        self._told: tuple[int, Leader | None] = (0, None)
+        self.leader: Leader | None = None
+        """As last seen; None: there is none, or etcd does not say."""
+
+    @property
+    def generation(self) -> int:
+        """The generation that we lead in; 0: we don't."""
+        return self._mine if self._clock() < self._until else 0
+
+    def run(self, sleep: Callable[[float], object]) -> None:
+        """Stand for ever."""
+        while True:
+            self.step()
+            for _ in self._etcd.watch(self._key, RENEW_SECONDS):
+                self.step()
+            sleep(PAUSE_SECONDS)
+
+    def step(self) -> None:
+        """Renew the lease; lead if nobody does."""
+        try:
+            self._renew()
+            self._stand()
+        except StoreUnavailable as error:
+            LOG.debug("election: %s", error)
+            self.leader = self.leader if self.generation else None
+        now = (self.generation, self.leader)
+        if now != self._told:
+            self._told = now
+            self._changed()
+
+    def resign(self) -> None:
+        """Let another lead at once, where etcd can be told."""
+        lease, self._lease, self._mine = self._lease, 0, 0
+        try:
+            if lease:
+                self._etcd.post("/lease/revoke", {"ID": lease})
+        except StoreUnavailable as error:
+            LOG.info("election: %s; our lease ends by itself", error)
+        self._etcd.close()
+
+    def _renew(self) -> None:
+        asked = self._clock()
+        if self._lease:
+            kept = self._etcd.post("/lease/keepalive", {"ID": self._lease}).get("result", {})
+            if int(kept.get("TTL", 0)) <= 0:  # it has ended, and the key with it
+                self._lease, self._mine = 0, 0
+        if not self._lease:
+            granted = self._etcd.post("/lease/grant", {"TTL": LEASE_SECONDS, "ID": 0})
+            self._lease = int(granted["ID"])
+        self._until = asked + LEASE_SECONDS - MARGIN_SECONDS
+
+    def _stand(self) -> None:
+        _, (there, counted), _ = self._etcd.txn([], [read(self._key), read(self._counter)])
+        found, counter = range_in(there).get("kvs", []), range_in(counted).get("kvs", [])
+        if found:
+            self.leader = Leader(**json.loads(b64decode(found[0]["value"])))
+            # by the lease, not the name: after an answer that was lost, we learn here that we lead
+            self._mine = self.leader.generation if int(found[0].get("lease", 0)) == self._lease else 0
+            return
+        self._mine, self.leader = 0, None
+        generation = max(int(value_of(range_in(counted)) or 0) + 1, int(time.time()))
+        leader = Leader(self._name, self._url, generation)
+        compare = [
+            {"key": b64(self._key), "target": "CREATE", "create_revision": 0},
+            {"key": b64(self._counter), "target": "MOD", "mod_revision": counter[0]["mod_revision"] if counter else 0},
+        ]
+        value = json.dumps(asdict(leader))
+        won, _, _ = self._etcd.txn(compare, [put(self._key, value, self._lease), put(self._counter, str(generation))])
+        if won:
+            self.leader, self._mine = leader, generation
