@@ -11,8 +11,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, ClassVar
+
+Address = IPv4Address | IPv6Address
 
 Labels = tuple[tuple[str, str], ...]
 """Labels or selectors: (key, value) pairs, sorted by key, keys unique."""
@@ -53,6 +55,9 @@ class Network:
     tag: int = 0  # VNI or VLAN between hosts
     requested_tag: int = 0  # what the user asked for; 0: automatic
     cfgd_tag: str = ""
+    subnet6: IPv6Network | None = None  # beside the IPv4 subnet, never instead of it
+    gateway6: IPv6Address | None = None
+    nat: bool = False  # its endpoints reach what their host reaches, translated to the host's address
 
     @property
     def key(self) -> str:
@@ -82,6 +87,18 @@ class ServicePort:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """A port of every host's own addresses that leads to a port of a VIP."""
+
+    port: int  # the host's
+    target: int  # the VIP's
+    protocol: str  # TCP | UDP
+
+    def __str__(self) -> str:
+        return f"{self.port}:{self.target}:{self.protocol}"
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """An active check of a service's providers, run by each provider's host. Times in seconds."""
 
@@ -102,7 +119,7 @@ class Service:
     name: str
     number: int
     network: str  # name; same tenant
-    vips: tuple[IPv4Address, ...]
+    vips: tuple[Address, ...]  # the IPv4 one, then the IPv6 one where the network has IPv6
     ports: tuple[ServicePort, ...]
     selectors: Labels
     requested_vip: IPv4Address | None = None
@@ -110,6 +127,8 @@ class Service:
     affinity_mode: str = "idle"  # idle (since its last packet) | absolute (since its first)
     drain: int = DEFAULT_DRAIN  # seconds that open connections of a stopping provider may still take
     check: Check | None = None
+    requested_vip6: IPv6Address | None = None
+    published: tuple[Published, ...] = ()
 
     @property
     def key(self) -> str:
@@ -145,7 +164,7 @@ class Endpoint:
     tenant: str
     network: str  # name; same tenant
     number: int  # 1..2^24-1: hidden address 250.0.0.0 + number
-    addresses: tuple[IPv4Address, ...]
+    addresses: tuple[Address, ...]  # IPv4 first, then the IPv6 one where the network has IPv6
     mac: str  # aa:bb:cc:dd:ee:ff
     host: str = ""
     switch: int = 0  # datapath id, for endpoints without an agent
@@ -196,6 +215,7 @@ class Host:
     switch: int  # datapath id
     tunnel_address: IPv4Address | None = None
     version: str = ""
+    number: int = 0  # 1..32767: its address for containers is 169.254.0.0 + number; 0: none given yet
 
     @property
     def key(self) -> str:
@@ -209,7 +229,7 @@ class Lease:
     kind: ClassVar[str] = "lease"
     tenant: str
     network: str
-    address: IPv4Address
+    address: Address
     host: str = ""
     released: float | None = None  # epoch s: free since then, not to be handed out at once; None: granted
 
@@ -263,9 +283,9 @@ def to_json(value: Object) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, IPv4Address | IPv4Network):
+    if isinstance(value, IPv4Address | IPv4Network | IPv6Address | IPv6Network):
         return str(value)
-    if isinstance(value, ServicePort | Check):
+    if isinstance(value, ServicePort | Check | Published):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
@@ -284,16 +304,28 @@ def _check(value: Any) -> Check | None:
     return None if value is None else Check(**value)
 
 
-def _addresses(value: Any) -> tuple[IPv4Address, ...]:
-    return tuple(IPv4Address(v) for v in value)
+def _address6(value: Any) -> IPv6Address | None:
+    return None if value is None else IPv6Address(value)
+
+
+def _subnet6(value: Any) -> IPv6Network | None:
+    return None if value is None else IPv6Network(value)
+
+
+def _addresses(value: Any) -> tuple[Address, ...]:
+    return tuple(ip_address(v) for v in value)
 
 
 _FROM: Mapping[str, Callable[[Any], Any]] = {
     "subnet": IPv4Network,
     "first": IPv4Address,
     "last": IPv4Address,
-    "address": IPv4Address,
+    "address": ip_address,
     "gateway": _address,
+    "subnet6": _subnet6,
+    "gateway6": _address6,
+    "requested_vip6": _address6,
+    "published": lambda value: tuple(Published(**p) for p in value),
     "requested_vip": _address,
     "tunnel_address": _address,
     "vips": _addresses,
