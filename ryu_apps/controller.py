@@ -136,9 +136,9 @@ class Controller(fw.App):
     def _expire(self, number: int, frame: bytes) -> bytes | None:
         """Time exceeded, from the gateway of the network where the frame comes from; None: it has none."""
         network = self.model.by_number("network", number)
-        if not isinstance(network, Network) or network.gateway is None:
+        if not isinstance(network, Network):
             return None
-        return answers.expire(frame, network.gateway)
+        return answers.expire(frame, network.gateway, network.gateway6)
 
     def _heard(self, reconciler: Reconciler, in_port: int, frame: bytes) -> None:
         """ARP of an unknown host, or for one. Raises BrokenPacketError for anything else."""

@@ -9,7 +9,7 @@ The switch itself counts up to half a second late.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,9 +18,9 @@ from ryu_apps.openflow import codec
 from ryu_apps.openflow.codec import COOKIE_MAGIC, EncodedGroup
 from ryu_apps.openflow.messages import FlowStat, GroupStat
 from ryu_apps.pipeline import compile as compiler
-from ryu_apps.pipeline.context import Context, ip_int
+from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.features import balance, select
-from ryu_apps.pipeline.fields import ETH_IP
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Match, match, terms
 from topology.model import Service, ServicePort
@@ -28,6 +28,7 @@ from topology.snapshot import Model
 
 TIMEOUT = 30.0  # s for an answer; a switch that takes longer is as good as gone
 FEATURE_MASK = 0xFFFF << 48
+FORGED = (Priority.REFUSE, Priority.REFUSE_FIRST)
 IN_PORT_HEADER = bytes.fromhex("80000004")  # in_port stands first in a match
 
 Buckets = dict[int, Counter[bytes]]
@@ -114,7 +115,7 @@ class Kept:
         """What is to be kept of the groups that ``changes`` replaces or deletes."""
         living = self._model.used_numbers("port")
         numbers = [*(g.id for g in changes.modify_groups), *changes.delete_groups]
-        return read_buckets(session, groups, (n for n in numbers if n >> GROUP_CHUNK_BITS in living))
+        return read_buckets(session, groups, (n for n in numbers if select.port_number(n) in living))
 
     def add(self, counts: Buckets) -> None:
         """They have been replaced, or deleted."""
@@ -133,7 +134,7 @@ def read_buckets(session: Session, groups: Mapping[int, EncodedGroup], numbers: 
     """What the groups of these numbers have counted; ``groups``: what is in the switch."""
     found: Buckets = {}
     for stat in session.read_groups(TIMEOUT, [n for n in numbers if n in groups]):
-        counts = found.setdefault(stat.id >> GROUP_CHUNK_BITS, Counter())
+        counts = found.setdefault(select.port_number(stat.id), Counter())
         for actions, packets in zip(codec.bucket_actions(groups[stat.id]), stat.buckets, strict=False):
             counts[actions] += packets
     return found
@@ -146,13 +147,19 @@ class ServiceReader:
         self._flows = [
             (flow, codec.cookie_of(flow)) for flow in compiler.compile_owner(ctx, (service.kind, service.key)).flows
         ]
-        zone = {TENANT: ctx.zone(service.tenant), "eth_type": ETH_IP}
-        self._matches = [match(**zone, ipv4_dst=ip_int(vip)) for vip in service.vips]
+        zone = {TENANT: ctx.zone(service.tenant)}
+        vips = list(each(service.vips))
+        self._matches = [match(**zone | {"eth_type": family.eth_type, family.dst: vip}) for family, vip in vips]
         providers = ctx.model.providers(service)
-        self._ids = {ip_int(p.addresses[0]): p.id for p in providers}
+        self._ids = {int(address): p.id for p in providers for address in p.addresses}
         # with affinity a bucket only chooses, and flows translate
         self._buckets = {
-            port: {codec.encode_actions(balance.bucket_actions(ctx, p, port)): p.id for p in providers}
+            port: {
+                codec.encode_actions(balance.bucket_actions(ctx, family, p, port)): p.id
+                for p in providers
+                for family, _ in vips
+                if family.of(p.addresses) is not None
+            }
             for port in (() if service.affinity else service.ports)
         }
         self._ports = service.ports
@@ -198,9 +205,10 @@ class ServiceReader:
                         count.ports[port].providers[provider] += packets
 
 
-def _group_ids(port: ServicePort) -> range:
-    first = select.group_id(port)
-    return range(first, first + (1 << GROUP_CHUNK_BITS))
+def _group_ids(port: ServicePort) -> Iterator[int]:
+    for family in FAMILIES:
+        first = select.group_id(family, port)
+        yield from range(first, first + (1 << GROUP_CHUNK_BITS))
 
 
 def _port_of(flow: Flow, ports: Iterable[ServicePort]) -> ServicePort | None:
@@ -216,6 +224,6 @@ def read_forged(session: Session) -> Counter[int]:
     found: Counter[int] = Counter()
     for stat in session.read_flows(TIMEOUT, cookie=access, mask=FEATURE_MASK):
         # an ofp_match: its type and length, then the fields
-        if stat.priority == Priority.REFUSE and stat.match[4:8] == IN_PORT_HEADER:
+        if stat.priority in FORGED and stat.match[4:8] == IN_PORT_HEADER:
             found[int.from_bytes(stat.match[8:12], "big")] += stat.packet_count
     return found

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ryu_apps.openflow.messages import Tuple5
-from ryu_apps.pipeline.context import Owner, Translation
+from ryu_apps.pipeline.context import Outgoing, Owner, Translation
 
 # A packet can still meet a cached decision for the old provider until the datapath has been revalidated (at most
 # 500 ms), and before 3.4 one flush on the userspace datapath may skip entries: so again, later.
 AGAIN = (0.0, 0.2, 1.0)  # seconds after the change
+
+Entries = Translation | Outgoing
 
 
 class Session(Protocol):
@@ -33,12 +35,12 @@ class Flusher:
     def __init__(self, session: Session, clock: Callable[[], float]) -> None:
         self._session = session
         self._clock = clock
-        self._wanted: dict[Owner, frozenset[Translation]] = {}
-        self._wanting: Counter[Translation] = Counter()  # how many owners want it
-        self._gone: set[Translation] = set()
-        self._due: list[tuple[float, Translation]] = []
+        self._wanted: dict[Owner, frozenset[Entries]] = {}
+        self._wanting: Counter[Entries] = Counter()  # how many owners want it
+        self._gone: set[Entries] = set()
+        self._due: list[tuple[float, Entries]] = []
 
-    def put(self, owner: Owner, translations: Iterable[Translation]) -> None:
+    def put(self, owner: Owner, translations: Iterable[Entries]) -> None:
         """``owner``'s connections may be these now; the others are flushed by `changed`."""
         before, now = self._wanted.get(owner, frozenset()), frozenset(translations)
         self._gone |= before - now
@@ -67,11 +69,16 @@ class Flusher:
         ready = [gone for due, gone in self._due if due <= now and gone not in self._wanting]
         self._due = [(due, gone) for due, gone in self._due if due > now]
         for gone in ready:
+            if isinstance(gone, Outgoing):
+                orig = Tuple5(src=gone.own, version=gone.version)
+                reply = Tuple5(dst=gone.hidden, version=gone.version)
+                self._session.flush_ct(gone.zone, orig=orig, reply=reply)
+                continue
             self._session.flush_ct(
                 gone.zone,
                 gone.ip_proto,
-                orig=Tuple5(dst=gone.vip, dst_port=gone.port),
-                reply=Tuple5(src=gone.to, src_port=gone.target),
+                orig=Tuple5(dst=gone.vip, dst_port=gone.port, version=gone.version),
+                reply=Tuple5(src=gone.to, src_port=gone.target, version=gone.version),
             )
 
     def next_due(self) -> float | None:

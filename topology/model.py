@@ -3,7 +3,7 @@
 Every object has a ``kind`` and a ``key``; (kind, key) names it for good. Keys are those of the REST API:
 ``tenant``, ``tenant:name``. Numbers are given out by the write door, are never shared by two living objects,
 and end up in the switch: a tenant's number is its conntrack zone, a network's is in a register, an endpoint's
-is its reserved (hidden) address, a service port's is its group id.
+is its reserved (hidden) address, a service's its published one, a service port's its group id.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any, ClassVar
 
 Address = IPv4Address | IPv6Address
+Prefix = IPv4Network | IPv6Network
+
+PUBLISHED_BASE = IPv4Address("249.0.0.0")
+HOST_BASE = IPv4Address("169.254.0.0")
 
 Labels = tuple[tuple[str, str], ...]
 """Labels or selectors: (key, value) pairs, sorted by key, keys unique."""
@@ -68,6 +72,19 @@ class Network:
         return self.tenant
 
     @property
+    def subnets(self) -> tuple[Prefix, ...]:
+        """The IPv4 subnet, then the IPv6 one if there is one."""
+        return (self.subnet,) if self.subnet6 is None else (self.subnet, self.subnet6)
+
+    def handed_out(self, version: int) -> tuple[int, int]:
+        """First and last address that is handed out automatically, of IP version 4 or 6, as numbers."""
+        if version == 4:
+            return int(self.first), int(self.last)
+        assert self.subnet6 is not None, f"network {self.key} has no IPv6"
+        # the all-zero one is every router's (RFC 4291 2.6.1); IPv6 has no broadcast address
+        return int(self.subnet6.network_address) + 1, int(self.subnet6.broadcast_address)
+
+    @property
     def docker_name(self) -> str:
         """Name of the Docker network that stands for this one."""
         return self.name if self.tenant == "default" else f"{self.name}/{self.tenant}"
@@ -80,7 +97,7 @@ class ServicePort:
     port: int
     target: int
     protocol: str  # TCP | UDP
-    number: int  # 1..2^23-1
+    number: int  # 1..2^23-2
 
     def __str__(self) -> str:
         return f"{self.port}:{self.target}:{self.protocol}"
@@ -117,7 +134,7 @@ class Service:
     kind: ClassVar[str] = "service"
     tenant: str
     name: str
-    number: int
+    number: int  # 1..2^24-1
     network: str  # name; same tenant
     vips: tuple[Address, ...]  # the IPv4 one, then the IPv6 one where the network has IPv6
     ports: tuple[ServicePort, ...]
@@ -142,6 +159,11 @@ class Service:
     def tenant_key(self) -> str:
         return self.tenant
 
+    @property
+    def published_address(self) -> IPv4Address:
+        """Where hosts send what comes to its published ports; no network has it."""
+        return PUBLISHED_BASE + self.number
+
     def selects(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is one of its providers, whatever its health; no selectors select nothing."""
         return (
@@ -164,7 +186,7 @@ class Endpoint:
     tenant: str
     network: str  # name; same tenant
     number: int  # 1..2^24-1: hidden address 250.0.0.0 + number
-    addresses: tuple[Address, ...]  # IPv4 first, then the IPv6 one where the network has IPv6
+    addresses: tuple[Address, ...]  # IPv4 first, then IPv6 where the network has it; a learned one may lack either
     mac: str  # aa:bb:cc:dd:ee:ff
     host: str = ""
     switch: int = 0  # datapath id, for endpoints without an agent
@@ -215,11 +237,16 @@ class Host:
     switch: int  # datapath id
     tunnel_address: IPv4Address | None = None
     version: str = ""
-    number: int = 0  # 1..32767: its address for containers is 169.254.0.0 + number; 0: none given yet
+    number: int = 0  # 1..32767; 0: stored by an earlier version, has one from its next registration on
 
     @property
     def key(self) -> str:
         return self.name
+
+    @property
+    def address(self) -> IPv4Address | None:
+        """The host as its own containers see it."""
+        return HOST_BASE + self.number if self.number else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
 from netctl.agent.docker_api import Docker, DockerGone, DockerRefused, network_of, signal_number
@@ -146,12 +146,10 @@ class Follower:
         self._sync.resync()
 
     def _merged(self, network: LocalNetwork, known: LocalNetwork | None) -> LocalNetwork:
-        """Docker does not list a gateway that our IPAM driver chose."""
-        if network.gateway is not None:
+        """Docker does not always list a gateway that our IPAM driver chose."""
+        if known is None:
             return network
-        if known is not None:
-            return replace(network, gateway=known.gateway)
-        return network
+        return replace(network, gateway=network.gateway or known.gateway, gateway6=network.gateway6 or known.gateway6)
 
     # One event
 
@@ -219,10 +217,11 @@ def endpoints_of(item: Mapping[str, Any]) -> list[LocalEndpoint]:
     for container_id, entry in (item.get("Containers") or {}).items():
         try:
             given = IPv4Interface(entry["IPv4Address"]).ip
+            given6 = IPv6Interface(entry["IPv6Address"]).ip if entry.get("IPv6Address") else None
             mac = str(entry["MacAddress"])
             endpoint_id = str(entry["EndpointID"])
         except (KeyError, ValueError):
             continue
         owner = "" if container_id.startswith("ep-") else container_id
-        found.append(LocalEndpoint(endpoint_id, str(item["Id"]), given, mac, owner))
+        found.append(LocalEndpoint(endpoint_id, str(item["Id"]), given, mac, owner, address6=given6))
     return found

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Address
 from typing import NamedTuple
 
-from ryu_apps.pipeline.tables import HIDDEN_BASE
 from ryu_apps.pipeline.values import Flow, Group
-from topology.model import Endpoint, Network
+from topology.model import Address, Endpoint, Host, Network, Service
 from topology.snapshot import Model
 
 Owner = tuple[str, str]
@@ -28,6 +26,16 @@ class Translation(NamedTuple):
     port: int
     to: int
     target: int
+    version: int = 4  # of the addresses
+
+
+class Outgoing(NamedTuple):
+    """Connections that conntrack may translate: those of ``zone`` that ``own`` begins, shown as ``hidden``."""
+
+    zone: int
+    own: int
+    hidden: int
+    version: int = 4  # of the addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,7 @@ class Program:
 
     flows: tuple[Flow, ...] = ()
     groups: tuple[Group, ...] = ()
-    translations: tuple[Translation, ...] = ()
+    translations: tuple[Translation | Outgoing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,18 @@ class Context:
         where = self.switch_of(endpoint)
         return where != 0 and (where != self.dpid or self.port_of(endpoint) is not None)
 
+    @property
+    def host(self) -> Host | None:
+        """The host that this switch is on; None: nobody's, or one without an address towards its containers."""
+        found = self.model.by_switch(self.dpid)
+        return found if found is not None and found.number else None
+
+    def vips(self, service: Service) -> tuple[Address, ...]:
+        """The service's VIPs, and the address that its published ports lead to here."""
+        if service.published and self.host is not None:
+            return (*service.vips, service.published_address)
+        return service.vips
+
     def network_of(self, endpoint: Endpoint) -> Network:
         """The endpoint's network."""
         return self.model.networks[endpoint.network_key]
@@ -83,13 +103,3 @@ class Context:
 def mac_int(mac: str) -> int:
     """A MAC in text as its 48 bits."""
     return int(mac.replace(":", ""), 16)
-
-
-def ip_int(address: IPv4Address) -> int:
-    """An address as its 32 bits."""
-    return int(address)
-
-
-def hidden(endpoint: Endpoint) -> int:
-    """The endpoint's hidden address: what traffic straight to its service ports is sent to inside the switch."""
-    return HIDDEN_BASE + endpoint.number

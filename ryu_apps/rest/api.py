@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.rest import documents as docs
+from ryu_apps.rest import schemas
 from ryu_apps.rest.agents import AgentApi
 from ryu_apps.rest.decode import parse_object
 from ryu_apps.rest.documents import Document
@@ -191,7 +192,7 @@ class Api:
 
     def _put_tenant(self, request: Request, key: str) -> Document:
         document = parse_object(read_body(request))
-        docs.TENANT.check(document)
+        schemas.TENANT.check(document)
         docs.take_path(document, ("tenantName",), key)
         # defaultNetwork is Contiv's for containers without --net; taken, and without effect there as well
         return docs.tenant_document(self._commands.put_tenant(key), self._model)

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ryu_apps.pipeline.family import of_packet
 from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_RPL, CT_TRK, TCP
 from ryu_apps.pipeline.values import (
     Bucket,
@@ -116,7 +117,7 @@ class FakeSwitch(Walker):
             state = CT_EST if found.answered or packet.get("ip_proto") == TCP else CT_NEW
         packet["ct_state"] = CT_TRK | state
         packet["ct_zone"] = ct.zone
-        packet["ct_nw_dst"] = found.forward[3] if found else here[3]
+        packet[of_packet(packet).ct_dst] = found.forward[3] if found else here[3]
         if ct.nat is not None and found is not None:
             _translate(packet, found, reply=here == found.reverse)
         return packet
@@ -140,6 +141,7 @@ def _translate(packet: Packet, connection: Connection, *, reply: bool) -> None:
     proto, a, aport, b, bport = connection.forward if reply else connection.reverse
     names = PORTS.get(proto)
     # what is sent is the other direction's tuple, turned round
-    packet["ipv4_src"], packet["ipv4_dst"] = b, a
+    family = of_packet(packet)
+    packet[family.src], packet[family.dst] = b, a
     if names:
         packet[names[0]], packet[names[1]] = bport, aport

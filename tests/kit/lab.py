@@ -70,9 +70,11 @@ class Lab:
         """Wait until the switch is connected and carries out the model; its REST document."""
         return self.controller.wait_for_switch(self.dpid)
 
-    def network(self, name: str, subnet: str, gateway: str = "", tenant: str = "default") -> None:
+    def network(
+        self, name: str, subnet: str, gateway: str = "", tenant: str = "default", *, nat: bool = False
+    ) -> None:
         """Make a network."""
-        doc = NetworkDoc(tenantName=tenant, networkName=name, subnet=subnet, gateway=gateway)
+        doc = NetworkDoc(tenantName=tenant, networkName=name, subnet=subnet, gateway=gateway, nat=nat)
         self.rest.put_network(doc)
         self._networks[tenant, name] = (subnet.partition("/")[2], gateway)
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from tests.kit import packets, packets6
 from tests.kit.fakeswitch import FakeSwitch, Sent
-from tests.kit.packets import C1, CASES, O1, VIP, W1, W2, Case, tcp, udp
-from tests.kit.world import mac, model, objects, program
+from tests.kit.packets import C1, O1, VIP, W1, W2, Case, tcp, udp
+from tests.kit.world import dual, mac, model, model_of, objects, program
 from topology.model import Service
 from topology.snapshot import Model
 
@@ -21,9 +22,29 @@ def switch() -> FakeSwitch:
     return loaded
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_packet(switch: FakeSwitch, case: Case) -> None:
+@pytest.fixture
+def both() -> FakeSwitch:
+    """A switch in the world that has IPv6 as well."""
+    loaded = FakeSwitch()
+    full = program(model_of(dual()))
+    loaded.load(full.flows, full.groups)
+    return loaded
+
+
+@pytest.mark.parametrize("case", packets.CASES, ids=lambda c: c.name)
+def test_packet(switch: FakeSwitch, both: FakeSwitch, case: Case) -> None:
     """If it fails: packets go where they must not, or not where they must."""
+    becomes(switch, case)
+    becomes(both, case)
+
+
+@pytest.mark.parametrize("case", packets6.CASES, ids=lambda c: c.name)
+def test_ipv6_packet(both: FakeSwitch, case: Case) -> None:
+    """As above, for IPv6."""
+    becomes(both, case)
+
+
+def becomes(switch: FakeSwitch, case: Case) -> None:
     walk = switch.send(case.in_port, case.packet)
     assert tuple(ct.zone for ct in walk.cts) == case.zones
     commits = [ct.nat.dst for ct in walk.cts if ct.commit and ct.nat]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, Translation, hidden, ip_int
+from ryu_apps.pipeline.context import Context, Translation
+from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
-from ryu_apps.pipeline.fields import CT_INV, CT_NEW, CT_RPL, CT_TRK, ETH_IP, ICMP
+from ryu_apps.pipeline.fields import CT_INV, CT_NEW, CT_RPL, CT_TRK
 from ryu_apps.pipeline.tables import TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Nat, SetField, match
 from topology.model import Endpoint
 
-ICMP_ERRORS = (3, 11, 12)  # unreachable (also: fragmentation needed), time exceeded, parameter problem
 FRAGMENT = (1, 1)
 UNTRACKED = (0, CT_TRK)
 
@@ -24,11 +24,17 @@ UNTRACKED = (0, CT_TRK)
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     """For each port that a service uses of this endpoint; nothing for an endpoint that is no provider."""
     targets = _targets(ctx, endpoint)
-    if not targets:
-        return
+    for family, own in each(endpoint.addresses if targets else ()):
+        yield from _of_family(ctx, endpoint, targets, family, own)
+
+
+def _of_family(
+    ctx: Context, endpoint: Endpoint, targets: list[tuple[str, int]], family: Family, own: int
+) -> Iterator[Flow]:
     zone = ctx.zone(endpoint.tenant)
-    own = ip_int(endpoint.addresses[0])
-    tenant = {TENANT: zone, "eth_type": ETH_IP}
+    src, dst, hidden = family.src, family.dst, family.hidden_of(endpoint)
+    tenant = {TENANT: zone, "eth_type": family.eth_type}
+    from_own = tenant | {src: own}
     lookup = Ct(zone, table=Table.RESTORE, nat=Nat())
     for protocol, target in targets:
         number, name = PROTOCOLS[protocol]
@@ -36,15 +42,15 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         yield Flow(
             Table.SERVICE,
             Priority.NORMAL,
-            match(**tenant, **port, ipv4_dst=own),
-            (SetField("ipv4_dst", hidden(endpoint)), Ct(zone, table=Table.BALANCE, nat=Nat())),
+            match(**tenant | port | {dst: own}),
+            (SetField(dst, hidden), Ct(zone, table=Table.BALANCE, nat=Nat())),
             feature=Feature.TRANSLATE,
         )
         port = {"ip_proto": number, f"{name}_src": target}
         yield Flow(
             Table.REPLY,
             Priority.NORMAL,
-            match(**tenant, **port, ipv4_src=own, ct_state=UNTRACKED),
+            match(**from_own | port, ct_state=UNTRACKED),
             (lookup,),
             feature=Feature.TRANSLATE,
         )
@@ -52,15 +58,15 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         yield Flow(
             Table.REPLY,
             Priority.NORMAL,
-            match(**tenant, **port, ipv4_src=own, ipv4_dst=own, ct_state=known(CT_RPL)),
+            match(**from_own | port | {dst: own}, ct_state=known(CT_RPL)),
             (lookup,),
             feature=Feature.HAIRPIN,
         )
-    for kind in ICMP_ERRORS:
+    for kind in family.errors:
         yield Flow(
             Table.REPLY,
             Priority.NORMAL,
-            match(**tenant, ip_proto=ICMP, icmpv4_type=kind, ipv4_src=own, ct_state=UNTRACKED),
+            match(**from_own | {"ip_proto": family.icmp, family.icmp_type: kind}, ct_state=UNTRACKED),
             (lookup,),
             feature=Feature.TRANSLATE,
         )
@@ -68,15 +74,15 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     yield Flow(
         Table.REPLY,
         Priority.NORMAL,
-        match(**tenant, ip_frag=FRAGMENT, ipv4_src=own, ct_state=UNTRACKED),
+        match(**from_own, ip_frag=FRAGMENT, ct_state=UNTRACKED),
         (lookup,),
         feature=Feature.TRANSLATE,
     )
     yield Flow(
         Table.BALANCE,
         Priority.NORMAL,
-        match(**tenant, ct_state=known(CT_NEW), ipv4_dst=hidden(endpoint)),
-        (Ct(zone, table=Table.ROUTE, commit=True, nat=Nat(dst=own)),),
+        match(**tenant | {dst: hidden}, ct_state=known(CT_NEW)),
+        (Ct(zone, table=Table.ROUTE, commit=True, nat=Nat(dst=own, version=family.version)),),
         feature=Feature.TRANSLATE,
     )
     # what conntrack makes no sense of goes to the provider as it would without a service: the reset, say, that a client
@@ -84,16 +90,16 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     yield Flow(
         Table.BALANCE,
         Priority.EXACT + 2,
-        match(**tenant, ct_state=known(CT_INV), ipv4_dst=hidden(endpoint)),
-        (SetField("ipv4_dst", own),),
+        match(**tenant | {dst: hidden}, ct_state=known(CT_INV)),
+        (SetField(dst, own),),
         goto=Table.ROUTE,
         feature=Feature.TRANSLATE,
     )
     yield Flow(
         Table.RESTORE,
         Priority.NORMAL,
-        match(**tenant, ct_state=known(CT_RPL), ipv4_src=hidden(endpoint)),
-        (SetField("ipv4_src", own),),
+        match(**tenant | {src: hidden}, ct_state=known(CT_RPL)),
+        (SetField(src, own),),
         goto=Table.DELIVER,
         feature=Feature.TRANSLATE,
     )
@@ -102,9 +108,12 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
 def translations_for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Translation]:
     """Connections straight to the endpoint's service ports, while it is alive."""
     if endpoint.alive and ctx.reachable(endpoint):
-        zone, own = ctx.zone(endpoint.tenant), ip_int(endpoint.addresses[0])
-        for protocol, target in _targets(ctx, endpoint):
-            yield Translation(zone, PROTOCOLS[protocol][0], hidden(endpoint), target, own, target)
+        zone, targets = ctx.zone(endpoint.tenant), _targets(ctx, endpoint)
+        for family, own in each(endpoint.addresses):
+            hidden = family.hidden_of(endpoint)
+            for protocol, target in targets:
+                number = PROTOCOLS[protocol][0]
+                yield Translation(zone, number, hidden, target, own, target, family.version)
 
 
 def _targets(ctx: Context, endpoint: Endpoint) -> list[tuple[str, int]]:
