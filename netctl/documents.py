@@ -108,6 +108,7 @@ class HostDoc(TypedDict, total=False):
     switch: str  # datapath id, 16 hexadecimal digits
     tunnelAddress: str
     version: str
+    datapathType: str  # of its bridge: netdev (userspace) or system (kernel)
     hostAddress: str  # as its own containers see it
     connected: bool
     lastHeartbeat: float  # s ago

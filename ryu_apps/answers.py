@@ -1,8 +1,8 @@
 """What to answer to a packet that can't be delivered: the refused packet's frame in, the answer's frame out.
 
-TCP: a reset (RFC 9293, 3.10.7.1). UDP: port unreachable. At its last hop: time exceeded (RFC 792, RFC 1122 3.2.2,
-RFC 1812 4.3.2; for IPv6 RFC 4443). None where silence is right; BrokenPacketError for what is no IP packet in an
-untagged frame.
+TCP: a reset (RFC 9293, 3.10.7.1). UDP: port unreachable. SCTP: what makes its sender give up. At its last hop: time
+exceeded (RFC 792, RFC 1122 3.2.2, RFC 1812 4.3.2; for IPv6 RFC 4443). None where silence is right; BrokenPacketError
+for what is no IP packet in an untagged frame.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ryu_apps.learning import BrokenPacketError
 from ryu_apps.pipeline.family import V4, V6, Family
-from ryu_apps.pipeline.fields import ETH_IP, ETH_IPV6, TCP, UDP
+from ryu_apps.pipeline.fields import ETH_IP, ETH_IPV6, SCTP, TCP, UDP
 from topology.model import Address
 
 _ETHERNET = struct.Struct("!6s6sH")
@@ -23,8 +23,10 @@ _UDP = struct.Struct("!HHHH")
 _ICMP = struct.Struct("!BBHI")
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
-PORT_UNREACHABLE = {4: (3, 3), 6: (1, 4)}  # type and code
-TIME_EXCEEDED = {4: (11, 0), 6: (3, 0)}
+PORT_UNREACHABLE = {4: (3, 3, 0), 6: (1, 4, 0)}  # type, code, and the four bytes after the checksum
+# Linux gives an association up for these, but not for port unreachable (RFC 9260, 10.1)
+NO_SUCH_PROTOCOL = {4: (3, 2, 0), 6: (4, 1, 6)}  # of IPv6: at which byte of the header it is named
+TIME_EXCEEDED = {4: (11, 0, 0), 6: (3, 0, 0)}
 ICMP_QUERIES = frozenset({0, 8, 13, 14, 15, 16, 17, 18})  # all other types are errors
 ICMPV6_INFORMATION, ICMPV6_REDIRECT = 128, 137  # types below the first are errors
 _MORE_FRAGMENTS, _DONT_FRAGMENT, _OFFSET = 0x2000, 0x4000, 0x1FFF
@@ -81,6 +83,8 @@ def refuse(frame: bytes) -> bytes | None:
     if packet.protocol == UDP:
         _check_udp(packet)
         return _error(packet, packet.dst, PORT_UNREACHABLE)
+    if packet.protocol == SCTP:
+        return _error(packet, packet.dst, NO_SUCH_PROTOCOL)
     return None
 
 
@@ -188,11 +192,11 @@ def _reset(packet: _Packet) -> bytes | None:
     return _frame(packet, packet.dst, TCP, answer(_checksum(packet.pseudo(packet.dst, TCP, _TCP.size) + answer(0))))
 
 
-def _error(packet: _Packet, source: bytes, what: dict[int, tuple[int, int]]) -> bytes:
-    kind, code = what[packet.family.version]
-    message = _ICMP.pack(kind, code, 0, 0) + packet.quoted
+def _error(packet: _Packet, source: bytes, what: dict[int, tuple[int, int, int]]) -> bytes:
+    kind, code, more = what[packet.family.version]
+    message = _ICMP.pack(kind, code, 0, more) + packet.quoted
     pseudo = packet.pseudo(source, V6.icmp, len(message)) if packet.family is V6 else b""
-    answer = _ICMP.pack(kind, code, _checksum(pseudo + message), 0) + packet.quoted
+    answer = _ICMP.pack(kind, code, _checksum(pseudo + message), more) + packet.quoted
     return _frame(packet, source, packet.family.icmp, answer, _INTERNETWORK_CONTROL)
 
 

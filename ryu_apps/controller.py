@@ -7,6 +7,7 @@ Wires the parts together and turns OpenFlow events into calls; the decisions are
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from ryu_apps import answers, learning, wsgi
@@ -30,6 +31,7 @@ LOG = logging.getLogger(__name__)
 
 OFPP_TABLE = 0xFFFFFFF9
 OFPP_MAX = 0xFFFFFF00
+VERSION = re.compile(r"\d+(\.\d+)+")
 DOWN = 1  # the lowest bit of both a port's config (administration) and its state (link)
 
 
@@ -74,6 +76,7 @@ class Controller(fw.App):
         if ev.state == fw.MAIN_DISPATCHER:
             session = Session(datapath)
             self.sessions[id(datapath)] = session
+            datapath.send_msg(fw.parser.OFPDescStatsRequest(datapath, 0))
             datapath.send_msg(fw.parser.OFPPortDescStatsRequest(datapath, 0))
             return
         ended = self.sessions.pop(id(datapath), None)
@@ -81,6 +84,13 @@ class Controller(fw.App):
             ended.close()
             self.switches.disconnect(datapath.id, ended)
             LOG.info("switch %016x disconnected", datapath.id)
+
+    @fw.set_ev_cls(fw.ofp_event.EventOFPDescStatsReply, fw.MAIN_DISPATCHER)
+    def described(self, ev: Any) -> None:
+        """What the switch is: asked before its ports, and so answered."""
+        session = self.sessions.get(id(ev.msg.datapath))
+        if session is not None:
+            session.version = version_of(ev.msg.body.sw_desc)
 
     @fw.set_ev_cls(fw.ofp_event.EventOFPPortDescStatsReply, fw.MAIN_DISPATCHER)
     def ports_described(self, ev: Any) -> None:
@@ -91,7 +101,7 @@ class Controller(fw.App):
             return
         ports = [p for p in map(_port, ev.msg.body) if p.number < OFPP_MAX]
         LOG.info("switch %016x connected with %d ports", datapath.id, len(ports))
-        reconciler = self.switches.connect(session, datapath.id, ports)
+        reconciler = self.switches.connect(session, datapath.id, ports, session.version)
         self.spawn(reconciler.run)
 
     @fw.set_ev_cls(fw.ofp_event.EventOFPPortStatus, fw.MAIN_DISPATCHER)
@@ -171,8 +181,17 @@ class Controller(fw.App):
         return (OFPP_TABLE if port is None else port,)
 
 
+def _text(value: Any) -> str:
+    return value.decode("ascii", "replace").rstrip("\0") if isinstance(value, bytes) else str(value)
+
+
+def version_of(described: Any) -> tuple[int, ...]:
+    """The numbers of a version such as 3.1.0 or 3.3.0~beta; none where it does not begin with one."""
+    found = VERSION.match(_text(described))
+    return tuple(map(int, found[0].split("."))) if found else ()
+
+
 def _port(desc: Any) -> Port:
-    name = desc.name.decode("ascii", "replace").rstrip("\0") if isinstance(desc.name, bytes) else desc.name
-    return Port(name, desc.port_no, desc.hw_addr, up=not (desc.config & DOWN or desc.state & DOWN))
+    return Port(_text(desc.name), desc.port_no, desc.hw_addr, up=not (desc.config & DOWN or desc.state & DOWN))
 
 

@@ -160,7 +160,7 @@ class ServiceReader:
                 for family, _ in vips
                 if family.of(p.addresses) is not None
             }
-            for port in (() if service.affinity else service.ports)
+            for port in (() if service.affinity else ctx.ports_of(service))
         }
         self._ports = service.ports
 
@@ -213,7 +213,7 @@ def _group_ids(port: ServicePort) -> Iterator[int]:
 
 def _port_of(flow: Flow, ports: Iterable[ServicePort]) -> ServicePort | None:
     wanted = terms(flow.match)
-    number = wanted.get("tcp_dst", wanted.get("udp_dst", wanted.get("ct_tp_dst")))
+    number = wanted.get("tcp_dst", wanted.get("udp_dst", wanted.get("sctp_dst", wanted.get("ct_tp_dst"))))
     protocol = wanted.get("ip_proto")
     return next((p for p in ports if (balance.PROTOCOLS[p.protocol][0], p.port) == (protocol, number)), None)
 

@@ -88,11 +88,17 @@ class Commands:
         return self._run(lambda draft: write_service.delete_service(draft, key))
 
     def put_host(
-        self, name: str, switch: int, tunnel_address: str | IPv4Address | None = None, version: str = ""
+        self,
+        name: str,
+        switch: int,
+        tunnel_address: str | IPv4Address | None = None,
+        version: str = "",
+        datapath_type: str = "",
     ) -> Host:
         """Register a host, or change what is known of it. ``switch`` 0: not known yet."""
         tunnel = validate.address("tunnelAddress", tunnel_address) if tunnel_address else None
-        return self._run(lambda draft: write_endpoint.put_host(draft, name, switch, tunnel, version))
+        wanted = Host(name, switch, tunnel, version, datapath_type)
+        return self._run(lambda draft: write_endpoint.put_host(draft, wanted))
 
     def delete_host(self, name: str) -> Host:
         """Delete a host with its endpoints and the addresses granted to it; returns what it was."""

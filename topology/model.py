@@ -237,6 +237,7 @@ class Host:
     switch: int  # datapath id
     tunnel_address: IPv4Address | None = None
     version: str = ""
+    datapath_type: str = ""  # of its bridge: netdev | system; "" while it is not known
     number: int = 0  # 1..32767; 0: stored by an earlier version, has one from its next registration on
 
     @property

@@ -40,8 +40,9 @@ SHORTEST6, LONGEST6 = 48, 126
 ENCAPS = {"vxlan": 16_777_215, "vlan": 4094}  # and their highest tag
 AUTO_TAGS = {"vxlan": 10_000, "vlan": 4094}
 NW_TYPES = ("data", "infra")
-PROTOCOLS = ("TCP", "UDP")
-SCTP = "the switch's conntrack does not know SCTP's ports (Open vSwitch before 3.3 in userspace)"
+PROTOCOLS = ("TCP", "UDP", "SCTP")
+PUBLISHABLE = ("TCP", "UDP")
+DATAPATH_TYPES = ("netdev", "system")
 HEALTHS = ("", "starting", "healthy", "unhealthy")
 STATES = ("created", "running", "paused", "draining", "stopped")
 ORIGINS = ("agent", "rest", "learned")
@@ -283,6 +284,8 @@ def published(values: Sequence[str], offered: Sequence[tuple[int, int, str]]) ->
     """``host port:port[:protocol]`` each, the port being one of those that the service offers (as `ports` says)."""
     protocols: dict[int, list[str]] = {}
     for port, _, protocol in offered:
+        if protocol not in PUBLISHABLE:
+            continue
         protocols.setdefault(port, []).append(protocol)
     found: dict[tuple[int, str], str] = {}
     out = []
@@ -301,6 +304,8 @@ def published(values: Sequence[str], offered: Sequence[tuple[int, int, str]]) ->
                 f"right is {text}:TCP or {text}:UDP"
             )
         protocol = _protocol(parts[2], text) if len(parts) == 3 else "".join(there)
+        if protocol and protocol not in PUBLISHABLE:
+            raise Invalid(f"publish {text}: {protocol} can't be published: right is TCP or UDP")
         if not there or protocol not in there:
             have = ", ".join(f"{port} {protocol}" for port, _, protocol in offered) or "none"
             raise Invalid(f"publish {text}: the service has no port {f'{target} {protocol}'.strip()}; it has {have}")
@@ -317,10 +322,8 @@ def _port_number(part: str, text: str) -> int:
 
 def _protocol(part: str, text: str) -> str:
     protocol = part.upper()
-    if protocol == "SCTP":
-        raise Invalid(f"protocol SCTP in {show(text)} is refused: {SCTP}; right is TCP or UDP")
     if protocol not in PROTOCOLS:
-        raise Invalid(f"protocol {show(part)} in {show(text)} is unknown: right is TCP or UDP")
+        raise Invalid(f"protocol {show(part)} in {show(text)} is unknown: right is TCP, UDP or SCTP")
     return protocol
 
 

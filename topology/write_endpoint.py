@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
 
 from topology import options, validate
 from topology.allocate import mac_of
@@ -158,20 +157,21 @@ def release(draft: Draft, network: Network, address: Address) -> Lease | None:
     return draft.release(lease)
 
 
-def put_host(draft: Draft, name: str, switch: int, tunnel_address: IPv4Address | None, version: str) -> Host:
-    """A Docker host with an agent, and where its switch is."""
-    validate.name("hostName", name)
-    validate.datapath(switch)
-    validate.text("version", version)
-    other = draft.model.by_switch(switch) if switch else None
-    if other is not None and other.name != name:
+def put_host(draft: Draft, wanted: Host) -> Host:
+    """A Docker host with an agent, and where its switch is. It keeps its number, or is given one."""
+    validate.name("hostName", wanted.name)
+    validate.datapath(wanted.switch)
+    validate.text("version", wanted.version)
+    validate.choice("datapathType", wanted.datapath_type, ("", *validate.DATAPATH_TYPES))
+    other = draft.model.by_switch(wanted.switch) if wanted.switch else None
+    if other is not None and other.name != wanted.name:
         raise Conflict(
-            f"switch {switch:016x} is that of host {other.name}: give the bridge another datapath id, "
+            f"switch {wanted.switch:016x} is that of host {other.name}: give the bridge another datapath id, "
             f"or delete host {other.name}"
         )
-    old = draft.get("host", name)
+    old = draft.get("host", wanted.name)
     number = (old.number if isinstance(old, Host) else 0) or draft.number("host")
-    host = Host(name, switch, tunnel_address, version, number)
+    host = replace(wanted, number=number)
     draft.put(host)
     return host
 

@@ -58,6 +58,11 @@ class Bridge:
         return self._dpid
 
     @property
+    def datapath_type(self) -> str:
+        """``netdev`` or ``system``; "" before `ensure` succeeded."""
+        return self._datapath_type
+
+    @property
     def userspace(self) -> bool:
         """Whether packets are switched by ovs-vswitchd itself."""
         return self._datapath_type == "netdev"

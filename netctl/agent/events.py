@@ -115,7 +115,7 @@ class Follower:
         state = self._state
         with state.changed:
             for network_id, network in networks.items():
-                state.set_network(self._merged(network, state.networks.get(network_id)))
+                state.set_network(merged(network, state.networks.get(network_id)))
             for network_id in state.networks.keys() - networks.keys() - state.pending.keys():
                 state.drop_network(network_id)
             young = False
@@ -144,12 +144,6 @@ class Follower:
             return  # Docker has gone: there will be a listing when it is back
         self._ports.look()
         self._sync.resync()
-
-    def _merged(self, network: LocalNetwork, known: LocalNetwork | None) -> LocalNetwork:
-        """Docker does not always list a gateway that our IPAM driver chose."""
-        if known is None:
-            return network
-        return replace(network, gateway=network.gateway or known.gateway, gateway6=network.gateway6 or known.gateway6)
 
     # One event
 
@@ -209,6 +203,13 @@ class Follower:
     def _note(self, container: Container) -> None:
         for endpoint_id in self._state.set_container(container):
             self._sync.endpoint(endpoint_id)
+
+
+def merged(network: LocalNetwork, known: LocalNetwork | None) -> LocalNetwork:
+    """A network of Docker's listing, which does not always have the gateway that our IPAM driver chose."""
+    if known is None:
+        return network
+    return replace(network, gateway=network.gateway or known.gateway, gateway6=network.gateway6 or known.gateway6)
 
 
 def endpoints_of(item: Mapping[str, Any]) -> list[LocalEndpoint]:

@@ -76,6 +76,7 @@ class Agent:
             "switch": self._bridge.dpid,
             "tunnelAddress": self._options.tunnel_address,
             "version": __version__,
+            "datapathType": self._bridge.datapath_type,
         }
 
     def start(self) -> None:

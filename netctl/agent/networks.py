@@ -222,6 +222,9 @@ class Networks:
                 raise DockerRefused(f'Docker has another network called "{name}"', error.status) from error
             raise
         LOG.info("network %s: made Docker network %s", key, name)
+        if wanted.gateway6 is not None and wanted.gateway is None:
+            # Docker chooses the network that a container's default routes are in by its IPv4 gateway alone.
+            LOG.warning("network %s: containers get no route to gateway %s: there is no IPv4 one", key, wanted.gateway6)
 
     def _surplus(self, network: LocalNetwork) -> None:
         with self._state.changed:

@@ -9,7 +9,7 @@ from typing import Any
 from netctl.commands.base import Listing, Target, form_flags, name_argument, noun, pass_target
 from netctl.output import say, say_json
 
-CONFIG = ("key", "hostName", "switch", "tunnelAddress", "version")
+CONFIG = ("key", "hostName", "switch", "tunnelAddress", "version", "datapathType")
 
 host = noun("host", "Hosts: machines with Docker and an agent. They register by themselves.")
 

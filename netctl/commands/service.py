@@ -69,7 +69,7 @@ LISTING = Listing(
     "--port",
     "-p",
     metavar="SERVICE:PROVIDER:PROTO",
-    text="Its port, its providers' port, TCP or UDP: 80:8080:TCP; repeat for more.",
+    text="Its port, its providers' port, TCP, UDP or SCTP: 80:8080:TCP; repeat for more.",
     absent="required",
     multiple=True,
 )

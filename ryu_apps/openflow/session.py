@@ -94,6 +94,7 @@ class Session:
     def __init__(self, datapath: Any, on_error: Callable[[str], None] | None = None) -> None:
         """``on_error`` hears of errors about messages nobody waits for; None: they are logged."""
         self.datapath = datapath
+        self.version: tuple[int, ...] = ()  # of Open vSwitch; empty where it does not say
         self.flow_mods = 0
         self.group_mods = 0
         self.meter_mods = 0

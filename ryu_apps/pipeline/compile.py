@@ -93,7 +93,7 @@ def affected(model: Model, changes: Iterable[Change]) -> set[Owner]:
                     out.add((value.kind, value.key))
                     out |= {(e.kind, e.key) for e in model.providers(value)}
                 case Host():
-                    out |= of_outside(model) | {SWITCH}
+                    out |= of_outside(model) | of_sctp(model) | {SWITCH}
                     for endpoint in model.endpoints_of_host(value.name):
                         out |= of_endpoint(model, endpoint)
                     out |= {(e.kind, e.key) for e in model.endpoints_of_switch(value.switch)}
@@ -104,6 +104,15 @@ def of_outside(model: Model) -> set[Owner]:
     """The owners that look at a switch's host: networks, and the services that it publishes."""
     out: set[Owner] = {(n.kind, n.key) for n in model.networks.values()}
     return out | {(s.kind, s.key) for s in model.published_services()}
+
+
+def of_sctp(model: Model) -> set[Owner]:
+    """The owners that look at what a switch's conntrack knows: the services with SCTP, and their providers."""
+    out: set[Owner] = set()
+    for service in model.services.values():
+        if any(port.protocol == "SCTP" for port in service.ports):
+            out |= {(service.kind, service.key)} | {(e.kind, e.key) for e in model.providers(service)}
+    return out
 
 
 def of_endpoint(model: Model, endpoint: Endpoint) -> set[Owner]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ryu_apps.pipeline.values import Flow, Group
-from topology.model import Address, Endpoint, Host, Network, Service
+from topology.model import Address, Endpoint, Host, Network, Service, ServicePort
 from topology.snapshot import Model
 
 Owner = tuple[str, str]
@@ -54,6 +54,7 @@ class Context:
     model: Model
     dpid: int
     ports: Mapping[str, int] = field(default_factory=dict)
+    sctp: bool = False  # whether the switch's conntrack knows SCTP's ports
 
     def switch_of(self, endpoint: Endpoint) -> int:
         """Datapath id of the endpoint's switch; 0 while its host is unknown."""
@@ -84,6 +85,10 @@ class Context:
         if service.published and self.host is not None:
             return (*service.vips, service.published_address)
         return service.vips
+
+    def ports_of(self, service: Service) -> tuple[ServicePort, ...]:
+        """The service's ports that this switch can translate."""
+        return tuple(p for p in service.ports if self.sctp or p.protocol != "SCTP")
 
     def network_of(self, endpoint: Endpoint) -> Network:
         """The endpoint's network."""

@@ -6,13 +6,13 @@ from collections.abc import Collection, Sequence
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import BY_VERSION, Family, destination, of_packet, source
-from ryu_apps.pipeline.fields import ICMP, ICMPV6, TCP, UDP
+from ryu_apps.pipeline.fields import ICMP, ICMPV6, SCTP, TCP, UDP
 from ryu_apps.pipeline.tables import PORT, PROVIDER, Feature, Table
 from ryu_apps.pipeline.values import Ct, GroupAction, SetField
 from ryu_apps.pipeline.walk import PORTS, Packet, Step
 from topology.model import Address, Endpoint, Network, Service
 
-PROTOCOLS = {ICMP: "ICMP", ICMPV6: "ICMPv6", TCP: "TCP", UDP: "UDP"}
+PROTOCOLS = {ICMP: "ICMP", ICMPV6: "ICMPv6", TCP: "TCP", UDP: "UDP", SCTP: "SCTP"}
 SHORT_ID = 12
 MOST_NAMED = 8  # providers in a line
 

@@ -32,7 +32,7 @@ class Field:
 
 
 ETH_ARP, ETH_IP, ETH_IPV6 = 0x0806, 0x0800, 0x86DD
-ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136  # types of ICMPv6 (RFC 4861)
 
 _IP = (("eth_type", (ETH_IP,)),)
@@ -41,7 +41,8 @@ _L4 = (("eth_type", (ETH_IP, ETH_IPV6)),)
 _ARP = (("eth_type", (ETH_ARP,)),)
 _TCP = (("ip_proto", (TCP,)),)
 _UDP = (("ip_proto", (UDP,)),)
-_CT_L4 = (("ct_nw_proto", (TCP, UDP)),)
+_SCTP = (("ip_proto", (SCTP,)),)
+_CT_L4 = (("ct_nw_proto", (TCP, UDP, SCTP)),)
 _ICMP = (("ip_proto", (ICMP,)),)
 _ICMPV6 = (("ip_proto", (ICMPV6,)),)
 _NS = (("icmpv6_type", (NEIGHBOUR_SOLICITATION,)),)
@@ -74,6 +75,8 @@ FIELDS: dict[str, Field] = {
         _of("tcp_dst", 14, 16, _TCP, maskable=True),
         _of("udp_src", 15, 16, _UDP, maskable=True),
         _of("udp_dst", 16, 16, _UDP, maskable=True),
+        _of("sctp_src", 17, 16, _SCTP, maskable=True),
+        _of("sctp_dst", 18, 16, _SCTP, maskable=True),
         _of("icmpv4_type", 19, 8, _ICMP),
         _of("icmpv4_code", 20, 8, _ICMP),
         _of("arp_op", 21, 16, _ARP),

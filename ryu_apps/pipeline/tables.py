@@ -113,7 +113,7 @@ _ADDRESSES = _of(*(name for family in FAMILIES for name in (family.src, family.d
 _SOURCES = _of(*(family.src for family in FAMILIES))
 _IP_HEADER = _of("eth_type", "ip_proto", "ip_frag") | _ADDRESSES
 _ICMP_TYPES = _of(*(family.icmp_type for family in FAMILIES))
-_L4 = _of("tcp_src", "tcp_dst", "udp_src", "udp_dst") | _ICMP_TYPES
+_L4 = _of("tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst") | _ICMP_TYPES
 _FIRST_TO = _of(*(family.ct_dst for family in FAMILIES))  # where a connection's first packet was sent to
 _ND = _of("eth_type", "ip_proto", "icmpv6_type", "nd_target")
 _ANSWER = _of("eth_dst", "eth_src")  # an answer made in the switch goes back where it came from
@@ -166,7 +166,7 @@ TABLES: dict[Table, Declaration] = {
     Table.PICK: Declaration(
         "a client's last provider, while it serves; else → select group",
         _of(TENANT, PROVIDER, "ct_state") | _IP_HEADER | _L4,
-        _of("tcp_src", "tcp_dst"),
+        _of("tcp_src", "tcp_dst", "sctp_src", "sctp_dst"),
     ),
     Table.KEEP: Declaration(
         "the provider chosen is learned, and the connection translated to it",

@@ -47,6 +47,7 @@ class AgentApi:
             docs.dpid(document.get("switch", "")),
             document.get("tunnelAddress", ""),
             document.get("version", ""),
+            document.get("datapathType", ""),
         )
         self._tracker.beat(key)
         return self._host(host)

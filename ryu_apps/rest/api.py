@@ -28,9 +28,11 @@ from ryu_apps.wsgi import (
     query,
     read_body,
 )
-from topology.commands import Commands
-from topology.errors import NetctlError, NotFound
+from topology.commands import Commands, ServiceSpec
+from topology.errors import Invalid, NetctlError, NotFound
 from topology.model import Network, Service, Tenant
+from topology.observed import SCTP_NEEDS
+from topology.validate import show
 
 VERSION = "0.1.0"
 ROOT = "/api/v1"
@@ -72,6 +74,9 @@ class SwitchView(Protocol):
 
     def trace(self, question: Question) -> dict[str, Any]:
         """Why a connection goes where it goes; refused where its switch is not connected."""
+
+    def without_sctp(self) -> list[str]:
+        """The connected switches whose conntrack does not know SCTP's ports, each in a few words."""
 
     def settle(self, revision: int) -> None:
         """Wait, not long, until the connected switches carry out the model of this revision."""
@@ -242,7 +247,18 @@ class Api:
 
     def _put_service(self, request: Request, key: str) -> Document:
         spec = docs.service_spec(parse_object(read_body(request)), key)
+        self._refuse_sctp(spec)
         return docs.listed_service_document(self._commands.put_service(spec), self._model)
+
+    def _refuse_sctp(self, spec: ServiceSpec) -> None:
+        """Where a switch could not carry it out. One that connects later leaves the port out, and says so."""
+        asked = [text for text in spec.ports if text.upper().endswith(":SCTP")]
+        unable = self._switches.without_sctp() if asked else []
+        if unable:
+            raise Invalid(
+                f"protocol SCTP in {show(asked[0])} is refused: the conntrack of {unable[0]} "
+                f"does not know SCTP's ports, {SCTP_NEEDS}; right is TCP or UDP"
+            )
 
     def _delete_service(self, request: Request, key: str) -> str:
         self._commands.delete_service(key)

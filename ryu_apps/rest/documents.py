@@ -291,6 +291,7 @@ def host_document(host: Host, state: HostState | None = None) -> Document:
             "switch": hex_dpid(host.switch),
             "tunnelAddress": _text(host.tunnel_address),
             "version": host.version,
+            "datapathType": host.datapath_type,
             "hostAddress": _text(host.address),
         }
     )

@@ -87,6 +87,7 @@ HOST = Schema(
         "switch": STRING,
         "tunnelAddress": STRING,
         "version": STRING,
+        "datapathType": STRING,
         "hostAddress": IGNORED,
         "connected": IGNORED,
         "lastHeartbeat": IGNORED,

@@ -13,17 +13,18 @@ from ryu_apps.pipeline.tables import Table
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
+from tests.kit.wide import of_family
 
-VIP = "100.1.1.1"
+VIP, OTHER = "100.1.1.1", "100.1.1.2"
 PORTS = ["8080:80:TCP", "53:53:UDP"]
 
 
 @pytest.fixture(scope="module")
 def hosts(bare: Lab) -> Mapping[str, Host]:
     """Three providers, and clients."""
-    bare.network("srv", "100.1.1.0/24")
-    bare.network("web", "10.1.1.0/24", "10.1.1.254")
-    bare.network("cli", "20.1.1.0/24", "20.1.1.254")
+    bare.network("srv", "100.1.1.0/24", ipv6=True)
+    bare.network("web", "10.1.1.0/24", "10.1.1.254", ipv6=True)
+    bare.network("cli", "20.1.1.0/24", "20.1.1.254", ipv6=True)
     made = {
         name: bare.host(name, "web", f"10.1.1.{name[1]}", {"tier": "web"}, serve=["tcp:80", "udp:53"])
         for name in ("w1", "w2", "w3")
@@ -48,13 +49,15 @@ def learned(lab: Lab) -> list[str]:
     return [f.match for f in lab.flows(f"table={Table.STICKY.value}") if f.priority]
 
 
-def test_a_client_stays_and_a_neighbour_service_does_not(bare: Lab, hosts: Mapping[str, Host], service: Any) -> None:
+def test_a_client_stays_and_a_neighbour_service_does_not(
+    bare: Lab, hosts: Mapping[str, Host], service: Any, version: int
+) -> None:
     """Sessions kept in a provider's memory would be lost with the next connection; or services affect each other."""
     service(sessionAffinity=60)
-    other = bare.service("plain", "srv", PORTS, ["tier=web"])
+    vip, other = (of_family(version, v) for v in (VIP, bare.service("plain", "srv", PORTS, ["tier=web"], vip=OTHER)))
     chosen = {}
     for name in ("c1", "c2", "c3", "c4", "c5", "c6"):
-        met = set(hosts[name].who("tcp", VIP, 8080, 10) + hosts[name].who("udp", VIP, 53, 10))
+        met = set(hosts[name].who("tcp", vip, 8080, 10) + hosts[name].who("udp", vip, 53, 10))
         assert len(met) == 1, f"{name} met {met}: one provider, for all of the service's ports"
         chosen[name] = met.pop()
     assert len(set(chosen.values())) > 1, "clients are spread"
@@ -63,18 +66,20 @@ def test_a_client_stays_and_a_neighbour_service_does_not(bare: Lab, hosts: Mappi
     bare.rest.delete_service("default:plain")
 
 
-def test_a_provider_that_goes_frees_its_clients_at_once(bare: Lab, hosts: Mapping[str, Host], service: Any) -> None:
+def test_a_provider_that_goes_frees_its_clients_at_once(
+    bare: Lab, hosts: Mapping[str, Host], service: Any, version: int
+) -> None:
     """A client would be stuck to a dead provider until the time is over."""
     service(sessionAffinity=3600)
-    client = hosts["c1"]
-    (first,) = set(client.who("tcp", VIP, 8080, 5))
+    client, vip = hosts["c1"], of_family(version, VIP)
+    (first,) = set(client.who("tcp", vip, 8080, 5))
     hosts[first].register(bare.rest, "web", {"tier": "web"}, state="paused")
     try:
-        (second,) = set(client.who("tcp", VIP, 8080, 10))
+        (second,) = set(client.who("tcp", vip, 8080, 10))
         assert second != first
     finally:
         hosts[first].register(bare.rest, "web", {"tier": "web"})
-    assert set(client.who("tcp", VIP, 8080, 10)) == {second}, "it stays where it went"
+    assert set(client.who("tcp", vip, 8080, 10)) == {second}, "it stays where it went"
 
 
 @pytest.mark.parametrize("mode", ["idle", "absolute"])

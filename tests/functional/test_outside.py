@@ -2,67 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import socket
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from tests.kit.hosts import Host, Namespace, ask_again
-from tests.kit.hostside import Beyond, HostSide, beyond, hostside
-from tests.kit.lab import Lab, lab
-from tests.kit.ovs import wait_for
 from ryu_apps.pipeline.tables import Table
+from tests.kit import frames, hostside
+from tests.kit.hosts import ask_again
+from tests.kit.hostside import FAR_IP, FAR_MTU, SERVE, Place
+from tests.kit.ovs import wait_for
 from tests.kit.private_ovs import Private
 
 HOST = "169.254.0.1"  # the host, as its containers see it
-
-
-class Place(NamedTuple):
-    """A host with containers, and a machine outside."""
-
-    lab: Lab
-    side: HostSide
-    out: Beyond
-    hosts: dict[str, Host]
+IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_RECVERR = 10, 2, 11  # Linux
 
 
 @pytest.fixture(scope="module")
 def place(instance: Private, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """Two tenants whose networks look alike; of each, one network with nat and one without."""
-    directory = tmp_path_factory.mktemp("outside")
-    with lab(directory, instance, "out") as it, beyond(instance) as out, hostside(it, directory) as side:
-        try:
-            it.rest.put_tenant("blue")
-            it.network("srv", "100.1.1.0/24")
-            it.network("web", "10.1.1.0/24", "10.1.1.254", nat=True)
-            it.network("shut", "20.1.1.0/24", "20.1.1.254")
-            it.network("bare", "30.1.1.0/24")
-            it.network("web", "10.1.1.0/24", "10.1.1.254", "blue", nat=True)
-            serve = ["tcp:80", "udp:53", "tcp:22", "udp:99"]
-            hosts = {
-                "w1": it.host("w1", "web", "10.1.1.1", {"tier": "web"}, serve=serve),
-                "w2": it.host("w2", "web", "10.1.1.2", {"tier": "web"}, serve=serve),
-                "s1": it.host("s1", "shut", "20.1.1.1", {"tier": "web"}, serve=serve),
-                "b1": it.host("b1", "bare", "30.1.1.1", serve=serve),
-                "x1": it.host("x1", "web", "10.1.1.1", tenant="blue", serve=serve),
-            }
-            it.service(
-                "app", "srv", ["8080:80:TCP", "53:53:UDP"], ["tier=web"],
-                options={"publish": ["80:8080:TCP", "5300:53:UDP"]},
-            )  # fmt: skip
-            it.settled()
-            wait_for(lambda: any("--dport 5300" in rule for rule in side.rules()), "the ports to be published")
-            wait_for(lambda: "20.1.1.0/24" in side.routes(), "the host's routes")
-            out.serve("tcp:7", "udp:7")
-            side.serve("tcp:7", "udp:7")
-            yield Place(it, side, out, hosts)
-        finally:
-            print(side.log())
-            print(side.run("iptables-save", "-c"))
-            print("\n".join(str(f) for f in it.flows() if f.packets))
-            print("\n".join(it.instance.conntrack()))
+    """For tests that leave it as it is."""
+    with hostside.place(tmp_path_factory.mktemp("outside"), instance) as made:
+        yield made
 
 
 @pytest.mark.parametrize("name", ["w1", "x1"])
@@ -108,7 +69,7 @@ def test_a_provider_goes_out_from_its_service_port(place: Place) -> None:
         for kind, port in (("tcp", 80), ("udp", 53)):
             assert place.hosts["w2"].ask(kind, place.out.ip, 7, source_port=port).split()[1] == place.side.ip
     finally:
-        place.hosts["w2"].serve("tcp:80", "udp:53", "tcp:22", "udp:99")
+        place.hosts["w2"].serve(*SERVE)
 
 
 def test_the_host_itself_by_all_its_addresses(place: Place) -> None:
@@ -179,7 +140,117 @@ def test_a_published_port_from_containers(place: Place) -> None:
 
 def test_nothing_else_is_open_from_outside(place: Place) -> None:
     """Every container would be open to whoever is on the host's network."""
-    place.out.route("default", place.side.ip)
+    place.out.ip_command(f"route replace default via {place.side.ip}")
     for address in ("10.1.1.1", "20.1.1.1", "100.1.1.1", "249.0.0.1", "250.0.0.1"):
         for kind, port in (("tcp", 22), ("tcp", 80), ("tcp", 8080), ("udp", 99), ("udp", 53)):
             assert not place.out.reaches(kind, address, port, timeout=0.1)
+
+
+def test_errors_find_their_way_back(place: Place) -> None:
+    """A connection to a closed port would hang instead of failing; `traceroute` would show nothing."""
+    for name in ("w1", "x1"):
+        with pytest.raises(ConnectionRefusedError):
+            place.hosts[name].ask("udp", place.out.ip, 4)
+        with pytest.raises(ConnectionRefusedError):
+            place.hosts[name].ask("tcp", place.out.ip, 4)
+        with place.hosts[name].open("udp") as probe:
+            probe.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            probe.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 2)
+            probe.connect((place.out.ip, 7))
+            probe.send(b"x")
+            with pytest.raises(OSError) as caught:
+                probe.recv(100)
+            assert caught.value.errno == errno.EHOSTUNREACH, "the host says that the time is exceeded"
+
+
+def test_the_path_mtu_outward(place: Place) -> None:
+    """A page over a tunnel or DSL would load for ever: large packets are lost, and nobody tells the container."""
+    for name in ("w1", "x1"):
+        with place.hosts[name].connect("tcp", FAR_IP, 7) as connection:
+            assert ask_again(connection, 300_000).startswith("far ")
+        with place.hosts[name].open("udp") as probe:
+            probe.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+            probe.connect((FAR_IP, 7))
+
+            def too_large(probe: socket.socket = probe) -> bool:
+                try:
+                    probe.send(bytes(FAR_MTU))
+                except OSError as error:
+                    return error.errno == errno.EMSGSIZE
+                return False
+
+            wait_for(too_large, "the container to be told of the path's MTU")
+
+
+def test_the_path_mtu_of_a_published_port(place: Place) -> None:
+    """A client behind a tunnel or DSL would see the page begin and never end."""
+    with place.far.connect("udp", place.side.ip, 5300) as large:
+        assert len(ask_all(large, 4000)) == 4000, "in fragments"
+    for _ in range(6):
+        with place.far.connect("tcp", place.side.ip, 80) as connection:
+            connection.sendall(b"x\n" * 3000)
+            with connection.makefile() as answers:
+                assert len({next(answers) for _ in range(3000)}) == 1
+
+
+def ask_all(connection: socket.socket, size: int) -> bytes:
+    """What a datagram of that size is answered with."""
+    connection.send(bytes(size))
+    return connection.recv(65535)
+
+
+@pytest.mark.parametrize("size", [1473, 20000])
+def test_datagrams_larger_than_the_mtu(place: Place, size: int) -> None:
+    """Large answers of a name server would be lost."""
+    with place.hosts["w1"].connect("udp", place.out.ip, 7) as one:
+        assert len(ask_all(one, size)) == size
+    with place.out.connect("udp", place.side.ip, 5300) as two:
+        assert len(ask_all(two, size)) == size
+
+
+def test_a_forged_sender_stays_inside(place: Place) -> None:
+    """A container could pretend to be the host, a service or another tenant's container."""
+    w1 = place.hosts["w1"]
+    before = guarded(place)
+    with w1.open("raw") as raw:
+        for sender in ("250.0.0.5", "249.0.0.1", HOST, "127.0.0.1", "192.0.2.77"):
+            raw.send(frames.udp(w1.mac, sender, place.out.ip, 7))
+    wait_for(lambda: guarded(place) == before + 5, "the forgeries to be counted")
+
+
+def guarded(place: Place) -> int:
+    """Packets dropped for their sender's address."""
+    drops = [f for f in place.lab.flows() if f.table == Table.GUARD and f.actions == "drop"]
+    return sum(f.packets for f in drops if f.match.startswith("ip,"))
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1", "169.254.169.254", "169.254.0.2", "249.0.0.1", "250.0.0.2", "255.1.1.1"])
+def test_what_never_leaves(place: Place, target: str) -> None:
+    """A container could reach what the host keeps for itself: its loopback, its cloud's metadata."""
+    w1 = place.hosts["w1"]
+
+    def drops() -> int:
+        return sum(f.packets for f in place.lab.flows() if f.table == Table.ROUTE and f.actions == "drop")
+
+    before = drops()
+    with w1.open("raw") as raw:
+        raw.send(frames.udp(w1.mac, w1.ip, target, 7))
+    wait_for(lambda: drops() == before + 1, "the drop to be counted")
+
+
+def test_an_address_that_nobody_has_is_not_looked_for_outside(place: Place) -> None:
+    """What is meant for a container that has just gone would be sent to whoever has its address outside."""
+
+    def drops() -> int:
+        flows = [f for f in place.lab.flows() if f.table == Table.ROUTE and f.match.endswith("nw_dst=20.1.1.0/24")]
+        return sum(f.packets for f in flows)
+
+    before = drops()
+    assert not place.hosts["w1"].reaches("udp", "20.1.1.77", 7)
+    wait_for(lambda: drops() == before + 1, "the drop to be counted")
+
+
+def test_no_way_from_tenant_to_tenant(place: Place) -> None:
+    """By way of the host, one tenant's containers would reach another's."""
+    for address, kind, port in (("20.1.1.1", "tcp", 22), ("100.1.1.1", "tcp", 8080), ("20.1.1.1", "udp", 99)):
+        assert not place.hosts["x1"].reaches(kind, address, port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
@@ -15,6 +16,7 @@ from tests.kit import ovs, packets, packets6
 from tests.kit.packets import Case
 from tests.kit.wire import Wire
 from tests.kit.world import PORTS, dual, model_of, program
+from topology.model import Service, ServicePort
 
 NAMES = {
     "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ip_ttl": "nw_ttl", "eth_src": "dl_src", "eth_dst": "dl_dst",
@@ -92,6 +94,21 @@ def test_packet(bridge: str, case: Case) -> None:
         for name, value in case.fields.items():
             shown = NAMES[name].replace("icmpv6", "icmp")  # as it is not read
             assert f"{shown}={text(name, value)}" in final
+
+
+@pytest.mark.parametrize("affinity", [0, 60], ids=["spread", "affinity"])
+def test_a_switch_takes_sctp(affinity: int) -> None:
+    """If it fails: a newer Open vSwitch, or a kernel, refuses a service with SCTP, or does something else with it."""
+    port = ServicePort(3868, 3868, "SCTP", 77)
+    everything = [
+        replace(o, ports=(port,), affinity=affinity) if isinstance(o, Service) and o.tenant == "default" else o
+        for o in dual()
+    ]
+    with ovs.bridge("sc") as name, contextlib.closing(Wire(name)) as wire:
+        wire.load(program(model_of(everything), sctp=True))
+        packet = "in_port=1,sctp,dl_src=02:00:00:00:00:01,nw_src=20.1.1.1,nw_dst=100.1.1.1,nw_ttl=64,sctp_dst=3868"
+        trace = ovs.run("ovs-appctl", "-t", "ovs-vswitchd", "ofproto/trace", name, packet, "--ct-next", "trk,new")
+    assert f"group:{port.number << 8}" in trace
 
 
 def groups_of(bridge: str) -> dict[int, list[tuple[int, int]]]:

@@ -117,8 +117,8 @@ def model_of(everything: Iterable[Object]) -> Model:
     return out
 
 
-def program(of: Model, ports: dict[str, int] | None = None) -> Program:
+def program(of: Model, ports: dict[str, int] | None = None, *, sctp: bool = False) -> Program:
     """Everything that the model wants on the switch."""
-    context = Context(of, DPID, PORTS if ports is None else ports)
+    context = Context(of, DPID, PORTS if ports is None else ports, sctp)
     parts = [compile_owner(context, owner) for owner in owners(of)]
     return Program(tuple(f for p in parts for f in p.flows), tuple(g for p in parts for g in p.groups))

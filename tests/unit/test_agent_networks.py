@@ -140,6 +140,12 @@ def test_a_network_with_ipv6(world: World, gateway6: str) -> None:
     assert len(made["IPAM"]["Config"]) == 1
 
 
+def test_an_ipv6_gateway_alone(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Else nobody is told why containers have no default route: Docker sets none without an IPv4 gateway."""
+    world.networks.apply("default:net", doc(subnet6="fd01::/64", gateway6="fd01::fe"))
+    assert "network default:net: containers get no route to gateway fd01::fe: there is no IPv4 one" in caplog.text
+
+
 def test_a_users_network_with_ipv6_is_registered(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """Else the model has it without its IPv6, or the user wonders where the subnet has gone."""
     item = world.docker.user_network("mine", "10.9.0.0/24")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from netctl.agent.docker_api import container_of, network_of
 from netctl.agent.driver import derived_mac
 from netctl.agent.errors import Refusal
-from netctl.agent.events import endpoints_of
+from netctl.agent.events import endpoints_of, merged
 from netctl.agent.memory import FILE, Memory
 from netctl.agent.registry import ranged
 from netctl.agent.state import Container, LocalEndpoint, LocalNetwork, Pending, State, model_name, subnet_of
@@ -167,6 +167,15 @@ def test_endpoints_of_dockers_inspection() -> None:
     both = {"EndpointID": "e1", "MacAddress": "m", "IPv4Address": "10.1.1.1/24", "IPv6Address": "fd09::2/64"}
     (endpoint,) = endpoints_of({"Id": "1" * 64, "Containers": {"c": both}})
     assert endpoint.addresses == (IPv4Address("10.1.1.1"), IPv6Address("fd09::2"))
+
+
+def test_gateways_that_docker_does_not_list() -> None:
+    """Else containers have no way out after a restart of Docker while the controller is away."""
+    known = network(subnet6=IPv6Network("fd09::/64"), gateway6=IPv6Address("fd09::1"))
+    listed = replace(known, gateway=None, gateway6=None)
+    assert merged(listed, known) == known
+    assert merged(listed, None) == listed
+    assert merged(replace(listed, gateway6=IPv6Address("fd09::2")), known).gateway6 == IPv6Address("fd09::2")
 
 
 def test_a_mac_of_an_address() -> None:

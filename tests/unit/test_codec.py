@@ -14,7 +14,7 @@ from ryu_apps import framework
 from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.actions import learned_cookie
 from ryu_apps.openflow.messages import Tuple5
-from ryu_apps.pipeline.fields import ETH_ARP, ETH_IP, ETH_IPV6, FIELDS, ICMP, ICMPV6, TCP, UDP
+from ryu_apps.pipeline.fields import ETH_ARP, ETH_IP, ETH_IPV6, FIELDS, ICMP, ICMPV6, SCTP, TCP, UDP
 from ryu_apps.pipeline.values import (
     ANY,
     CONTROLLER,
@@ -61,7 +61,7 @@ THEIRS = sorted(FIELDS.keys() - NOT_THEIRS)
 MACS = {name for name, field in FIELDS.items() if field.bits == 48}
 WIDE = {name for name, field in FIELDS.items() if field.bits == 128}
 ADDRESSES = {"ipv4_src", "ipv4_dst", "arp_spa", "arp_tpa", "tun_ipv4_dst"}
-NO_NXM_TWIN = {"vlan_vid"} | {name for name, field in FIELDS.items() if field.oxm_class == 1}
+NO_NXM_TWIN = {"vlan_vid", "sctp_src", "sctp_dst"} | {name for name, field in FIELDS.items() if field.oxm_class == 1}
 
 
 def their_name(name: str) -> str:
@@ -172,6 +172,7 @@ KINDS: tuple[tuple[dict[str, int], tuple[str, ...]], ...] = (
     ({"eth_type": ETH_IP}, ("ipv4_src", "ipv4_dst", "ip_frag", "ip_ttl")),
     ({"eth_type": ETH_IP, "ip_proto": TCP}, ("ipv4_src", "ipv4_dst", "tcp_src", "tcp_dst", "ip_frag")),
     ({"eth_type": ETH_IP, "ip_proto": UDP}, ("ipv4_dst", "udp_src", "udp_dst")),
+    ({"eth_type": ETH_IP, "ip_proto": SCTP}, ("ipv4_src", "sctp_src", "sctp_dst")),
     ({"eth_type": ETH_IP, "ip_proto": ICMP}, ("ipv4_dst", "icmpv4_type", "icmpv4_code")),
     ({"eth_type": ETH_IPV6}, ("ipv6_src", "ipv6_dst", "ip_frag", "ip_ttl")),
     ({"eth_type": ETH_IPV6, "ip_proto": TCP}, ("ipv6_src", "ipv6_dst", "tcp_src", "tcp_dst", "ip_frag")),

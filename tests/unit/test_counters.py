@@ -114,7 +114,7 @@ def test_a_service_is_counted(switches: Switches) -> None:
     found = switches.counters(APP)
     assert found == {
         "packets": 100,
-        "refused": 3,  # TCP, UDP, and all else
+        "refused": 4,  # TCP, UDP, SCTP, and all else
         "providers": {"w1": 3, "w2": 10},
         "ports": [
             {"port": "8080:80:TCP", "connections": 8, "providers": {"w1": 3, "w2": 5}, "other": 0},

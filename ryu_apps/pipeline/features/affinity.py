@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features import select
-from ryu_apps.pipeline.features.balance import new_connection, selectable, translate_to
+from ryu_apps.pipeline.features.balance import PROTOCOLS, new_connection, selectable, translate_to
 from ryu_apps.pipeline.tables import CLIENT_PORT, PROVIDER, TENANT, ZERO, Feature, Priority, Table
 from ryu_apps.pipeline.values import (
     Action,
@@ -42,7 +42,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
         return
     for family, vip in each(ctx.vips(service)):
         providers = selectable(ctx, service, family)
-        for port in service.ports if providers else ():
+        for port in ctx.ports_of(service) if providers else ():
             terms = new_connection(ctx, service, family, vip, port)
             yield Flow(
                 Table.BALANCE,
@@ -79,7 +79,7 @@ def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
         return
 
     for family, _ in each(service.vips):
-        for port in service.ports:
+        for port in ctx.ports_of(service):
 
             def bucket(provider: Endpoint, port: ServicePort = port) -> tuple[Action, ...]:
                 return (*_show_ports(port), SetField(PROVIDER, provider.number), Resubmit(Table.KEEP))
@@ -88,18 +88,24 @@ def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
 
 
 # What was learned takes effect with a delay of up to half a second, in which a client may connect again. The hash of a
-# select group has TCP's ports in it: only the high bits of the client's are shown to it, which its next connections
-# share.
+# select group has ports in it, but not UDP's: only the high bits of the client's are shown to it, which its next
+# connections share.
 def _hide_ports(port: ServicePort) -> tuple[Action, ...]:
-    if port.protocol != "TCP":
+    if port.protocol == "UDP":
         return ()
-    return (Move("tcp_src", CLIENT_PORT, bits=16), Move(ZERO, "tcp_src", bits=HIDDEN_BITS), SetField("tcp_dst", 0))
+    name = PROTOCOLS[port.protocol][1]
+    return (
+        Move(f"{name}_src", CLIENT_PORT, bits=16),
+        Move(ZERO, f"{name}_src", bits=HIDDEN_BITS),
+        SetField(f"{name}_dst", 0),
+    )
 
 
 def _show_ports(port: ServicePort) -> tuple[Action, ...]:
-    if port.protocol != "TCP":
+    if port.protocol == "UDP":
         return ()
-    return (Move(CLIENT_PORT, "tcp_src", bits=16), SetField("tcp_dst", port.port))
+    name = PROTOCOLS[port.protocol][1]
+    return (Move(CLIENT_PORT, f"{name}_src", bits=16), SetField(f"{name}_dst", port.port))
 
 
 def _learn(ctx: Context, service: Service, family: Family, vip: int, provider: Endpoint) -> Learn:

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context, Translation
 from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features import select
-from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, TCP, UDP
+from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, SCTP, TCP, UDP
 from ryu_apps.pipeline.tables import TENANT, VIP, Feature, Priority, Table
 from ryu_apps.pipeline.values import Action, Ct, Flow, Group, GroupAction, Move, Nat, match
 from topology.model import Endpoint, Service, ServicePort
 
-PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp")}
-# A select group of OpenFlow 1.3 chooses by a hash of addresses and TCP's ports, but not UDP's: all that a client sends
-# would go to one provider. So a part of its port stands in the VIP's place (of IPv6: in its low bits') while the group
-# chooses. More bits spread better, and cost more: each value is a flow of its own in the datapath.
+PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp"), "SCTP": (SCTP, "sctp")}
+# A select group of OpenFlow 1.3 chooses by a hash of addresses and ports, but not of UDP's ports: all that a client
+# sends would go to one provider. So a part of its port stands in the VIP's place (of IPv6: in its low bits') while the
+# group chooses. More bits spread better, and cost more: each value is a flow of its own in the datapath.
 SPREAD_BITS = 12
 VIP_BITS = 32
 
@@ -90,7 +90,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
         )
     for family, vip in each(ctx.vips(service)):
         providers = selectable(ctx, service, family)
-        for port in () if service.affinity else service.ports:
+        for port in () if service.affinity else ctx.ports_of(service):
             for more, group in select.choices(family, port, select.CLIENT_PORT[port.protocol], providers):
                 yield Flow(
                     Table.BALANCE,
@@ -105,7 +105,7 @@ def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
     """The select groups of each port; none while there is no provider to select. With affinity: see there."""
     for family, _ in each(service.vips):
         providers = selectable(ctx, service, family)
-        for port in () if service.affinity else service.ports:
+        for port in () if service.affinity else ctx.ports_of(service):
 
             def bucket(provider: Endpoint, family: Family = family, port: ServicePort = port) -> tuple[Action, ...]:
                 return bucket_actions(ctx, family, provider, port)
@@ -123,6 +123,6 @@ def translations_for_service(ctx: Context, service: Service) -> Iterator[Transla
             to = family.of(provider.addresses)
             if to is None:
                 continue
-            for port in service.ports:
+            for port in ctx.ports_of(service):
                 number = PROTOCOLS[port.protocol][0]
                 yield Translation(zone, number, vip, port.port, to, port.target, family.version)

@@ -58,7 +58,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 (ANY_PORT, Ct(second, table=Table.ROUTE, commit=True, nat=Nat(src=vip, version=family.version))),
                 feature=Feature.HAIRPIN,
             )
-            for protocol, target in sorted({(p.protocol, p.target) for p in service.ports}):
+            for protocol, target in sorted({(p.protocol, p.target) for p in ctx.ports_of(service)}):
                 number, name = PROTOCOLS[protocol]
                 answer = {**tenant, "ip_proto": number, family.src: own, f"{name}_src": target}
                 yield Flow(

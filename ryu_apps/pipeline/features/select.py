@@ -22,7 +22,7 @@ MOST = 1 << GROUP_CHUNK_BITS  # groups of one service port
 TOLERANCE = 0.05  # of a provider's share
 MANY = 512  # buckets of all groups together, from which on a provider has few of them
 PORT_SHIFT = 1  # Linux takes every other port for its connections: the lowest bit says nothing
-CLIENT_PORT = {"TCP": ("tcp_src", PORT_SHIFT), "UDP": ("udp_src", PORT_SHIFT)}
+CLIENT_PORT = {"TCP": ("tcp_src", PORT_SHIFT), "UDP": ("udp_src", PORT_SHIFT), "SCTP": ("sctp_src", PORT_SHIFT)}
 
 Terms = dict[str, int | tuple[int, int]]
 

@@ -117,4 +117,4 @@ def translations_for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Tran
 
 
 def _targets(ctx: Context, endpoint: Endpoint) -> list[tuple[str, int]]:
-    return sorted({(p.protocol, p.target) for s in ctx.model.selected_by(endpoint) for p in s.ports})
+    return sorted({(p.protocol, p.target) for s in ctx.model.selected_by(endpoint) for p in ctx.ports_of(s)})
