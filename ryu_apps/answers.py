@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from ryu_apps.learning import BrokenPacketError
 from ryu_apps.pipeline.family import V4, V6, Family
 from ryu_apps.pipeline.fields import ETH_IP, ETH_IPV6, SCTP, TCP, UDP
 from topology.model import Address
+from topology.reach import PUBLISHED
 
 _ETHERNET = struct.Struct("!6s6sH")
 _IP = struct.Struct("!BBHHHBBH4s4s")
@@ -217,7 +219,8 @@ def _frame(packet: _Packet, source: bytes, protocol: int, payload: bytes, servic
 
 def _unicast(address: bytes) -> bool:
     if len(address) == 4:
-        return address[0] not in (0, 127) and address[0] >> 4 < 0xE
+        # a published address is as good as a VIP; nobody has any other of those from 240.0.0.0 on
+        return address[0] not in (0, 127) and (address[0] >> 4 < 0xE or IPv4Address(address) in PUBLISHED)
     # neither unspecified, nor the loopback address, nor multicast
     return int.from_bytes(address, "big") > 1 and address[0] != 0xFF
 

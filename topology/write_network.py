@@ -52,6 +52,9 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         if subnet6 is None:
             raise Invalid(f"ipv6Gateway {gateway6} needs an ipv6Subnet: give both, or leave it out")
         validate.inside("ipv6Gateway", gateway6, subnet6)
+    if gateway6 is not None and gateway is None:
+        # Docker gives a container its default routes by the network's IPv4 gateway alone
+        raise Invalid("ipv6Gateway needs a gateway: containers have no default route without; give both, or neither")
     if spec.nat and gateway is None:
         raise Invalid("nat needs a gateway: that is the way out; give one, or leave nat out")
     encap = validate.choice("encap", spec.encap or "vxlan", validate.ENCAPS)

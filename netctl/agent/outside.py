@@ -67,8 +67,8 @@ class Outside:
         self._report = report
         self._rules = KernelRules()
         self._ports = HostPorts()
-        self._done: Wish | None = None
-        self._looked = 0.0  # at the rules, monotonic
+        self._tables: dict[str, kernel_rules.Table] = {}  # the rules, as they were wished last
+        self._looked = 0.0  # at them, monotonic
         self._stop = False
         self._thread = threading.Thread(target=self._run, name="outside", daemon=True)
 
@@ -97,20 +97,21 @@ class Outside:
             for one in wanted.published
             if (one.port, one.protocol) in refused
         }
-        free = [one for one in wanted.published if (one.port, one.protocol) not in refused]
+        tables = kernel_rules.wanted(
+            self._device, [one for one in wanted.published if (one.port, one.protocol) not in refused]
+        )
         try:
             # what may not pass first: without the rules the device has no address, and nothing passes
-            if wanted != self._done or time.monotonic() >= self._looked + RULES_INTERVAL:
-                self._rules.ensure(kernel_rules.wanted(self._device, free))
-                self._looked = time.monotonic()
+            if tables != self._tables or time.monotonic() >= self._looked + RULES_INTERVAL:
+                self._rules.ensure(tables)
+                self._tables, self._looked = tables, time.monotonic()
             elsewhere = hostlink.ensure(self._device, wanted.address, wanted.subnets)
             if wanted.forward and hostlink.forward():
                 LOG.info("net.ipv4.ip_forward is on now: a network with nat, or a published port, needs it")
                 (self._state_dir / FORWARDING).write_text(BOOT_ID.read_text())
         except (SwitchError, OSError) as error:
-            self._done = None
+            self._tables = {}
             return troubles | {"outside": str(error)}
-        self._done = wanted
         return troubles | {f"route {subnet}": f"not taken over: {why}" for subnet, why in elsewhere.items()}
 
     def _say(self, troubles: dict[str, str]) -> None:

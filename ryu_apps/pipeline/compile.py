@@ -14,6 +14,7 @@ from ryu_apps.pipeline.features import (
     balance,
     discovery,
     echo,
+    errors,
     flood,
     fragments,
     hairpin,
@@ -38,7 +39,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     translations: tuple[Translation | Outgoing, ...] = ()
     if owner == SWITCH:
         flows += _misses()
-        for feature in (balance, discovery, hairpin, route, learning, refuse, outside):
+        for feature in (balance, discovery, errors, hairpin, route, learning, refuse, outside):
             flows += feature.for_switch(ctx)
     elif kind == Network.kind and key in ctx.model.networks:
         network = ctx.model.networks[key]
@@ -47,12 +48,12 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     elif kind == Endpoint.kind and key in ctx.model.endpoints:
         endpoint = ctx.model.endpoints[key]
         if endpoint.state != "stopped":
-            for feature in (access, neighbour, discovery, translate, route, outside):
+            for feature in (access, neighbour, discovery, translate, errors, route, outside):
                 flows += feature.for_endpoint(ctx, endpoint)
             translations = (*translate.translations_for_endpoint(ctx, endpoint), *outside.outgoing(ctx, endpoint))
     elif kind == Service.kind and key in ctx.model.services:
         service = ctx.model.services[key]
-        for feature in (neighbour, discovery, echo, balance, affinity, hairpin, fragments, refuse, outside):
+        for feature in (neighbour, discovery, echo, balance, affinity, hairpin, errors, fragments, refuse, outside):
             flows += feature.for_service(ctx, service)
         groups = (*balance.groups_for_service(ctx, service), *affinity.groups_for_service(ctx, service))
         translations = tuple(balance.translations_for_service(ctx, service))

@@ -184,7 +184,7 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.RESTORE: Declaration(
         "hidden source address → the provider's own",
-        _of(TENANT, PORT, "ct_state") | _IP_HEADER,
+        _of(TENANT, PORT, "ct_state") | _IP_HEADER | _FIRST_TO,
         _SOURCES,
         miss=Table.DELIVER,
     ),

@@ -165,6 +165,9 @@ def hostside(lab: Lab, directory: Path) -> Iterator[HostSide]:
     lab.instance.vsctl("set", "bridge", lab.bridge, *settings)
     made = HostSide(lab, directory)
     try:
+        # nothing is forwarded, and what comes by another way than its answer would go is dropped
+        for setting in ("ip_forward=0", "conf.all.rp_filter=1", "conf.default.rp_filter=1"):
+            made.run("sysctl", "-qw", f"net.ipv4.{setting}")
         made.start()
         wait_for(lambda: lab.bridge in made.routes().values(), "the host to have its routes")
         yield made

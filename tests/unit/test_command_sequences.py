@@ -72,7 +72,9 @@ class Sequences(RuleBasedStateMachine):
             self.door.commands.put_network(NetworkSpec(tenant, "n1", "10.1.0.0/29", "10.1.0.6"))
             # the IPv6 subnet runs out of addresses sooner than the IPv4 one
             self.door.commands.put_network(
-                NetworkSpec(tenant, "n2", "10.1.1.3-10.1.1.9/28", subnet6="fd00:1::/125", gateway6="fd00:1::4")
+                NetworkSpec(
+                    tenant, "n2", "10.1.1.3-10.1.1.9/28", "10.1.1.1", subnet6="fd00:1::/125", gateway6="fd00:1::4"
+                )
             )
 
     def run(self, command: Callable[[], object], asked: frozenset[str] = frozenset()) -> None:

@@ -167,7 +167,8 @@ def test_a_small_subnet_is_exhausted_family_by_family() -> None:
 def test_ten_thousand_addresses_of_a_large_subnet() -> None:
     """A /48 is not searched address by address, nor held in memory for what it could have."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "n", "10.0.0.0/8", subnet6="fd00::/48", gateway6="fd00::1"))
+    large = NetworkSpec("default", "n", "10.0.0.0/8", "10.0.0.1", subnet6="fd00::/48", gateway6="fd00::1")
+    door.commands.put_network(large)
     door.commands.sync_endpoints("h", [EndpointSpec(f"e{n}", "default", "n") for n in range(10_000)])
     assert str(max(e.addresses[1] for e in door.model.endpoints.values())) == str(ip_address((0xFD << 120) + 10_001))
     space = door.model.space("default:n")

@@ -129,6 +129,11 @@ REFUSALS: dict[str, tuple[Command, type[NetctlError], str]] = {
     "nat without a way out": (
         lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", nat=True)), Invalid, "nat needs a gateway"
     ),
+    "IPv6 gateway alone": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", subnet6="fd0a::/64", gateway6="fd0a::1")),
+        Invalid,
+        "ipv6Gateway needs a gateway",
+    ),
     "network gets IPv6": (
         lambda c: c.put_network(replace(SRV, subnet6="fd00:9::/64")),
         Conflict,

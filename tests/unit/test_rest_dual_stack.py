@@ -36,8 +36,8 @@ def fields(document: Json) -> Json:
         ({"ipv6Subnet": "FD00:2:0:0::/64"}, {"ipv6Subnet": "fd00:2::/64"}),
         ({"gateway": "10.2.1.1", "nat": True}, {"gateway": "10.2.1.1", "nat": True}),
         (
-            {"ipv6Subnet": "fd00:2::/64", "ipv6Gateway": "FD00:2::FE"},
-            {"ipv6Subnet": "fd00:2::/64", "ipv6Gateway": "fd00:2::fe"},
+            {"gateway": "10.2.1.1", "ipv6Subnet": "fd00:2::/64", "ipv6Gateway": "FD00:2::FE"},
+            {"gateway": "10.2.1.1", "ipv6Subnet": "fd00:2::/64", "ipv6Gateway": "fd00:2::fe"},
         ),
     ],
 )

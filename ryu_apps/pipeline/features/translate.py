@@ -23,20 +23,18 @@ UNTRACKED = (0, CT_TRK)
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     """For each port that a service uses of this endpoint; nothing for an endpoint that is no provider."""
-    targets = _targets(ctx, endpoint)
-    for family, own in each(endpoint.addresses if targets else ()):
-        yield from _of_family(ctx, endpoint, targets, family, own)
+    if targets(ctx, endpoint):
+        for family, own in each(endpoint.addresses):
+            yield from _of_family(ctx, endpoint, family, own)
 
 
-def _of_family(
-    ctx: Context, endpoint: Endpoint, targets: list[tuple[str, int]], family: Family, own: int
-) -> Iterator[Flow]:
+def _of_family(ctx: Context, endpoint: Endpoint, family: Family, own: int) -> Iterator[Flow]:
     zone = ctx.zone(endpoint.tenant)
     src, dst, hidden = family.src, family.dst, family.hidden_of(endpoint)
     tenant = {TENANT: zone, "eth_type": family.eth_type}
     from_own = tenant | {src: own}
     lookup = Ct(zone, table=Table.RESTORE, nat=Nat())
-    for protocol, target in targets:
+    for protocol, target in targets(ctx, endpoint):
         number, name = PROTOCOLS[protocol]
         port = {"ip_proto": number, f"{name}_dst": target}
         yield Flow(
@@ -61,14 +59,6 @@ def _of_family(
             match(**from_own | port | {dst: own}, ct_state=known(CT_RPL)),
             (lookup,),
             feature=Feature.HAIRPIN,
-        )
-    for kind in family.errors:
-        yield Flow(
-            Table.REPLY,
-            Priority.NORMAL,
-            match(**from_own | {"ip_proto": family.icmp, family.icmp_type: kind}, ct_state=UNTRACKED),
-            (lookup,),
-            feature=Feature.TRANSLATE,
         )
     # fragments, the first one too, have no ports to match: conntrack puts the packet together
     yield Flow(
@@ -108,13 +98,14 @@ def _of_family(
 def translations_for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Translation]:
     """Connections straight to the endpoint's service ports, while it is alive."""
     if endpoint.alive and ctx.reachable(endpoint):
-        zone, targets = ctx.zone(endpoint.tenant), _targets(ctx, endpoint)
+        zone = ctx.zone(endpoint.tenant)
         for family, own in each(endpoint.addresses):
             hidden = family.hidden_of(endpoint)
-            for protocol, target in targets:
+            for protocol, target in targets(ctx, endpoint):
                 number = PROTOCOLS[protocol][0]
                 yield Translation(zone, number, hidden, target, own, target, family.version)
 
 
-def _targets(ctx: Context, endpoint: Endpoint) -> list[tuple[str, int]]:
+def targets(ctx: Context, endpoint: Endpoint) -> list[tuple[str, int]]:
+    """The ports that services use of the endpoint: protocol and number."""
     return sorted({(p.protocol, p.target) for s in ctx.model.selected_by(endpoint) for p in ctx.ports_of(s)})
