@@ -113,7 +113,7 @@ class HostDoc(TypedDict, total=False):
     connected: bool
     lastHeartbeat: float  # s ago
     appliedRevision: int  # up to here it has carried out what the controller says
-    errors: dict[str, str]  # line by network key
+    errors: dict[str, str]  # line by network key, or by what else it is about: "publish 80/TCP", "route 10.1.1.0/24"
 
 
 class SwitchDoc(TypedDict, total=False):

@@ -29,6 +29,7 @@ from topology.snapshot import Model
 TIMEOUT = 30.0  # s for an answer; a switch that takes longer is as good as gone
 FEATURE_MASK = 0xFFFF << 48
 FORGED = (Priority.REFUSE, Priority.REFUSE_FIRST)
+TO_A_VIP = {(Feature.BALANCE, Table.SERVICE), (Feature.OUTSIDE, Table.ARRIVE)}  # flows that see all packets to one
 IN_PORT_HEADER = bytes.fromhex("80000004")  # in_port stands first in a match
 
 Buckets = dict[int, Counter[bytes]]
@@ -150,6 +151,9 @@ class ServiceReader:
         zone = {TENANT: ctx.zone(service.tenant)}
         vips = list(each(service.vips))
         self._matches = [match(**zone | {"eth_type": family.eth_type, family.dst: vip}) for family, vip in vips]
+        # nobody else has a published address: it needs no tenant
+        published = each(ctx.vips(service)[len(vips) :])
+        self._matches += [match(**{"eth_type": family.eth_type, family.dst: address}) for family, address in published]
         providers = ctx.model.providers(service)
         self._ids = {int(address): p.id for p in providers for address in p.addresses}
         # with affinity a bucket only chooses, and flows translate
@@ -193,7 +197,7 @@ class ServiceReader:
     def _add_flow(self, count: ServiceCount, flow: Flow, packets: int) -> None:
         if flow.feature == Feature.REFUSE:
             count.refused += packets
-        elif flow.feature == Feature.BALANCE and flow.table == Table.SERVICE:
+        elif (flow.feature, flow.table) in TO_A_VIP:
             count.packets += packets
         elif (port := _port_of(flow, self._ports)) is not None:
             if flow.table == Table.BALANCE:

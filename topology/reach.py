@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Address
 from typing import TypeVar
 
 from topology.model import HOST_BASE, PUBLISHED_BASE, Prefix
@@ -18,6 +18,13 @@ HOST_MAC = "0e:4e:43:00:00:02"  # of every host's end of that port
 HIDDEN = IPv4Network("250.0.0.0/8")  # endpoints, as their host sees them once they are on their way out
 PUBLISHED = IPv4Network((PUBLISHED_BASE, 8))
 NEXT_HOP = HOST_BASE + 0xFFFE  # the switch, as the host's router; hosts' numbers end before
+HOST_BASE6 = IPv6Address("100::1:0:0")  # beside the hidden addresses, in what nobody routes (RFC 6666)
+NEXT_HOP6 = IPv6Address("fe80::1")
+
+
+def host_address6(number: int) -> IPv6Address:
+    """A host as its own containers see it; the IPv4 one is the host's own to say."""
+    return HOST_BASE6 + number
 
 
 def reached(found: Iterable[tuple[int, Prefix, T]]) -> list[T]:

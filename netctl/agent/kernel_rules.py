@@ -84,6 +84,17 @@ def wanted(device: str, published: Sequence[Published]) -> dict[str, Table]:
     }
 
 
+def wanted6(device: str) -> dict[str, Table]:
+    """The same for IPv6: the host reaches its containers, and there is no way out and in."""
+    known = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    return {
+        "filter": Table(
+            {"INPUT": f"-i {device} -j NETCTL-INPUT", "FORWARD": "-j NETCTL-FORWARD"},
+            {"NETCTL-INPUT": [known, "-j DROP"], "NETCTL-FORWARD": [f"-i {device} -j DROP", f"-o {device} -j DROP"]},
+        )
+    }
+
+
 def _publish(one: Published) -> str:
     protocol = one.protocol.lower()
     return f"-p {protocol} -m {protocol} --dport {one.port} -j DNAT --to-destination {one.address}:{one.target}"
@@ -92,7 +103,8 @@ def _publish(one: Published) -> str:
 class KernelRules:
     """Keeps the filter of this network namespace as it is wished."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = "iptables") -> None:
+        self._program = program  # iptables | ip6tables
         self._written: dict[str, Table] = {}  # the wish, and
         self._read: dict[str, Present] = {}  # how the kernel told it: not in the same words with every version
 
@@ -100,11 +112,12 @@ class KernelRules:
         """Write what differs. Returns whether anything did. Raises `SwitchError`."""
         changed = False
         for name, table in tables.items():
-            present = read(name)
+            present = read(self._program, name)
             if present.agrees(table) or (self._written.get(name) == table and self._read.get(name) == present):
                 continue
-            _restore(restore_text(name, table, present))
-            self._written[name], self._read[name] = table, read(name)
+            text = restore_text(name, table, present)
+            _run(f"{self._program}-restore", "--noflush", "--wait", str(LOCK_WAIT), text=text)
+            self._written[name], self._read[name] = table, read(self._program, name)
             changed = True
         return changed
 
@@ -121,12 +134,12 @@ class Present:
         return self.chains == table.chains and self.jumps == {c: ([rule], True) for c, rule in table.jumps.items()}
 
 
-def read(table: str) -> Present:
+def read(program: str, table: str) -> Present:
     """What there is."""
     jumps: dict[str, tuple[list[str], bool]] = {}
     chains: Chains = {}
     seen: set[str] = set()
-    for line in _run("iptables-save", "-t", table).splitlines():
+    for line in _run(f"{program}-save", "-t", table).splitlines():
         if line.startswith(f":{PREFIX}"):
             chains[line[1:].split()[0]] = []
         elif line.startswith("-A "):
@@ -155,16 +168,12 @@ def restore_text(name: str, table: Table, present: Present) -> str:
     return "\n".join([*lines, "COMMIT", ""])
 
 
-def _restore(text: str) -> None:
-    _run("iptables-restore", "--noflush", "--wait", str(LOCK_WAIT), text=text)
-
-
 def _run(*command: str, text: str = "") -> str:
     try:
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     except FileNotFoundError:
         raise SwitchError(
-            f"{command[0]} is not installed: no way out, no published ports, and no way from this host to its containers"
+            f"{command[0]} is not installed: no way out, no published ports, no way from this host to its containers"
         ) from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SwitchError(f"{command[0]}: {error}") from error

@@ -9,16 +9,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from netctl.agent import hostlink, kernel_rules
 from netctl.agent.errors import SwitchError
 from netctl.agent.hostport import HostPorts
 from netctl.agent.kernel_rules import KernelRules, Published
-from netctl.agent.state import State, subnets_of
-from topology.reach import reached
+from netctl.agent.state import State, Subnet, subnets_of
+from topology.model import HOST_BASE
+from topology.reach import HIDDEN, PUBLISHED, host_address6, reached
 
 LOG = logging.getLogger(__name__)
 INTERVAL = 3.0  # s between two looks at the device: it is made anew when Open vSwitch is
@@ -32,7 +33,7 @@ class Wish:
     """What the model wants of this host's kernel."""
 
     address: IPv4Address
-    subnets: tuple[IPv4Network, ...]
+    subnets: tuple[Subnet, ...]  # of both families
     published: tuple[Published, ...]
     forward: bool  # whether packets are to pass through this host
 
@@ -44,7 +45,9 @@ def wish(state: State) -> Wish | None:
             return None
         networks = list(state.model.values())
         published = tuple(_published(state))
-        subnets = reached((n["number"], s, s) for n in networks for s in (subnets_of(n).subnet,))
+        both = [(n["number"], subnets_of(n)) for n in networks]
+        subnets: list[Subnet] = reached((number, s.subnet, s.subnet) for number, s in both)
+        subnets += reached((number, s.subnet6, s.subnet6) for number, s in both if s.subnet6)
         forward = bool(published) or any(n.get("nat") for n in networks)
         return Wish(state.host_address, tuple(subnets), published, forward)
 
@@ -66,9 +69,10 @@ class Outside:
         self._state_dir = state_dir
         self._report = report
         self._rules = KernelRules()
+        self._rules6 = KernelRules("ip6tables")
+        self._any6 = True  # whether there may be anything of IPv6
         self._ports = HostPorts()
-        self._tables: dict[str, kernel_rules.Table] = {}  # the rules, as they were wished last
-        self._looked = 0.0  # at them, monotonic
+        self._looked: dict[KernelRules, tuple[dict[str, kernel_rules.Table], float]] = {}  # what was wished; monotonic
         self._stop = False
         self._thread = threading.Thread(target=self._run, name="outside", daemon=True)
 
@@ -97,22 +101,47 @@ class Outside:
             for one in wanted.published
             if (one.port, one.protocol) in refused
         }
-        tables = kernel_rules.wanted(
-            self._device, [one for one in wanted.published if (one.port, one.protocol) not in refused]
-        )
-        try:
-            # what may not pass first: without the rules the device has no address, and nothing passes
-            if tables != self._tables or time.monotonic() >= self._looked + RULES_INTERVAL:
-                self._rules.ensure(tables)
-                self._tables, self._looked = tables, time.monotonic()
-            elsewhere = hostlink.ensure(self._device, wanted.address, wanted.subnets)
-            if wanted.forward and hostlink.forward():
-                LOG.info("net.ipv4.ip_forward is on now: a network with nat, or a published port, needs it")
-                (self._state_dir / FORWARDING).write_text(BOOT_ID.read_text())
-        except (SwitchError, OSError) as error:
-            self._tables = {}
-            return troubles | {"outside": str(error)}
-        return troubles | {f"route {subnet}": f"not taken over: {why}" for subnet, why in elsewhere.items()}
+        free = tuple(one for one in wanted.published if (one.port, one.protocol) not in refused)
+        for name, work in (("outside", self._ipv4), ("outside IPv6", self._ipv6)):
+            try:
+                elsewhere = work(replace(wanted, published=free))
+            except (SwitchError, OSError) as error:
+                self._looked.clear()
+                troubles[name] = str(error)
+            else:
+                troubles |= {f"route {subnet}": f"not taken over: {why}" for subnet, why in elsewhere.items()}
+        return troubles
+
+    # What may not pass comes first: without the rules the device has no address, and nothing passes.
+
+    def _ipv4(self, wanted: Wish) -> dict[Subnet, str]:
+        self._ensure(self._rules, kernel_rules.wanted(self._device, wanted.published))
+        subnets = [subnet for subnet in wanted.subnets if subnet.version == 4]
+        elsewhere = hostlink.ensure(self._device, wanted.address, [HIDDEN, PUBLISHED, *subnets])
+        if wanted.forward and not hostlink.forwards():
+            self._state_dir.mkdir(parents=True, exist_ok=True)
+            (self._state_dir / FORWARDING).write_text(BOOT_ID.read_text())  # for `make down`, which turns it off again
+            hostlink.forward()
+            LOG.info("net.ipv4.ip_forward is on now: a network with nat, or a published port, needs it")
+        return elsewhere
+
+    def _ipv6(self, wanted: Wish) -> dict[Subnet, str]:
+        subnets = [subnet for subnet in wanted.subnets if subnet.version == 6]
+        elsewhere: dict[Subnet, str] = {}
+        if subnets:
+            self._ensure(self._rules6, kernel_rules.wanted6(self._device))
+            address = host_address6(int(wanted.address) - int(HOST_BASE))
+            elsewhere = hostlink.ensure(self._device, address, subnets)
+        elif self._any6:
+            hostlink.clear6(self._device)
+        self._any6 = bool(subnets)
+        return elsewhere
+
+    def _ensure(self, rules: KernelRules, tables: dict[str, kernel_rules.Table]) -> None:
+        wished, when = self._looked.get(rules, ({}, 0.0))
+        if tables != wished or time.monotonic() >= when + RULES_INTERVAL:
+            rules.ensure(tables)
+            self._looked[rules] = tables, time.monotonic()
 
     def _say(self, troubles: dict[str, str]) -> None:
         with self._state.changed:

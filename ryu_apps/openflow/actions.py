@@ -38,8 +38,6 @@ _NXAST_CT, _NXAST_NAT, _NXAST_CT_CLEAR = 35, 36, 43
 
 _CT_COMMIT = 1
 _CT_NO_TABLE = 0xFF
-_NO_SOURCE = bytes(4)
-_ZONE_BITS = 15  # of a register that has the zone: from its lowest, 16 (less one)
 _NAT_SRC, _NAT_DST = 1, 2
 _NAT_ADDRESS_MIN, _NAT_PROTO_MIN = {4: (1, 4), 6: (4, 16)}, 16  # by version: the bit, and an address's bytes
 _RESUBMIT_SAME_PORT = 0xFFF8
@@ -53,7 +51,7 @@ _GROUP = Struct("!HHI")
 _MOVE = Struct("!HHIHHHH4s4s")
 _RESUBMIT = Struct("!HHIHHB3x")
 _OUTPUT_REG = Struct("!HHIHH4sH6x")
-_CT = Struct("!HHIHH4sHB3xH")
+_CT = Struct("!HHIHHIHB3xH")
 _NAT = Struct("!HHIH2xHH")
 _LEARN = Struct("!HHIHHHHQHBxHH")
 
@@ -123,15 +121,10 @@ def _nat(nat: Nat) -> bytes:
 
 def _ct(action: Ct) -> bytes:
     nested = b"" if action.nat is None else _nat(action.nat)
-    if action.label is not None:
-        nested += _set_field(SetField("ct_label", action.label))
-    source, zone = _NO_SOURCE, action.zone
-    if isinstance(zone, str):
-        source, zone = nicira_header(zone), _ZONE_BITS
     flags = _CT_COMMIT if action.commit else 0
     table = _CT_NO_TABLE if action.table is None else action.table
     size = 24 + len(nested)
-    return _CT.pack(0xFFFF, size, _NICIRA, _NXAST_CT, flags, source, zone, table, 0) + nested
+    return _CT.pack(0xFFFF, size, _NICIRA, _NXAST_CT, flags, 0, action.zone, table, 0) + nested
 
 
 def learned_cookie(number: int) -> int:

@@ -39,7 +39,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     translations: tuple[Translation | Outgoing, ...] = ()
     if owner == SWITCH:
         flows += _misses()
-        for feature in (balance, discovery, errors, hairpin, route, learning, refuse, outside):
+        for feature in (balance, discovery, hairpin, route, learning, refuse, outside):
             flows += feature.for_switch(ctx)
     elif kind == Network.kind and key in ctx.model.networks:
         network = ctx.model.networks[key]
@@ -53,7 +53,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
             translations = (*translate.translations_for_endpoint(ctx, endpoint), *outside.outgoing(ctx, endpoint))
     elif kind == Service.kind and key in ctx.model.services:
         service = ctx.model.services[key]
-        for feature in (neighbour, discovery, echo, balance, affinity, hairpin, errors, fragments, refuse, outside):
+        for feature in (neighbour, discovery, echo, balance, affinity, hairpin, fragments, refuse, outside):
             flows += feature.for_service(ctx, service)
         groups = (*balance.groups_for_service(ctx, service), *affinity.groups_for_service(ctx, service))
         translations = tuple(balance.translations_for_service(ctx, service))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ryu_apps.pipeline.values import Flow, Group
 from topology.model import Address, Endpoint, Host, Network, Service, ServicePort
+from topology.reach import host_address6
 from topology.snapshot import Model
 
 Owner = tuple[str, str]
@@ -79,6 +80,12 @@ class Context:
         """The host that this switch is on; None: nobody's, or one without an address towards its containers."""
         found = self.model.by_switch(self.dpid)
         return found if found is not None and found.number else None
+
+    @property
+    def host_addresses(self) -> tuple[Address, ...]:
+        """This switch's host, as its containers see it; nothing where there is none."""
+        host = self.host
+        return () if host is None or host.address is None else (host.address, host_address6(host.number))
 
     def vips(self, service: Service) -> tuple[Address, ...]:
         """The service's VIPs, and the address that its published ports lead to here."""

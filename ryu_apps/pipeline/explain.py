@@ -8,7 +8,7 @@ from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import BY_VERSION, Family, destination, of_packet, source
 from ryu_apps.pipeline.fields import ICMP, ICMPV6, SCTP, TCP, UDP
 from ryu_apps.pipeline.tables import PORT, PROVIDER, Feature, Table
-from ryu_apps.pipeline.values import Ct, GroupAction, SetField
+from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Ct, GroupAction, SetField
 from ryu_apps.pipeline.walk import PORTS, Packet, Step
 from topology.model import Address, Endpoint, Network, Service
 
@@ -76,12 +76,16 @@ class Words:
                 return self._route(step)
             case Table.REPLY | Table.RESTORE:
                 return self._reply(step)
+            case Table.LEAVE | Table.DEPART:
+                return self._leave(step)
             case Table.DELIVER:
                 return f"out of port {self.port(step.packet.get(PORT, 0))}"
         return "dropped" if not step.flow.actions else "as its flow says"
 
     def port(self, number: int) -> str:
         """The name of a port of this switch."""
+        if number == LOCAL_IN_REGISTER:
+            return "to the host"
         return self._ports.get(number, str(number))
 
     def _classify(self, step: Step) -> str:
@@ -177,6 +181,9 @@ class Words:
         port = next((a.value for a in flow.actions if isinstance(a, SetField) and a.field == PORT), None)
         if port is None:
             return f"dropped: {self.no_way(to)}"
+        if flow.feature == Feature.OUTSIDE:
+            whose = "is the host's" if to in self._ctx.host_addresses else "is outside"
+            return f"{to} {whose} → {self.port(port)}"
         return f"{to} is {self.what(to)} → port {self.port(port)}"
 
     def no_way(self, to: Address) -> str:
@@ -200,7 +207,23 @@ class Words:
     def _reply(self, step: Step) -> str:
         if step.flow.feature in (Feature.TRANSLATE, Feature.HAIRPIN):
             return f"from {name(self._sender)}, a provider: an answer to a client? → conntrack, which knows of none"
+        if step.flow.feature == Feature.OUTSIDE and step.flow.table == Table.RESTORE:
+            return "no answer to anybody"
         return f"not from a service port of {name(self._sender)}"
+
+    def _leave(self, step: Step) -> str:
+        """Whether it may go to the host, or by it."""
+        key, flow = self._sender.network_key, step.flow
+        network = self._ctx.network_of(self._sender)
+        if not flow.actions and flow.goto is None:
+            return f"dropped: network {key} has no nat: nothing leaves it but answers to the host"
+        if flow.table == Table.LEAVE:
+            why = "has nat" if network.nat else "has no nat, but it may be an answer to the host"
+            return f"network {key} {why} → second conntrack zone of tenant {self._sender.tenant}"
+        hidden = next((a.nat.src for a in flow.actions if isinstance(a, Ct) and a.nat), None)
+        if hidden is not None:
+            return f"a new connection: to the host, {name(self._sender)} is {of_packet(step.packet).address(hidden)}"
+        return "translated"
 
     def what(self, address: Address) -> str:
         """Whose an address is."""

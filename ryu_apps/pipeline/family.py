@@ -62,7 +62,6 @@ V6 = Family(
     hidden=0x0100 << 112,  # 100::/64, which nobody routes (RFC 6666)
 )  # fmt: skip
 FAMILIES = (V4, V6)
-HIDDEN_V6 = (V6.hidden, (1 << 128) - (1 << 64))  # 100::/64, as a match
 BY_VERSION = {family.version: family for family in FAMILIES}
 BY_ETH_TYPE = {family.eth_type: family for family in FAMILIES}
 
@@ -101,5 +100,5 @@ def of_packet(packet: Mapping[str, int]) -> Family:
 
 __all__ = [
     "BY_ETH_TYPE", "BY_VERSION", "FAMILIES", "V4", "V6", "Family",
-    "HIDDEN_V6", "destination", "each", "link_local", "of_packet", "source",
+    "destination", "each", "link_local", "of_packet", "source",
 ]  # fmt: skip

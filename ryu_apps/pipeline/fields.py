@@ -99,7 +99,6 @@ FIELDS: dict[str, Field] = {
         _nx("ct_state", 105, 32),
         _nx("ct_zone", 106, 16, maskable=False),
         _nx("ct_mark", 107, 32),
-        _nx("ct_label", 108, 128),
         _nx("ct_nw_dst", 121, 32, _IP),  # where the connection's first packet was sent to
         _nx("ct_ipv6_dst", 123, 128, _IPV6),
         # of the connection's first packet, as its client sent it

@@ -138,7 +138,7 @@ TABLES: dict[Table, Declaration] = {
     Table.ADVERTISE: Declaration("what was a solicitation says whose MAC it is, and goes back", _ND),
     Table.ARRIVE: Declaration(
         "from the host: where it is for → the tenant that it is for",
-        _of("eth_type", "ipv4_src", "ipv4_dst"),
+        _of("eth_type") | _ADDRESSES,
         _of(TENANT),
     ),
     Table.SERVICE: Declaration(
@@ -190,11 +190,11 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.LEAVE: Declaration(
         "to the host, and no answer of a service: through conntrack where the network may, else dropped and counted",
-        _of(NETWORK, "eth_type", "ipv4_dst"),
+        _of(NETWORK, "eth_type") | _ADDRESSES,
     ),
     Table.DEPART: Declaration(
         "answers to the host go on; a new connection of a network with nat gets the sender's hidden address",
-        _of(TENANT, "ct_state", "eth_type", "ipv4_src"),
+        _of(TENANT, "ct_state", "eth_type") | _SOURCES,
     ),
     Table.DELIVER: Declaration("out of the port that route chose", _of()),
 }

@@ -17,7 +17,18 @@ from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.features.neighbour import REPLY, REQUEST
 from ryu_apps.pipeline.fields import ETH_ARP, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, TCP, UDP
 from ryu_apps.pipeline.tables import PROVIDER, TENANT, Feature, Priority, Table
-from ryu_apps.pipeline.values import CONTROLLER, Bucket, Ct, Flow, Group, GroupAction, Match, SetField, match
+from ryu_apps.pipeline.values import (
+    CONTROLLER,
+    LOCAL_IN_REGISTER,
+    Bucket,
+    Ct,
+    Flow,
+    Group,
+    GroupAction,
+    Match,
+    SetField,
+    match,
+)
 from ryu_apps.pipeline.walk import PORTS, Packet, Walk, Walker
 from topology.model import Address, Endpoint, Service
 
@@ -86,6 +97,7 @@ def on_the_way(ctx: Context, question: Question) -> set[Owner]:
     """The owners whose flows the connection may meet."""
     sender = question.sender
     out: set[Owner] = {SWITCH, (sender.kind, sender.key), ("network", sender.network_key)}
+    out |= {(n.kind, n.key) for n in ctx.model.networks_around(question.to) if n.tenant == sender.tenant}
     for holder in holders(ctx, sender.tenant, question.to):
         out.add((holder.kind, holder.key))
         if isinstance(holder, Service):
@@ -287,6 +299,9 @@ class _Tracer:
         sent = walk.sent[0]
         address = destination(sent.packet)
         port = sent.packet.get(PORTS.get(self._question.protocol, ("", ""))[1])
+        if sent.port == LOCAL_IN_REGISTER:
+            on = "" if address in self._ctx.host_addresses else f", which sends it on to {address}"
+            return end("delivered", f"delivered to the host{on}")
         at = (f"{address}:{port}" if self._family is V4 else f"[{address}]:{port}") if port else f"{address}"
         for holder in holders(self._ctx, self._sender.tenant, address):
             if isinstance(holder, Endpoint):

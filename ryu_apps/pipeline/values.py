@@ -118,16 +118,12 @@ class Nat:
 
 @dataclass(frozen=True, slots=True)
 class Ct:
-    """Through conntrack (NXAST_CT). ``table`` None: no recirculation.
+    """Through conntrack (NXAST_CT). ``table`` None: no recirculation."""
 
-    ``zone`` may be the name of a register that has it, in its low 16 bits. ``label`` is noted with what is committed.
-    """
-
-    zone: int | str
+    zone: int
     table: int | None = None
     commit: bool = False
     nat: Nat | None = None
-    label: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

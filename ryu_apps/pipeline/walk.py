@@ -101,11 +101,6 @@ def zero_by_default(name: str) -> bool:
     return FIELDS[name].oxm_class == 1
 
 
-def zone_of(ct: Ct, packet: Packet) -> int:
-    """The conntrack zone that is meant."""
-    return packet.get(ct.zone, 0) & 0xFFFF if isinstance(ct.zone, str) else ct.zone
-
-
 def five_tuple(packet: Packet) -> FiveTuple:
     """What conntrack knows a packet by: protocol, source, its port, destination, its port."""
     proto, family = packet.get("ip_proto", 0), of_packet(packet)
@@ -138,7 +133,8 @@ class Walker:
     def conntrack(self, walk: Walk, ct: Ct) -> Packet:
         """The packet as it comes out of conntrack."""
         packet, family = dict(walk.packet), of_packet(walk.packet)
-        packet |= {"ct_state": CT_TRK | CT_NEW, "ct_zone": zone_of(ct, packet), family.ct_dst: packet.get(family.dst, 0)}
+        packet |= {"ct_state": CT_TRK | CT_NEW, "ct_zone": ct.zone}
+        packet[family.ct_dst] = packet.get(family.dst, 0)
         if ct.commit and ct.nat is not None:
             _, dst = PORTS.get(packet.get("ip_proto", 0), ("", ""))
             packet[family.src] = ct.nat.src or packet[family.src]

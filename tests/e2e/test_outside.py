@@ -33,6 +33,10 @@ class Stage:
         tables = [run(*self.host.inside("iptables-save", "-t", table)) for table in ("filter", "nat")]
         return "\n".join(line for text in tables for line in text.splitlines() if line.startswith("-A"))
 
+    def forwards(self) -> list[str]:
+        """The rules of the built-in chain."""
+        return [rule for rule in self.rules().splitlines() if rule.startswith("-A FORWARD ")]
+
     def works(self) -> None:
         """Out, in, and from the host."""
         assert self.client.ask("tcp", OUTSIDE_IP, 7).split()[:2] == ["out", IP]
@@ -101,17 +105,30 @@ def test_the_agent_is_killed(stage: Stage) -> None:
     assert stage.rules() == before
 
 
-@pytest.mark.parametrize("rules", ["false", "true"])
-def test_docker_restarts(stage: Stage, rules: str) -> None:
+def test_docker_restarts(stage: Stage) -> None:
     """Docker writes rules of its own and drops what is not of its own networks: ours would be cut off."""
-    stage.host.kill("dockerd", signal.SIGTERM)
-    stage.host.start_docker(f"--iptables={rules}")
-    stage.works()
-    if rules == "true":
-        assert "DOCKER-USER" in stage.rules()
-        assert "-P FORWARD DROP" in run(*stage.host.inside("iptables", "-S", "FORWARD"))
-    before = [line for line in stage.rules().splitlines() if "NETCTL-" in line]
-    assert len(before) == len(set(before)), "none twice"
+    policy = stage.host.inside("iptables", "-P", "FORWARD")
+    run(*policy, "DROP")  # as Docker sets it where it has turned on forwarding itself
+    try:
+        for _ in range(2):
+            stage.host.kill("dockerd", signal.SIGTERM)
+            stage.host.start_docker("--iptables=true")
+            if "other" not in stage.host.docker("network", "ls"):
+                stage.host.docker("network", "create", "other")
+            assert "-A FORWARD -j DOCKER-USER" in stage.rules()
+            stage.works()
+        wait_for(lambda: stage.forwards()[0] == "-A FORWARD -j NETCTL-FORWARD", "ours to be the first")
+        ours = [line for line in stage.rules().splitlines() if "NETCTL-" in line]
+        assert len(ours) == len(set(ours)), "none twice"
+        stage.host.container("d1", "other")
+        assert not stage.host.pings("d1", stage.provider.ip), "another network's containers would be let in"
+        assert not stage.host.pings("d1", stage.client.ip)
+    finally:
+        stage.host.docker("rm", "-f", "d1", check=False)
+        stage.host.docker("network", "rm", "other", check=False)
+        run(*policy, "ACCEPT")
+        stage.host.kill("dockerd", signal.SIGTERM)
+        stage.host.start_docker()
 
 
 def test_a_port_that_is_taken(stage: Stage) -> None:

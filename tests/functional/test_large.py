@@ -21,6 +21,7 @@ MTU = {4: (socket.IPPROTO_IP, 10, 14), 6: (socket.IPPROTO_IPV6, 23, 24)}
 PMTUDISC_DO = 2
 # by version: where in a packet its protocol and its sender are, and how it ends; ICMP's number; a header's size
 PLACES = {4: (9, slice(12, 16), 1, 20), 6: (6, slice(8, 24), 58, 40)}
+ETHERNET, TCP_WITH_TIME = 14, 32  # sizes of headers
 KINDS = {4: b"\x08\x00", 6: b"\x86\xdd"}
 
 
@@ -98,15 +99,36 @@ def test_a_smaller_link_behind_the_provider(hosts: Mapping[str, Host], version: 
         assert asking.getsockopt(level, mtu) == 1300
 
 
-def test_a_smaller_link_behind_the_client(hosts: Mapping[str, Host], version: int) -> None:
+def test_a_smaller_link_behind_the_client(hosts: Mapping[str, Host]) -> None:
     """A provider's large answers would vanish without a word."""
-    client, vip = hosts["c1"], of_family(version, VIP)
-    with client.connect("udp", vip, 53) as asking, client.open("raw") as raw:
+    client = hosts["c1"]
+    with client.connect("udp", VIP, 53) as asking, client.open("raw") as raw:
         provider = hosts[ask_again(asking).split()[0]]
         asking.send(b"x" * 1400)
-        packet = heard(raw, 17, vip, 1400)
+        packet = heard(raw, 17, VIP, 1400)
+        raw.send(too_big(client, VIP, packet, 1290))
+        wait_for(lambda: "mtu 1290" in mtu_to(provider, client.ip), "the provider to learn of it")
+
+
+def test_a_smaller_link_behind_the_client_of_a_stream(hosts: Mapping[str, Host], version: int) -> None:
+    """As above, for what is downloaded. (A UDP provider's IPv6 is told a wrong number by Open vSwitch 3.1.)"""
+    client, vip = hosts["c1"], of_family(version, VIP)
+    with client.connect("tcp", vip, 8080) as asking, client.open("raw") as raw:
+        provider = hosts[ask_again(asking).split()[0]]
+        ask_again(asking)
+        size = PLACES[version][3]
+        packet = heard(raw, 6, vip, ETHERNET + size + TCP_WITH_TIME + 1)  # with data
+        # as if it were the next one: what is acknowledged already concerns nobody
+        at = size + 4
+        packet = packet[:at] + following(packet, at) + packet[at + 4 :]
         raw.send(too_big(client, vip, packet, 1290))
         wait_for(lambda: "mtu 1290" in mtu_to(provider, client.address(version)), "the provider to learn of it")
+
+
+def following(packet: bytes, at: int) -> bytes:
+    """The sequence number that follows on a TCP packet, whose own is at that place."""
+    head = at - 4 + 4 * (packet[at + 8] >> 4)
+    return (int.from_bytes(packet[at : at + 4], "big") + len(packet) - head & 0xFFFFFFFF).to_bytes(4, "big")
 
 
 def test_the_error_is_about_the_connection_as_its_owner_knows_it(hosts: Mapping[str, Host], version: int) -> None:

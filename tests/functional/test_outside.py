@@ -1,4 +1,4 @@
-"""Beyond the switch: the host reaches its containers, they reach the world where they may, and services are published."""
+"""Beyond the switch: the host reaches its containers, they reach the world where they may, services are published."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from tests.kit.hosts import ask_again
 from tests.kit.hostside import FAR_IP, FAR_MTU, SERVE, Place
 from tests.kit.ovs import wait_for
 from tests.kit.private_ovs import Private
+from tests.kit.wide import of_family
 
-HOST = "169.254.0.1"  # the host, as its containers see it
+HOST, HOST6 = "169.254.0.1", "100::1:0:1"  # the host, as its containers see it
 IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_RECVERR = 10, 2, 11  # Linux
 
 
@@ -28,7 +29,7 @@ def place(instance: Private, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.mark.parametrize("name", ["w1", "x1"])
 def test_a_network_with_nat_reaches_the_world(place: Place, name: str) -> None:
-    """A container could install no package and ask no name server; with two tenants alike, one would take the other's."""
+    """A container could install no package and ask no name server."""
     for kind in ("tcp", "udp"):
         assert place.hosts[name].ask(kind, place.out.ip, 7).split()[:2] == ["out", place.side.ip]
     assert place.hosts[name].pings(place.out.ip)
@@ -82,28 +83,39 @@ def test_the_host_itself_by_all_its_addresses(place: Place) -> None:
         assert place.hosts[name].pings(place.side.ip)
 
 
+@pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("name", ["w1", "s1"])
-def test_the_host_reaches_containers(place: Place, name: str) -> None:
+def test_the_host_reaches_containers(place: Place, name: str, version: int) -> None:
     """Nobody could log in to a container, or try its port, from the host it runs on."""
-    to = place.hosts[name]
+    to = place.hosts[name].address(version)
     for kind, port in (("tcp", 22), ("tcp", 80), ("udp", 99), ("udp", 53)):
-        assert place.side.ask(kind, to.ip, port).split()[:2] == [name, HOST]
-    assert place.side.pings(to.ip)
-    assert place.side.pings(to.ip, "-s", "3000"), "in fragments"
-    with place.side.connect("udp", to.ip, 99) as large:
+        assert place.side.ask(kind, to, port).split()[:2] == [name, {4: HOST, 6: HOST6}[version]]
+    assert place.side.pings(to)
+    assert place.side.pings(to, "-s", "3000"), "in fragments"
+    with place.side.connect("udp", to, 99) as large:
         assert ask_again(large, 4000).split()[0] == name
     with pytest.raises(ConnectionRefusedError):
-        place.side.ask("tcp", to.ip, 4)
+        place.side.ask("tcp", to, 4)
     with pytest.raises(ConnectionRefusedError):
-        place.side.ask("udp", to.ip, 4)
+        place.side.ask("udp", to, 4)
 
 
-def test_the_host_reaches_vips_and_gateways(place: Place) -> None:
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_host_reaches_vips_and_gateways(place: Place, version: int) -> None:
     """A service would be open to containers alone."""
-    assert set(place.side.who("tcp", "100.1.1.1", 8080, 30)) == {"w1", "w2", "s1"}
-    assert set(place.side.who("udp", "100.1.1.1", 53, 30)) == {"w1", "w2", "s1"}
-    for address in ("100.1.1.1", "10.1.1.254", "20.1.1.254"):
-        assert place.side.pings(address)
+    vip = of_family(version, place.vip)
+    assert set(place.side.who("tcp", vip, 8080, 30)) == {"w1", "w2", "s1"}
+    assert set(place.side.who("udp", vip, 53, 30)) == {"w1", "w2", "s1"}
+    for address in (place.vip, "10.1.1.254", "20.1.1.254"):
+        assert place.side.pings(of_family(version, address))
+
+
+def test_no_way_out_by_ipv6(place: Place) -> None:
+    """What a network's owner has shut for IPv4 would be open for IPv6."""
+    for name in ("w1", "s1", "x1"):
+        for to in (HOST6, "2001:db8::9", "fd00:192:0:2::1"):
+            with pytest.raises(TimeoutError):  # and not refused, by the host
+                place.hosts[name].connect("tcp", to, 7, timeout=0.2)
 
 
 def test_a_network_without_a_gateway(place: Place) -> None:
@@ -224,7 +236,9 @@ def guarded(place: Place) -> int:
     return sum(f.packets for f in drops if f.match.startswith("ip,"))
 
 
-@pytest.mark.parametrize("target", ["127.0.0.1", "169.254.169.254", "169.254.0.2", "249.0.0.1", "250.0.0.2", "255.1.1.1"])
+@pytest.mark.parametrize(
+    "target", ["127.0.0.1", "169.254.169.254", "169.254.0.2", "249.0.0.1", "250.0.0.2", "255.1.1.1"]
+)
 def test_what_never_leaves(place: Place, target: str) -> None:
     """A container could reach what the host keeps for itself: its loopback, its cloud's metadata."""
     w1 = place.hosts["w1"]

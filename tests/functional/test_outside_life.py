@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -266,3 +267,61 @@ def test_the_switch_dies(place: Place, how: signal.Signals) -> None:
     assert place.side.reaches("tcp", "20.1.1.1", 22)
     assert place.out.reaches("tcp", place.side.ip, 80)
     assert place.hosts["x1"].reaches("tcp", place.out.ip, 7)
+
+
+def test_published_connections_are_counted(place: Place) -> None:
+    """`netctl service stats` would show a service that the world uses as idle."""
+
+    def connections() -> int:
+        counters = place.lab.rest.inspect("serviceLBs", "default:app")["Oper"]["counters"]
+        assert counters["packets"] > 0
+        return sum(int(port["connections"]) for port in counters["ports"])
+
+    before = connections()
+    for _ in range(5):
+        place.out.ask("tcp", place.side.ip, 80)
+        place.out.ask("udp", place.side.ip, 5300)
+    wait_for(lambda: connections() == before + 10, "ten connections to be counted")
+
+
+def test_a_client_outside_stays_with_its_provider(place: Place) -> None:
+    """Session affinity would hold for containers alone: a browser would meet another provider with each request."""
+    sticky = {"sessionAffinity": 60, "publish": ["84:8080:TCP"]}
+    place.lab.service("sticky", "srv", ["8080:80:TCP"], ["tier=web"], options=sticky)
+    wait_for(lambda: place.side.publishes(84), "the port")
+    place.lab.settled()
+    first = place.out.ask("tcp", place.side.ip, 84).split()
+    assert first[1] == place.out.ip
+
+    # what is learned takes effect within half a second
+    wait_for(lambda: len(set(place.out.who("tcp", place.side.ip, 84, 10))) == 1, "one provider for all")
+    assert len(set(place.out.who("tcp", place.side.ip, 84, 30))) == 1
+    place.lab.rest.delete_service("default:sticky")
+
+
+def test_a_provider_that_dies(place: Place) -> None:
+    """Clients outside whose provider has gone would be sent to it for ever."""
+    spare = place.lab.host("d1", "shut", "20.1.1.9", {"tier": "dying"}, serve=["udp:53"])
+    other = place.lab.host("d2", "shut", "20.1.1.8", {"tier": "dying"}, serve=["udp:53"])
+    options = {"publish": ["5301:53:UDP"]}
+    place.lab.service("dying", "srv", ["53:53:UDP"], ["tier=dying"], options=options)
+    wait_for(lambda: place.side.publishes(5301), "the port")
+    place.lab.settled()
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(place.out.connect("udp", place.side.ip, 5301)) for _ in range(20)]
+        assert {ask_again(connection).split()[0] for connection in connections} == {"d1", "d2"}
+        place.lab.rest.delete_endpoint("d1")
+        spare.stop_serving()
+
+        def all_by_the_other() -> bool:
+            for connection in connections:
+                connection.settimeout(0.2)
+                try:
+                    if ask_again(connection).split()[0] != other.name:
+                        return False
+                except OSError:
+                    return False
+            return True
+
+        wait_for(all_by_the_other, "the other one to have all clients", timeout=5)
+    place.lab.rest.delete_service("default:dying")

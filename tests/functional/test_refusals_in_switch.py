@@ -60,7 +60,7 @@ def test_tcp_is_reset(hosts: Mapping[str, Host], version: int, client: str, vip:
 @pytest.mark.parametrize(("vip", "port"), [(VIP, 54), (EMPTY_VIP, 53)])
 @pytest.mark.parametrize("size", [0, 5, 1400, 4000])
 def test_udp_is_unreachable(
-    hosts: Mapping[str, Host], version: int, client: str, vip: str, port: int, size: int
+    hosts: Mapping[str, Host], *, version: int, client: str, vip: str, port: int, size: int
 ) -> None:
     """A resolver would wait for its timeout where nobody is going to answer."""
     with hosts[client].connect("udp", of_family(version, vip), port, timeout=LONG) as asking:

@@ -163,6 +163,9 @@ class Host(Namespace):
                 Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
         pair = ("link", "add", self.port_name, "type", "veth", "peer", "name", "eth0", "netns", self.netns)
         self.instance.ip(*pair)
+        with inside(self.instance.netns) if self.instance.netns else contextlib.nullcontext():
+            # as the agent does: the switch's end is no host's
+            Path(f"/proc/sys/net/ipv6/conf/{self.port_name}/disable_ipv6").write_text("1")
         self.instance.ip("link", "set", self.port_name, "up")
         enter = ("nsenter", f"--net=/run/netns/{self.netns}")
         run(*enter, "ethtool", "-K", "eth0", "tx", "off")

@@ -28,10 +28,12 @@ from tests.kit.controller import DIES_WITH_US, ROOT
 from tests.kit.hosts import Host, Namespace
 from tests.kit.lab import Lab, lab
 from tests.kit.ovs import PREFIX, Instance, run, wait_for
+from tests.kit.wide import wide
 from topology.reach import HOST_MAC
 
 NAME = "h1"
 IP, OUTSIDE_IP = "192.0.2.1", "192.0.2.9"
+VIP = "100.1.1.1"
 LOOKED = "looked at the rules"
 FAR_IP, FAR_MTU = "198.51.100.9", 1280  # Open vSwitch takes no fragments of less than 1200
 SERVE = ("tcp:80", "udp:53", "tcp:22", "udp:99")
@@ -84,7 +86,8 @@ class HostSide(Namespace):
 
     def rules(self) -> list[str]:
         """The kernel's rules, without counters and comments."""
-        said = self.run("iptables-save", "-t", "filter") + self.run("iptables-save", "-t", "nat")
+        of = (("iptables-save", "filter"), ("iptables-save", "nat"), ("ip6tables-save", "filter"))
+        said = "".join(self.run(program, "-t", table) for program, table in of)
         return [line.partition(" [")[0] for line in said.splitlines() if not line.startswith("#")]
 
     def publishes(self, port: int) -> bool:
@@ -93,7 +96,7 @@ class HostSide(Namespace):
 
     def routes(self) -> dict[str, str]:
         """The device of each route."""
-        lines = self.run("ip", "route", "show").splitlines()
+        lines = [line for version in "46" for line in self.run("ip", f"-{version}", "route", "show").splitlines()]
         return {line.split()[0]: line.split(" dev ")[1].split()[0] for line in lines}
 
     def run(self, *command: str, check: bool = True) -> str:
@@ -185,6 +188,7 @@ class Place(NamedTuple):
     out: Machine
     far: Machine
     hosts: dict[str, Host]
+    vip: str = VIP
 
 
 @contextlib.contextmanager
@@ -192,11 +196,11 @@ def place(directory: Path, instance: Instance) -> Iterator[Place]:
     """Two tenants whose networks look alike, with nat; one network without; one without a gateway; a service."""
     with lab(directory, instance, "out") as it, beyond(instance) as (out, far), hostside(it, directory) as side:
         it.rest.put_tenant("blue")
-        it.network("srv", "100.1.1.0/24")
-        it.network("web", "10.1.1.0/24", "10.1.1.254", nat=True)
-        it.network("shut", "20.1.1.0/24", "20.1.1.254")
+        it.network("srv", "100.1.1.0/24", ipv6=True)
+        it.network("web", "10.1.1.0/24", "10.1.1.254", nat=True, ipv6=True)
+        it.network("shut", "20.1.1.0/24", "20.1.1.254", ipv6=True)
         it.network("bare", "30.1.1.0/24")
-        it.network("web", "10.1.1.0/24", "10.1.1.254", "blue", nat=True)
+        it.network("web", "10.1.1.0/24", "10.1.1.254", "blue", nat=True, ipv6=True)
         labels = {"tier": "web"}
         hosts = {
             "w1": it.host("w1", "web", "10.1.1.1", labels, serve=SERVE),
@@ -207,10 +211,10 @@ def place(directory: Path, instance: Instance) -> Iterator[Place]:
         }
         publish = ["80:8080:TCP", "5300:53:UDP"]
         ports = ["8080:80:TCP", "53:53:UDP"]
-        it.service("app", "srv", ports, ["tier=web"], options={"publish": publish})
+        it.service("app", "srv", ports, ["tier=web"], vip=VIP, options={"publish": publish})
         it.settled()
         wait_for(lambda: side.publishes(5300), "the ports to be published")
-        wait_for(lambda: "30.1.1.0/24" in side.routes(), "the host's routes")
+        wait_for(lambda: {"30.1.1.0/24", wide("20.1.1.0/24")} <= side.routes().keys(), "the host's routes")
         for machine in (out, far, side):
             machine.serve("tcp:7", "udp:7")
         yield Place(it, side, out, far, hosts)

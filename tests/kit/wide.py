@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
+
 
 def wide(text: str) -> str:
     """The IPv6 address, or subnet, that goes with an IPv4 one; nothing goes with nothing."""
@@ -9,7 +11,7 @@ def wide(text: str) -> str:
         return ""
     address, slash, _ = text.partition("/")
     a, b, c, d = address.split(".")
-    return f"fd00:{a}:{b}:{c}::{d if int(d) else ''}{'/64' if slash else ''}"
+    return f"{IPv6Address(f'fd00:{a}:{b}:{c}::{d}')}{'/64' if slash else ''}"
 
 
 def of_family(version: int, text: str) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ryu_apps.pipeline import compile as compiler
-from ryu_apps.pipeline.context import SWITCH, Context, Owner, Program
+from ryu_apps.pipeline.context import SWITCH, Context, Owner, Program, Translation
 from ryu_apps.pipeline.tables import Feature, Priority, Table, UndeclaredError, check
 from ryu_apps.pipeline.values import ANY, Flow, Group, SetField, match
 from ryu_apps.reconciler import Reconciler, seen_from
@@ -100,8 +100,9 @@ class Incremental(RuleBasedStateMachine):
         commands = self.door.commands
         for tenant in ("default", "blue"):
             commands.put_tenant(tenant)
-            commands.put_network(NetworkSpec(tenant, "srv", "100.1.1.0/24"))
-            commands.put_network(NetworkSpec(tenant, "web", "10.1.1.0/28", "10.1.1.14", nat=True))
+            commands.put_network(NetworkSpec(tenant, "srv", "100.1.1.0/24", subnet6="fd00:100::/64"))
+            web6 = {"subnet6": "fd00:10::/64", "gateway6": "fd00:10::f"}
+            commands.put_network(NetworkSpec(tenant, "web", "10.1.1.0/28", "10.1.1.14", nat=True, **web6))
 
     def run(self, command: Callable[[], object]) -> None:
         try:
@@ -109,11 +110,12 @@ class Incremental(RuleBasedStateMachine):
         except NetctlError:
             return  # refused: nothing has changed, which the invariants see
 
-    @rule(tenant=TENANTS, name=NETWORKS, gateway=st.booleans(), nat=st.booleans())
-    def put_network(self, tenant: str, name: str, gateway: bool, nat: bool) -> None:
+    @rule(tenant=TENANTS, name=NETWORKS, gateway=st.booleans(), nat=st.booleans(), ipv6=st.booleans())
+    def put_network(self, tenant: str, name: str, *, gateway: bool, nat: bool, ipv6: bool) -> None:
         subnet = {"srv": "100.1.1.0/24", "web": "10.1.1.0/28", "cli": "20.1.1.0/29"}[name]
         way = {"srv": "100.1.1.254", "web": "10.1.1.14", "cli": "20.1.1.6"}[name] if gateway else ""
-        self.run(lambda: self.door.commands.put_network(NetworkSpec(tenant, name, subnet, way, nat=nat)))
+        spec = NetworkSpec(tenant, name, subnet, way, nat=nat, subnet6="fd00:20::/64" if ipv6 else "")
+        self.run(lambda: self.door.commands.put_network(spec))
 
     @rule(
         tenant=TENANTS, name=st.sampled_from("ab"), network=NETWORKS, selectors=SELECTORS, ports=SERVICE_PORTS,
@@ -318,6 +320,18 @@ def buckets(context: Context) -> list[str]:
     assert ANY not in ports
     by_port = {number: name for name, number in world.PORTS.items()}
     return sorted({"p2": "w1", "p3": "w2"}[by_port[p]] for p in ports)
+
+
+def test_a_provider_without_ipv6() -> None:
+    """A client of a service's IPv6 VIP would be sent to a provider that has no IPv6 address."""
+    old = world.endpoint("w1", "default", "web", 2, "10.1.1.1", labels=world.WEB)
+    model = world.model_of([old, *(o for o in world.dual() if o.key != "w1")])
+    program = compiler.compile_owner(Context(model, world.DPID, world.PORTS), ("service", "default:app-svc"))
+
+    ports = {g.id: {b.watch_port for b in g.buckets} for g in program.groups}
+    assert ports == {1 << 8: {2, 3}, 2 << 8: {2, 3}, 1 << 31 | 1 << 8: {3}, 1 << 31 | 2 << 8: {3}}
+    wide = {t.to for t in program.translations if isinstance(t, Translation) and t.version == 6}
+    assert wide == {world.ip("fd00:10:1:1::2")}
 
 
 def test_no_provider_no_group() -> None:

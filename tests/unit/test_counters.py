@@ -22,7 +22,7 @@ from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.fields import ETH_IP
 from ryu_apps.pipeline.tables import Feature, Table
-from ryu_apps.pipeline.values import ANY, GroupAction, match
+from ryu_apps.pipeline.values import ANY, GroupAction, Match, match
 from ryu_apps.questions import BUSY, GONE
 from ryu_apps.switches import Switches
 from tests.kit import world
@@ -189,6 +189,39 @@ def test_forged_packets() -> None:
             return stats
 
     assert read_forged(Says()) == {1: 15, 2: 15}, "three flows a port drop what is forged"
+
+
+def test_forged_ipv6_packets() -> None:
+    """As above: what a host says before it has an address is no forgery."""
+    context = Context(world.model_of(world.dual()), world.DPID, world.PORTS)
+    flows = compiler.compile_owner(context, (Endpoint.kind, "w1")).flows
+    stats = []
+    for encoded in map(codec.encode_flow, flows):
+        size = int.from_bytes(encoded.body[2:4], "big")
+        stats.append(FlowStat(encoded.table, encoded.priority, encoded.cookie, 1, 0, encoded.body[:size]))
+
+    class Says(FakeSession):
+        def read_flows(
+            self, _timeout: float, match: Match = (), cookie: int = 0, mask: int = 0
+        ) -> list[FlowStat]:
+            return [s for s in stats if s.cookie & mask == cookie]
+
+    # another MAC, ARP, IPv4, IPv6; a router's advertisement, a solicitation, an advertisement, a redirect
+    assert read_forged(Says()) == {2: 8}
+
+
+def test_both_families_are_counted_together() -> None:
+    """Half of a service's connections would be missing, or be nobody's."""
+    context = Context(world.model_of(world.dual()), world.DPID, world.PORTS)
+    reader = ServiceReader(context, context.model.services[APP])
+    session = FakeSession()
+    groups = {g.id: codec.encode_group(g) for g in compiler.compile_owner(context, (Service.kind, APP)).groups}
+    session.groups = groups
+    session.taken = {256: [3, 4, 1], 1 << 31 | 256: [10, 20, 30]}
+    count = reader.count(reader.read(session, groups, Kept(context.model)))
+    tcp = count.ports[context.model.services[APP].ports[0]]
+    assert tcp.providers == {"w1": 3 + 10, "w2": 5 + 50}
+    assert tcp.connections == 68
 
 
 def test_a_switch_that_says_no(switches: Switches, monkeypatch: pytest.MonkeyPatch) -> None:

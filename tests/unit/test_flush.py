@@ -53,6 +53,25 @@ def test_what_is_gone_is_flushed_more_than_once() -> None:
     assert rig.flushed == [ONE.to] * len(AGAIN)
 
 
+def test_ipv6_is_flushed_as_such() -> None:
+    """What is gone over IPv6 would stay, or something of IPv4 go in its place."""
+    gone: list[tuple[Tuple5 | None, Tuple5 | None]] = []
+
+    class Session:
+        def flush_ct(
+            self, zone: int, ip_proto: int = 0, orig: Tuple5 | None = None, reply: Tuple5 | None = None
+        ) -> None:
+            gone.append((orig, reply))
+
+    flusher = Flusher(Session(), lambda: 0.0)
+    flusher.put(APP, [Translation(1, 6, 1 << 100, 8080, 1 << 101, 80, version=6)])
+    flusher.put(APP, [])
+    flusher.changed()
+    assert gone == [
+        (Tuple5(dst=1 << 100, dst_port=8080, version=6), Tuple5(src=1 << 101, src_port=80, version=6)),
+    ]
+
+
 def test_what_is_wanted_again_is_left_alone() -> None:
     """A container that restarts quickly would have its first connections cut by what was due for its last ones."""
     rig = Rig()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation
-from ryu_apps.pipeline.family import V6, Family, each
+from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, SCTP, TCP, UDP
 from ryu_apps.pipeline.tables import TENANT, VIP, Feature, Priority, Table
@@ -60,9 +60,7 @@ def new_connection(ctx: Context, service: Service, family: Family, vip: int, por
 def translate_to(ctx: Context, family: Family, provider: Endpoint, port: ServicePort) -> Ct:
     """Commit the connection to this provider, and go on to route."""
     nat = Nat(dst=family.of(provider.addresses), port=port.target, version=family.version)
-    # of IPv6 it is noted whom the connection went to: see `errors`
-    label = nat.dst if family is V6 else None
-    return Ct(ctx.zone(provider.tenant), table=Table.ROUTE, commit=True, nat=nat, label=label)
+    return Ct(ctx.zone(provider.tenant), table=Table.ROUTE, commit=True, nat=nat)
 
 
 def bucket_actions(ctx: Context, family: Family, provider: Endpoint, port: ServicePort) -> tuple[Action, ...]:

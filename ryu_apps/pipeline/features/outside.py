@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Outgoing
-from ryu_apps.pipeline.family import V4
+from ryu_apps.pipeline.family import V4, Family, each
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.fields import CT_NEW, CT_RPL, CT_TRK
 from ryu_apps.pipeline.tables import (
@@ -33,67 +33,77 @@ from ryu_apps.pipeline.values import LOCAL, LOCAL_IN_REGISTER, Action, Ct, DecTt
 from topology.model import Endpoint, Network, Prefix, Service
 from topology.reach import HIDDEN, reached
 
+# a way out, and published ports, are IPv4's alone
 IP = {"eth_type": V4.eth_type}
 NO_ANSWER = (CT_TRK, CT_TRK | CT_RPL)
 UNTRACKED = (0, CT_TRK)
 # this host; loopback; link-local; multicast and reserved, the hidden and published addresses among them
 NEVER = ((0x00000000, 0xFF000000), (0x7F000000, 0xFF000000), (0xA9FE0000, 0xFFFF0000), (0xE0000000, 0xE0000000))
 
+TO_THE_HOST: tuple[Action, ...] = (
+    DecTtl(),
+    SetField("eth_src", ROUTER_MAC),
+    SetField("eth_dst", HOST_MAC),
+    SetField(PORT, LOCAL_IN_REGISTER),
+)
+
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
     """What does not depend on one network or service alone."""
-    host = ctx.host
-    if host is None or host.address is None:
+    if not ctx.host_addresses:
         return
-    own = int(host.address)
-    yield _flow(
-        Table.CLASSIFY,
-        Priority.NORMAL,
-        match(in_port=LOCAL, eth_src=HOST_MAC, **IP),
-        SetField(NETWORK, HOST_NETWORK),
-        goto=Table.ARRIVE,
-    )
-    networks = reached((n.number, n.subnet, n) for n in ctx.model.networks.values())
-    for network in networks:
+    for family, own in each(ctx.host_addresses):
         yield _flow(
-            Table.ARRIVE,
+            Table.CLASSIFY,
             Priority.NORMAL,
-            match(**IP, ipv4_src=own, ipv4_dst=_masked(network.subnet)),
-            SetField(TENANT, ctx.zone(network.tenant)),
-            goto=Table.SERVICE,
+            match(in_port=LOCAL, eth_src=HOST_MAC, eth_type=family.eth_type),
+            SetField(NETWORK, HOST_NETWORK),
+            goto=Table.ARRIVE,
         )
-        if network.gateway is not None and not network.nat:
-            yield _leave(ctx, network, match(**IP | {NETWORK: network.number}, ipv4_dst=own))
-    for tenant in sorted({ctx.zone(network.tenant) for network in networks}):
-        # straight to a container: noted, so that its answers are known as such
-        yield _flow(
-            Table.ROUTE,
-            Priority.EXACT + 1,
-            match(**IP | {TENANT: tenant, NETWORK: HOST_NETWORK}, ct_state=UNTRACKED),
-            Ct(tenant | HAIRPIN_ZONES, table=Table.ROUTE, commit=True),
-        )
-    yield from _to_the_host(own)
-
-
-def _to_the_host(own: int) -> Iterator[Flow]:
-    """What no container has: to the host; what may pass is decided in `reply`, `restore` and `leave`."""
-    way: tuple[Action, ...] = (
-        DecTtl(),
-        SetField("eth_src", ROUTER_MAC),
-        SetField("eth_dst", HOST_MAC),
-        SetField(PORT, LOCAL_IN_REGISTER),
-    )
-    to_router = IP | {"eth_dst": ROUTER_MAC}
-    for number, mask in NEVER:
-        yield _flow(Table.ROUTE, Priority.REFUSE, match(**to_router, ipv4_dst=(number, mask)))
-    yield _flow(Table.ROUTE, Priority.REFUSE + 1, match(**to_router, ipv4_dst=own), *way, goto=Table.REPLY)
-    yield _flow(Table.ROUTE, Priority.FALLBACK, match(**to_router), *way, goto=Table.REPLY)
+        yield from _of_the_host(ctx, family, own)
+        to_host = {"eth_type": family.eth_type, "eth_dst": ROUTER_MAC, family.dst: own}
+        yield _flow(Table.ROUTE, Priority.REFUSE + 1, match(**to_host), *TO_THE_HOST, goto=Table.REPLY)
+    yield from _to_the_world()
     # no answer of a provider's service port, be it that it was asked for in conntrack, or that it can't be one
     port = {PORT: LOCAL_IN_REGISTER}
     yield _flow(Table.REPLY, Priority.FALLBACK, match(**port), goto=Table.LEAVE)
     yield _flow(Table.RESTORE, Priority.NORMAL, match(**port, ct_state=NO_ANSWER), goto=Table.LEAVE)
-    # out of the second zone: an answer to the host, or translated
+    # out of the second zone: an answer to the host
     yield _flow(Table.DEPART, Priority.EXACT, match(ct_state=known(CT_RPL)), goto=Table.DELIVER)
+
+
+def _of_the_host(ctx: Context, family: Family, own: int) -> Iterator[Flow]:
+    """To all that the host has routes to; and back, from what could answer."""
+    kind = {"eth_type": family.eth_type}
+    subnets = ((n, s) for n in ctx.model.networks.values() for s in n.subnets if s.version == family.version)
+    networks = reached((n.number, s, (n, s)) for n, s in subnets)
+    for network, subnet in networks:
+        yield _flow(
+            Table.ARRIVE,
+            Priority.NORMAL,
+            match(**kind | {family.src: own}, **{family.dst: _masked(subnet)}),
+            SetField(TENANT, ctx.zone(network.tenant)),
+            goto=Table.SERVICE,
+        )
+        if family.gateway(network) is not None and not _has_nat(network, family):
+            yield _leave(ctx, network, match(**kind | {NETWORK: network.number, family.dst: own}))
+    for tenant in sorted({ctx.zone(network.tenant) for network, _ in networks}):
+        # straight to a container: noted, so that its answers are known as such
+        yield _flow(
+            Table.ROUTE,
+            Priority.EXACT + 1,
+            match(**kind | {TENANT: tenant, NETWORK: HOST_NETWORK}, ct_state=UNTRACKED),
+            Ct(tenant | HAIRPIN_ZONES, table=Table.ROUTE, commit=True),
+        )
+
+
+def _to_the_world() -> Iterator[Flow]:
+    """What no container has: to the host; what may pass is decided in `reply`, `restore` and `leave`."""
+    to_router = IP | {"eth_dst": ROUTER_MAC}
+    for number, mask in NEVER:
+        yield _flow(Table.ROUTE, Priority.REFUSE, match(**to_router, ipv4_dst=(number, mask)))
+    yield _flow(Table.ROUTE, Priority.FALLBACK, match(**to_router), *TO_THE_HOST, goto=Table.REPLY)
+    # out of the second zone, translated
     yield _flow(Table.DEPART, Priority.EXACT, match(**IP, ipv4_src=_masked(HIDDEN)), goto=Table.DELIVER)
 
 
@@ -151,6 +161,10 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
 
 def _leaves(ctx: Context, endpoint: Endpoint) -> bool:
     return ctx.host is not None and ctx.network_of(endpoint).nat and ctx.port_of(endpoint) is not None
+
+
+def _has_nat(network: Network, family: Family) -> bool:
+    return network.nat and family is V4
 
 
 def _leave(ctx: Context, network: Network, what: Match) -> Flow:
