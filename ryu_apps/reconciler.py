@@ -30,6 +30,7 @@ T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 
 REPLY_TIMEOUT = 30.0  # seconds for a read-back or a bundle
+AT_ONCE = 100  # owners compiled before others have their turn: a few dozen milliseconds
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0  # seconds before an owner that the switch refused is tried again
 
 
@@ -126,7 +127,9 @@ class Reconciler:
         revision = self.model.revision
         context = self.context()
         touched = diff.Touched()
-        for owner in dirty:
+        for number, owner in enumerate(dirty, 1):
+            if not number % AT_ONCE:
+                hub.sleep(0)  # others have their turn; what they change meanwhile is compiled again in the next step
             program = compiler.compile_owner(context, owner)
             changed = self.wanted.put(owner, encode(program))
             self._flusher.put(owner, program.translations)

@@ -94,6 +94,57 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starter]:
         hub.kill(running.thread)
 
 
+def test_a_full_switch_leaves_time_for_others(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With thousands of services REST and other switches would stand still for seconds when a switch connects."""
+    monkeypatch.setattr(reconciler, "AT_ONCE", 1)
+    compiled: list[str] = []
+    compile_owner = compiler.compile_owner
+
+    def noted(*args: Any) -> Program:
+        compiled.append("owner")
+        return compile_owner(*args)
+
+    monkeypatch.setattr(compiler, "compile_owner", noted)
+    running = start()
+
+    def somebody_else() -> None:
+        while running.reconciler.settled_revision < 0:
+            compiled.append("turn")
+            hub.sleep(0)
+
+    other = hub.spawn(somebody_else)
+    running.settled()
+    other.wait()
+
+    between = compiled[compiled.index("owner") : len(compiled) - compiled[::-1].index("owner")]
+    assert between.count("turn") >= between.count("owner") - 1
+    running.as_wanted()
+
+
+def test_what_changes_while_a_switch_is_filled_counts(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service deleted in those seconds would stay in the switch."""
+    monkeypatch.setattr(reconciler, "AT_ONCE", 1)
+    model = world.model()
+    left = len(list(compiler.owners(model)))
+    gone = without(model, APP[1])
+    compile_owner = compiler.compile_owner
+
+    def last_one_next(*args: Any) -> Program:
+        nonlocal left
+        program = compile_owner(*args)
+        left -= 1
+        if left == 1:
+            running.commit(gone)
+        return program
+
+    monkeypatch.setattr(compiler, "compile_owner", last_one_next)
+    running = start(model=model)
+    running.settled()
+
+    running.as_wanted()
+    assert model.get(*APP) is None
+
+
 def without(model: Model, key: str) -> tuple[Object, None]:
     """A change: an object goes."""
     return next(o for o in model.objects() if o.key == key), None
