@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ryu_apps.pipeline.fields import CT_NEW, CT_TRK, FIELDS, TCP, UDP
+from ryu_apps.pipeline.fields import CT_DNAT, CT_NEW, CT_TRK, FIELDS, TCP, UDP
 from ryu_apps.pipeline.values import (
     ANY,
     CONTROLLER,
@@ -136,7 +136,9 @@ class Walker:
         if ct.commit and ct.nat is not None:
             _, dst = PORTS.get(packet.get("ip_proto", 0), ("", ""))
             packet["ipv4_src"] = ct.nat.src or packet["ipv4_src"]
-            packet["ipv4_dst"] = ct.nat.dst or packet["ipv4_dst"]
+            if ct.nat.dst:
+                packet["ipv4_dst"] = ct.nat.dst
+                packet["ct_state"] |= CT_DNAT
             if dst:
                 packet[dst] = ct.nat.port or packet[dst]
         return packet

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation, ip_int
 from ryu_apps.pipeline.features import select
-from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, ETH_IP, TCP, UDP
+from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, ETH_IP, TCP, UDP
 from ryu_apps.pipeline.tables import TENANT, VIP, Feature, Priority, Table
 from ryu_apps.pipeline.values import Action, Ct, Flow, Group, GroupAction, Move, Nat, match
 from topology.model import Endpoint, Service, ServicePort
@@ -16,6 +16,9 @@ PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp")}
 # would go to one provider. So a part of its port stands in the VIP's place while the group chooses. More bits spread
 # better, and cost more: each value is a flow of its own in the datapath.
 SPREAD_BITS = 12
+# What makes no sense to conntrack, but belongs to a connection that it has translated, is for both ends to judge: TCP's
+# way out of a connection that only one of them remembers is an acknowledgment and a reset, and these do not fit.
+MISFIT = CT_INV | CT_DNAT
 HIDE_VIP = {"UDP": (Move("ipv4_dst", VIP), Move("udp_src", "ipv4_dst", bits=SPREAD_BITS))}
 SHOW_VIP = {"UDP": (Move(VIP, "ipv4_dst"),)}
 
@@ -55,9 +58,10 @@ def bucket_actions(ctx: Context, provider: Endpoint, port: ServicePort) -> tuple
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
-    """What conntrack knows goes on, translated already; what makes no sense to it is dropped."""
-    yield Flow(Table.BALANCE, Priority.EXACT + 1, match(ct_state=known(CT_INV)), feature=Feature.BALANCE)
-    for state in (CT_EST, CT_REL):
+    """What belongs to a connection goes on, translated already; what makes no sense and belongs to none is dropped."""
+    no_sense = (CT_TRK | CT_INV, CT_TRK | MISFIT)
+    yield Flow(Table.BALANCE, Priority.EXACT + 1, match(ct_state=no_sense), feature=Feature.BALANCE)
+    for state in (CT_EST, CT_REL, MISFIT):
         yield Flow(
             Table.BALANCE, Priority.EXACT, match(ct_state=known(state)), goto=Table.ROUTE, feature=Feature.BALANCE
         )

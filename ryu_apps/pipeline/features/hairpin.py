@@ -8,28 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, ip_int
-from ryu_apps.pipeline.features.balance import PROTOCOLS, known
-from ryu_apps.pipeline.fields import CT_INV, CT_RPL, CT_TRK, ETH_IP
+from ryu_apps.pipeline.context import Context, Translation, ip_int
+from ryu_apps.pipeline.features.balance import MISFIT, PROTOCOLS, known
+from ryu_apps.pipeline.fields import CT_DNAT, CT_RPL, CT_TRK, ETH_IP
 from ryu_apps.pipeline.tables import HAIRPIN_ZONES, TENANT, ZERO, Feature, Priority, Table
 from ryu_apps.pipeline.values import Action, Ct, Flow, Move, Nat, match
-from topology.model import Service
+from topology.model import Endpoint, Service
 
-FORWARD = (CT_TRK, CT_TRK | CT_RPL | CT_INV)
+FORWARD = (CT_TRK | CT_DNAT, CT_TRK | CT_DNAT | CT_RPL)
 # the switch does not send a packet out of the port that it came in by, unless it has forgotten which it was
 ANY_PORT: Action = Move(ZERO, "in_port", bits=16)
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
     """An answer that the second zone has translated back: on to its provider, and there through the first zone."""
-    yield Flow(
-        Table.HAIRPIN,
-        Priority.EXACT,
-        match(ct_state=known(CT_RPL)),
-        (ANY_PORT,),
-        goto=Table.ROUTE,
-        feature=Feature.HAIRPIN,
-    )
+    for state in (CT_RPL, MISFIT):
+        yield Flow(
+            Table.HAIRPIN,
+            Priority.EXACT,
+            match(ct_state=known(state)),
+            (ANY_PORT,),
+            goto=Table.ROUTE,
+            feature=Feature.HAIRPIN,
+        )
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
@@ -37,7 +38,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     zone = ctx.zone(service.tenant)
     second = zone | HAIRPIN_ZONES
     tenant = {TENANT: zone, "eth_type": ETH_IP}
-    providers = [p for p in ctx.model.providers(service) if p.alive and ctx.reachable(p)]
+    providers = _providers(ctx, service)
     for vip in map(ip_int, service.vips):
         if providers:
             # from a service port to the VIP, but no such answer: as any other packet to the VIP
@@ -57,7 +58,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 (ANY_PORT, Ct(second, table=Table.ROUTE, commit=True, nat=Nat(src=vip))),
                 feature=Feature.HAIRPIN,
             )
-            for protocol, target in sorted({(p.protocol, p.target) for p in service.ports}):
+            for protocol, target in _targets(service):
                 number, name = PROTOCOLS[protocol]
                 answer = {**tenant, "ip_proto": number, "ipv4_src": own, f"{name}_src": target}
                 yield Flow(
@@ -67,3 +68,21 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                     (Ct(second, table=Table.HAIRPIN, nat=Nat()),),
                     feature=Feature.HAIRPIN,
                 )
+
+
+def translations_for_service(ctx: Context, service: Service) -> Iterator[Translation]:
+    """Connections of its providers to themselves, in the second zone."""
+    second = ctx.zone(service.tenant) | HAIRPIN_ZONES
+    for provider in _providers(ctx, service):
+        own = ip_int(provider.addresses[0])
+        for protocol, target in () if service.key in provider.drained else _targets(service):
+            for vip in map(ip_int, service.vips):
+                yield Translation(second, PROTOCOLS[protocol][0], own, target, own, target, seen=vip)
+
+
+def _providers(ctx: Context, service: Service) -> list[Endpoint]:
+    return [p for p in ctx.model.providers(service) if p.alive and ctx.reachable(p)]
+
+
+def _targets(service: Service) -> list[tuple[str, int]]:
+    return sorted({(p.protocol, p.target) for p in service.ports})

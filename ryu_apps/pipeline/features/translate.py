@@ -11,14 +11,14 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation, hidden, ip_int
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
-from ryu_apps.pipeline.fields import CT_INV, CT_NEW, CT_RPL, CT_TRK, ETH_IP, ICMP
+from ryu_apps.pipeline.fields import CT_INV, CT_NEW, CT_TRK, ETH_IP, ICMP
 from ryu_apps.pipeline.tables import TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Nat, SetField, match
 from topology.model import Endpoint
 
 ICMP_ERRORS = (3, 11, 12)  # unreachable (also: fragmentation needed), time exceeded, parameter problem
 FRAGMENT = (1, 1)
-UNTRACKED = (0, CT_TRK)
+UNTRACKED, TRACKED = (0, CT_TRK), (CT_TRK, CT_TRK)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
@@ -52,7 +52,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         yield Flow(
             Table.REPLY,
             Priority.NORMAL,
-            match(**tenant, **port, ipv4_src=own, ipv4_dst=own, ct_state=known(CT_RPL)),
+            match(**tenant, **port, ipv4_src=own, ipv4_dst=own, ct_state=TRACKED),
             (lookup,),
             feature=Feature.HAIRPIN,
         )
@@ -92,7 +92,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     yield Flow(
         Table.RESTORE,
         Priority.NORMAL,
-        match(**tenant, ct_state=known(CT_RPL), ipv4_src=hidden(endpoint)),
+        match(**tenant, ipv4_src=hidden(endpoint)),
         (SetField("ipv4_src", own),),
         goto=Table.DELIVER,
         feature=Feature.TRANSLATE,
