@@ -3,7 +3,8 @@
 Read when somebody asks, never polled. A connection given to a provider is a packet through a bucket, or a flow, that
 commits its translation to that provider; later packets take another way. A switch counts a group's buckets anew when
 the group changes, so that what they had counted is kept here (`Kept`) for as long as the switch is connected.
-The switch itself counts up to half a second late.
+The switch itself counts up to half a second late. A client that uses a UDP port again while conntrack remembers it goes
+on with the connection that it had.
 """
 
 from __future__ import annotations
@@ -183,8 +184,11 @@ class ServiceReader:
     def count(self, raw: Raw) -> ServiceCount:
         """What the answer says."""
         count = ServiceCount(ports={port: PortCount() for port in self._ports})
+        learned = {port: Counter[str]() for port in self._ports}
         for flow, cookie in self._flows:
-            self._add_flow(count, flow, raw.flows.get(cookie, 0))
+            self._add_flow(count, learned, flow, raw.flows.get(cookie, 0))
+        for port, by_provider in learned.items():
+            _count_once(count.ports[port], by_provider)
         for port, names in self._buckets.items():
             given, of_port = raw.buckets[port.number], count.ports[port]
             for actions, packets in given.items():
@@ -194,7 +198,9 @@ class ServiceReader:
             of_port.connections = max(of_port.connections, given.total())
         return count
 
-    def _add_flow(self, count: ServiceCount, flow: Flow, packets: int) -> None:
+    def _add_flow(
+        self, count: ServiceCount, learned: Mapping[ServicePort, Counter[str]], flow: Flow, packets: int
+    ) -> None:
         if flow.feature == Feature.REFUSE:
             count.refused += packets
         elif (flow.feature, flow.table) in TO_A_VIP:
@@ -207,6 +213,17 @@ class ServiceReader:
                     provider = self._ids.get(action.nat.dst or 0)
                     if provider is not None:
                         count.ports[port].providers[provider] += packets
+                        if flow.table == Table.KEEP:
+                            learned[port][provider] += packets
+
+
+def _count_once(count: PortCount, learned: Counter[str]) -> None:
+    """Session affinity: what comes before the switch knows what it has learned is counted at the flow that learns, and
+    often once more at the flow for those who are known already, as the switch counts by what it would do now.
+    """
+    for provider, packets in learned.most_common():
+        twice = min(packets, max(0, -count.other))
+        count.providers[provider] -= twice
 
 
 def _group_ids(port: ServicePort) -> Iterator[int]:

@@ -56,7 +56,8 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
         for feature in (neighbour, discovery, echo, balance, affinity, hairpin, fragments, refuse, outside):
             flows += feature.for_service(ctx, service)
         groups = (*balance.groups_for_service(ctx, service), *affinity.groups_for_service(ctx, service))
-        translations = tuple(balance.translations_for_service(ctx, service))
+        for half in (balance, hairpin):
+            translations += tuple(half.translations_for_service(ctx, service))
     for flow in flows:
         check(flow)
     return Program(tuple(flows), groups, translations)

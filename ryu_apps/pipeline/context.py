@@ -19,7 +19,10 @@ SWITCH: Owner = ("switch", "")
 
 
 class Translation(NamedTuple):
-    """Connections that conntrack may translate: those of ``zone`` to ``vip:port`` that went to ``to:target``."""
+    """Connections that conntrack may translate: those of ``zone`` to ``vip:port`` that went to ``to:target``.
+
+    In the second zone ``vip`` is the provider already, and its client, itself, is ``seen`` as the VIP.
+    """
 
     zone: int
     ip_proto: int
@@ -27,7 +30,13 @@ class Translation(NamedTuple):
     port: int
     to: int
     target: int
+    seen: int = 0  # the client's address as the provider sees it; 0: any
     version: int = 4  # of the addresses
+
+    @property
+    def front(self) -> int:
+        """The VIP or hidden address that stands before the provider."""
+        return self.seen or self.vip
 
 
 class Outgoing(NamedTuple):

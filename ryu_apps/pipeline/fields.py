@@ -111,4 +111,4 @@ FIELDS: dict[str, Field] = {
 }
 
 # bits of ct_state (ovs-fields(7))
-CT_NEW, CT_EST, CT_REL, CT_RPL, CT_INV, CT_TRK = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+CT_NEW, CT_EST, CT_REL, CT_RPL, CT_INV, CT_TRK, CT_DNAT = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x80

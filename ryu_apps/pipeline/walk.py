@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ryu_apps.pipeline.family import of_packet
-from ryu_apps.pipeline.fields import CT_NEW, CT_TRK, FIELDS, TCP, UDP
+from ryu_apps.pipeline.fields import CT_DNAT, CT_NEW, CT_TRK, FIELDS, TCP, UDP
 from ryu_apps.pipeline.values import (
     ANY,
     CONTROLLER,
@@ -138,7 +138,9 @@ class Walker:
         if ct.commit and ct.nat is not None:
             _, dst = PORTS.get(packet.get("ip_proto", 0), ("", ""))
             packet[family.src] = ct.nat.src or packet[family.src]
-            packet[family.dst] = ct.nat.dst or packet[family.dst]
+            if ct.nat.dst:
+                packet[family.dst] = ct.nat.dst
+                packet["ct_state"] |= CT_DNAT
             if dst:
                 packet[dst] = ct.nat.port or packet[dst]
         return packet

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from tests.kit.crowd import crowd
 from tests.kit.hosts import Host, ask_again
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
@@ -154,6 +155,16 @@ def test_the_next_datagram_of_a_hundred_clients(bare: Lab, client: Host) -> None
 
 
 # The end of a service
+
+
+def test_nothing_is_left_of_thousands(bare: Lab, client: Host) -> None:
+    """Of a provider's many clients, those whose connections a flush has skipped would ask a dead one for ever."""
+    bare.instance.flush_conntrack()
+    bare.rest.delete_endpoint("w2")
+    becomes(client, {"w1"})
+    crowd(client, "udp", VIP, 53, range(10_000, 15_000))
+    bare.rest.delete_endpoint("w1")
+    wait_for(lambda: not to_provider(bare, "10.1.1.1"), "its connections to be forgotten", 3)
 
 
 def test_nothing_is_left(bare: Lab, client: Host) -> None:

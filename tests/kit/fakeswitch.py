@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ryu_apps.pipeline.family import of_packet
-from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_RPL, CT_TRK, TCP
+from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_RPL, CT_TRK, TCP
 from ryu_apps.pipeline.values import (
     Bucket,
     Ct,
@@ -54,6 +54,7 @@ class FakeSwitch(Walker):
         self.connections: dict[tuple[int, FiveTuple], Connection] = {}
         self._choose = choose or self._by_hash
         self.counters: dict[Key, int] = {}
+        self.misfits = False  # packets of known connections are out of their windows
 
     def load(self, flows: Iterable[Flow], groups: Iterable[Group]) -> None:
         """Replace all: atomic, referents checked as the real one does."""
@@ -110,6 +111,8 @@ class FakeSwitch(Walker):
         elif found is None:
             tcp_answer = packet.get("ip_proto") == TCP and packet.get("tcp_flags") == 0x12
             state = CT_INV if tcp_answer else CT_NEW
+        elif self.misfits:
+            state = CT_INV
         elif here == found.reverse:
             found.answered = True
             state = CT_EST | CT_RPL
@@ -120,6 +123,8 @@ class FakeSwitch(Walker):
         packet[of_packet(packet).ct_dst] = found.forward[3] if found else here[3]
         if ct.nat is not None and found is not None:
             _translate(packet, found, reply=here == found.reverse)
+            if packet[of_packet(packet).dst] != here[3]:
+                packet["ct_state"] |= CT_DNAT
         return packet
 
     def _commit(self, ct: Ct, here: FiveTuple) -> Connection:

@@ -22,7 +22,7 @@ from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.fields import ETH_IP
 from ryu_apps.pipeline.tables import Feature, Table
-from ryu_apps.pipeline.values import ANY, GroupAction, Match, match
+from ryu_apps.pipeline.values import ANY, Ct, GroupAction, Match, match
 from ryu_apps.questions import BUSY, GONE
 from ryu_apps.switches import Switches
 from tests.kit import world
@@ -121,6 +121,21 @@ def test_a_service_is_counted(switches: Switches) -> None:
             {"port": "5353:53:UDP", "connections": 5, "providers": {"w2": 5}, "other": 0},
         ],
     }, "one provider has two buckets"
+
+
+def test_what_the_switch_counts_twice(switches: Switches) -> None:
+    """With session affinity providers would have had more connections than there were."""
+    session, reconciler = session_of(switches), switches.reconcilers[world.DPID]
+    app = reconciler.model.services[APP]
+    commit(switches, reconciler.model, app, replace(app, affinity=60))
+    w2 = world.ip("10.1.1.2")
+    for flow in compiler.compile_owner(reconciler.context(), (Service.kind, APP)).flows:
+        to_w2 = any(isinstance(a, Ct) and a.nat is not None and a.nat.dst == w2 for a in flow.actions)
+        if ("tcp_dst", 8080, None) in flow.match:
+            here = {Table.BALANCE: 40, Table.KEEP: 5 * to_w2, Table.PICK: 39 * to_w2}
+            session.packets[codec.cookie_of(flow)] = here.get(Table(flow.table), 0)
+    (port, _) = switches.counters(APP)["ports"]
+    assert (port["connections"], port["providers"]["w2"], port["other"]) == (40, 40, 0)
 
 
 def test_counts_survive_a_provider(switches: Switches) -> None:

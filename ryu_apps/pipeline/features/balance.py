@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context, Translation
 from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features import select
-from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, SCTP, TCP, UDP
+from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, SCTP, TCP, UDP
 from ryu_apps.pipeline.tables import TENANT, VIP, Feature, Priority, Table
 from ryu_apps.pipeline.values import Action, Ct, Flow, Group, GroupAction, Move, Nat, match
 from topology.model import Endpoint, Service, ServicePort
@@ -18,6 +18,9 @@ PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp"), "SCTP": (SCTP, "sctp")}
 # group chooses. More bits spread better, and cost more: each value is a flow of its own in the datapath.
 SPREAD_BITS = 12
 VIP_BITS = 32
+# What makes no sense to conntrack, but belongs to a connection that it has translated, is for both ends to judge: TCP's
+# way out of a connection that only one of them remembers is an acknowledgment and a reset, and these do not fit.
+MISFIT = CT_INV | CT_DNAT
 
 
 def _hide_vip(family: Family, port: ServicePort) -> tuple[Action, ...]:
@@ -69,9 +72,10 @@ def bucket_actions(ctx: Context, family: Family, provider: Endpoint, port: Servi
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
-    """What conntrack knows goes on, translated already; what makes no sense to it is dropped."""
-    yield Flow(Table.BALANCE, Priority.EXACT + 1, match(ct_state=known(CT_INV)), feature=Feature.BALANCE)
-    for state in (CT_EST, CT_REL):
+    """What belongs to a connection goes on, translated already; what makes no sense and belongs to none is dropped."""
+    no_sense = (CT_TRK | CT_INV, CT_TRK | MISFIT)
+    yield Flow(Table.BALANCE, Priority.EXACT + 1, match(ct_state=no_sense), feature=Feature.BALANCE)
+    for state in (CT_EST, CT_REL, MISFIT):
         yield Flow(
             Table.BALANCE, Priority.EXACT, match(ct_state=known(state)), goto=Table.ROUTE, feature=Feature.BALANCE
         )
@@ -125,4 +129,4 @@ def translations_for_service(ctx: Context, service: Service) -> Iterator[Transla
                 continue
             for port in ctx.ports_of(service):
                 number = PROTOCOLS[port.protocol][0]
-                yield Translation(zone, number, vip, port.port, to, port.target, family.version)
+                yield Translation(zone, number, vip, port.port, to, port.target, version=family.version)

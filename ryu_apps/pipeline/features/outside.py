@@ -31,7 +31,7 @@ from ryu_apps.pipeline.tables import (
 )
 from ryu_apps.pipeline.values import LOCAL, LOCAL_IN_REGISTER, Action, Ct, DecTtl, Flow, Match, Nat, SetField, match
 from topology.model import Endpoint, Network, Prefix, Service
-from topology.reach import HIDDEN, reached
+from topology.reach import HIDDEN, PUBLISHED, reached
 
 # a way out, and published ports, are IPv4's alone
 IP = {"eth_type": V4.eth_type}
@@ -67,7 +67,9 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
     # no answer of a provider's service port, be it that it was asked for in conntrack, or that it can't be one
     port = {PORT: LOCAL_IN_REGISTER}
     yield _flow(Table.REPLY, Priority.FALLBACK, match(**port), goto=Table.LEAVE)
-    yield _flow(Table.RESTORE, Priority.NORMAL, match(**port, ct_state=NO_ANSWER), goto=Table.LEAVE)
+    yield _flow(Table.RESTORE, Priority.FALLBACK, match(**port, ct_state=NO_ANSWER), goto=Table.LEAVE)
+    # translated, so it belongs to a connection, also where it does not fit it: see `balance.MISFIT`
+    yield _flow(Table.RESTORE, Priority.NORMAL, match(**port | IP, ipv4_src=_masked(PUBLISHED)), goto=Table.DELIVER)
     # out of the second zone: an answer to the host
     yield _flow(Table.DEPART, Priority.EXACT, match(ct_state=known(CT_RPL)), goto=Table.DELIVER)
 

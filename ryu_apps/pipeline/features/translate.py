@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context, Translation
 from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
-from ryu_apps.pipeline.fields import CT_INV, CT_NEW, CT_RPL, CT_TRK
+from ryu_apps.pipeline.fields import CT_INV, CT_NEW, CT_TRK
 from ryu_apps.pipeline.tables import TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Nat, SetField, match
 from topology.model import Endpoint
 
 FRAGMENT = (1, 1)
-UNTRACKED = (0, CT_TRK)
+UNTRACKED, TRACKED = (0, CT_TRK), (CT_TRK, CT_TRK)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
@@ -56,7 +56,7 @@ def _of_family(ctx: Context, endpoint: Endpoint, family: Family, own: int) -> It
         yield Flow(
             Table.REPLY,
             Priority.NORMAL,
-            match(**from_own | port | {dst: own}, ct_state=known(CT_RPL)),
+            match(**from_own | port | {dst: own}, ct_state=TRACKED),
             (lookup,),
             feature=Feature.HAIRPIN,
         )
@@ -88,7 +88,7 @@ def _of_family(ctx: Context, endpoint: Endpoint, family: Family, own: int) -> It
     yield Flow(
         Table.RESTORE,
         Priority.NORMAL,
-        match(**tenant | {src: hidden}, ct_state=known(CT_RPL)),
+        match(**tenant | {src: hidden}),
         (SetField(src, own),),
         goto=Table.DELIVER,
         feature=Feature.TRANSLATE,
@@ -103,7 +103,7 @@ def translations_for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Tran
             hidden = family.hidden_of(endpoint)
             for protocol, target in targets(ctx, endpoint):
                 number = PROTOCOLS[protocol][0]
-                yield Translation(zone, number, hidden, target, own, target, family.version)
+                yield Translation(zone, number, hidden, target, own, target, version=family.version)
 
 
 def targets(ctx: Context, endpoint: Endpoint) -> list[tuple[str, int]]:
