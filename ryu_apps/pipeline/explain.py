@@ -74,7 +74,7 @@ class Words:
                 return self._affinity(step)
             case Table.ROUTE:
                 return self._route(step)
-            case Table.REPLY | Table.RESTORE:
+            case Table.REPLY | Table.MEND | Table.RESTORE:
                 return self._reply(step)
             case Table.LEAVE | Table.DEPART:
                 return self._leave(step)

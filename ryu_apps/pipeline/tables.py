@@ -32,10 +32,11 @@ class Table(IntEnum):
     KEEP = 10
     ROUTE = 11
     REPLY = 12
-    RESTORE = 13
-    LEAVE = 14
-    DEPART = 15
-    DELIVER = 16
+    MEND = 13
+    RESTORE = 14
+    LEAVE = 15
+    DEPART = 16
+    DELIVER = 17
 
 
 # Registers, 32 bits each; they live as long as the packet, also through conntrack.
@@ -182,9 +183,15 @@ TABLES: dict[Table, Declaration] = {
         _of(TENANT, PORT, "ct_state") | _IP_HEADER | _L4,
         miss=Table.DELIVER,
     ),
+    Table.MEND: Declaration(
+        "an ICMPv6 error of a provider → from the VIP that it is about, then translated",
+        _of(TENANT, "ct_state") | _IP_HEADER | _FIRST_TO,
+        _SOURCES,
+        miss=Table.RESTORE,
+    ),
     Table.RESTORE: Declaration(
         "hidden source address → the provider's own",
-        _of(TENANT, PORT, "ct_state") | _IP_HEADER | _FIRST_TO,
+        _of(TENANT, PORT, "ct_state") | _IP_HEADER,
         _SOURCES,
         miss=Table.DELIVER,
     ),

@@ -30,23 +30,23 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
                 Table.REPLY,
                 Priority.NORMAL,
                 match(**sent | {family.icmp_type: kind}, ct_state=UNTRACKED),
-                (Ct(zone, table=Table.RESTORE, nat=None if family is V6 else Nat()),),
+                (Ct(zone, table=Table.MEND) if family is V6 else Ct(zone, table=Table.RESTORE, nat=Nat()),),
                 feature=Feature.TRANSLATE,
             )
         if family is not V6:
             continue
         related = known(CT_RPL)  # of ICMPv6, that is all that conntrack may know of here
         yield Flow(
-            Table.RESTORE,
-            Priority.EXACT,
+            Table.MEND,
+            Priority.NORMAL,
             match(**sent, ct_state=related),
             (Move(V6.ct_dst, V6.src), Ct(zone, table=Table.DELIVER, nat=Nat())),
             feature=Feature.TRANSLATE,
         )
         # what went straight to the provider, its client knows as the provider does
         yield Flow(
-            Table.RESTORE,
-            Priority.EXACT + 1,
+            Table.MEND,
+            Priority.EXACT,
             match(**sent | {V6.ct_dst: V6.hidden_of(endpoint)}, ct_state=related),
             goto=Table.DELIVER,
             feature=Feature.TRANSLATE,
