@@ -1,6 +1,6 @@
 # Every target works on a fresh Debian 12 as root and installs what it needs. Logs: /var/log/netctl.
 
-.PHONY: help run demo down test test-ryu soak bench lint
+.PHONY: help run demo down test test-ryu bench lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -22,9 +22,6 @@ test-ryu: ## the functional tests on Ryu 4.34, in an environment of its own
 
 bench: ## speed of a service and of the controller, as ratios (ARGS="--quick", "--only path")
 	@ARGS='$(ARGS)' scripts/bench
-
-soak: ## 50,000 connections while services come and go
-	@ARGS='$(ARGS)' scripts/soak
 
 lint: ## ruff, mypy and shellcheck, in the environment that run or test made
 	@scripts/lint

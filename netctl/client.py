@@ -230,9 +230,18 @@ class Client:
 
     # Leases
 
-    def grant_lease(self, tenant: str, network: str, host: str, address: str = "") -> LeaseDoc:
-        """Take an address for an endpoint to come: the one named, or any."""
-        body = {"tenantName": tenant, "networkName": network, "ipAddress": address, "hostName": host}
+    def grant_lease(
+        self, tenant: str, network: str, host: str, address: str = "", family: int = 4
+    ) -> LeaseDoc:
+        """Take an address for an endpoint to come: the one named, or any of that version of IP."""
+        body: dict[str, object] = {
+            "tenantName": tenant,
+            "networkName": network,
+            "ipAddress": address,
+            "hostName": host,
+        }
+        if family != 4 and not address:
+            body |= {"family": family}
         return cast(LeaseDoc, self._call("POST", _path("leases"), body))
 
     def release_lease(self, key: str) -> None:

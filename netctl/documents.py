@@ -27,6 +27,7 @@ class NetworkDoc(TypedDict, total=False):
     gateway: str
     ipv6Subnet: str
     ipv6Gateway: str
+    nat: bool  # its containers reach what their host reaches
     cfgdTag: str
 
 
@@ -50,22 +51,31 @@ class HealthCheckDoc(TypedDict, total=False):
 
 
 class ServiceDoc(TypedDict, total=False):
-    """A service, as asked for, and three fields of what it is: in lists only."""
+    """A service, as asked for; in lists also what it is, from ``serviceVip`` on."""
 
     key: str
     tenantName: str
     serviceName: str
     networkName: str
     ipAddress: str  # VIP that was asked for
+    ipv6Address: str  # the same, of IPv6
     selectors: list[str]  # key=value
     ports: list[str]  # port:target:protocol
+    publish: list[str]  # host port:port:protocol
     sessionAffinity: int  # s
     affinityMode: str  # idle | absolute
     drainTimeout: int  # s; absent: 30
     healthCheck: HealthCheckDoc
     serviceVip: str
+    serviceVip6: str  # absent: its network has no IPv6
     numProviders: int
     healthyProviders: int
+
+
+class StreamServiceDoc(ServiceDoc, total=False):
+    """A service in the change stream: with what agents need to publish it."""
+
+    publishedAddress: str  # absent: no port is published
 
 
 class EndpointDoc(TypedDict, total=False):
@@ -75,7 +85,7 @@ class EndpointDoc(TypedDict, total=False):
     endpointID: str
     tenantName: str
     networkName: str
-    ipAddress: list[str]
+    ipAddress: list[str]  # IPv4, then IPv6
     macAddress: str
     homingHost: str
     switch: str  # datapath id, 16 hexadecimal digits
@@ -98,10 +108,12 @@ class HostDoc(TypedDict, total=False):
     switch: str  # datapath id, 16 hexadecimal digits
     tunnelAddress: str
     version: str
+    datapathType: str  # of its bridge: netdev (userspace) or system (kernel)
+    hostAddress: str  # as its own containers see it
     connected: bool
     lastHeartbeat: float  # s ago
     appliedRevision: int  # up to here it has carried out what the controller says
-    errors: dict[str, str]  # line by network key
+    errors: dict[str, str]  # line by network key, or by what else it is about: "publish 80/TCP", "route 10.1.1.0/24"
 
 
 class SwitchDoc(TypedDict, total=False):
@@ -121,7 +133,7 @@ class LeaseDoc(TypedDict):
     """An address granted to a host."""
 
     key: str  # tenant:network:address
-    ipAddress: str  # with its prefix length: 10.1.1.1/24
+    ipAddress: str  # with its prefix length: 10.1.1.1/24, fd00:1::1/64
 
 
 class StepDoc(TypedDict):

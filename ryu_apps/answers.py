@@ -1,7 +1,8 @@
 """What to answer to a packet that can't be delivered: the refused packet's frame in, the answer's frame out.
 
-TCP: a reset (RFC 9293, 3.10.7.1). UDP: port unreachable. At its last hop: time exceeded (RFC 792, RFC 1122 3.2.2,
-RFC 1812 4.3.2). None where silence is right; BrokenPacketError for what is no IPv4 packet in an untagged frame.
+TCP: a reset (RFC 9293, 3.10.7.1). UDP: port unreachable. SCTP: what makes its sender give up. At its last hop: time
+exceeded (RFC 792, RFC 1122 3.2.2, RFC 1812 4.3.2; for IPv6 RFC 4443). None where silence is right; BrokenPacketError
+for what is no IP packet in an untagged frame.
 """
 
 from __future__ import annotations
@@ -11,35 +12,47 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from ryu_apps.learning import BrokenPacketError
-from ryu_apps.pipeline.fields import ETH_IP, ICMP, TCP, UDP
+from ryu_apps.pipeline.family import V4, V6, Family
+from ryu_apps.pipeline.fields import ETH_IP, ETH_IPV6, SCTP, TCP, UDP
+from topology.model import Address
+from topology.reach import PUBLISHED
 
 _ETHERNET = struct.Struct("!6s6sH")
-_IP = struct.Struct("!BBHHHBBHII")
+_IP = struct.Struct("!BBHHHBBH4s4s")
+_IPV6 = struct.Struct("!IHBB16s16s")
 _TCP = struct.Struct("!HHIIBBHHH")
 _UDP = struct.Struct("!HHHH")
-_PSEUDO = struct.Struct("!IIBBH")
 _ICMP = struct.Struct("!BBHI")
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
-UNREACHABLE, PORT_UNREACHABLE, TIME_EXCEEDED = 3, 3, 11
+PORT_UNREACHABLE = {4: (3, 3, 0), 6: (1, 4, 0)}  # type, code, and the four bytes after the checksum
+# Linux gives an association up for these, but not for port unreachable (RFC 9260, 10.1)
+NO_SUCH_PROTOCOL = {4: (3, 2, 0), 6: (4, 1, 6)}  # of IPv6: at which byte of the header it is named
+TIME_EXCEEDED = {4: (11, 0, 0), 6: (3, 0, 0)}
 ICMP_QUERIES = frozenset({0, 8, 13, 14, 15, 16, 17, 18})  # all other types are errors
+ICMPV6_INFORMATION, ICMPV6_REDIRECT = 128, 137  # types below the first are errors
 _MORE_FRAGMENTS, _DONT_FRAGMENT, _OFFSET = 0x2000, 0x4000, 0x1FFF
+_V6_MORE_FRAGMENTS, _V6_OFFSET = 0x0001, 0xFFF8
+_V6_OPTIONS, _V6_FRAGMENT, _V6_AUTHENTICATION = frozenset({0, 43, 60}), 44, 51  # headers before the payload's own
 _TTL = 64
 _INTERNETWORK_CONTROL = 0xC0  # type of service of an ICMP error (RFC 1812, 4.3.2.5)
-_QUOTED = 8  # bytes after the IP header that an ICMP error gives back
+_QUOTED = 8  # bytes after the IPv4 header that an ICMP error gives back
+_LEAST_MTU = 1280  # what an ICMPv6 error may fill
 _LINK_SIZE = 60
 
 
 @dataclass(frozen=True, slots=True)
 class _Packet:
-    """An IPv4 packet in its frame."""
+    """An IP packet in its frame. ``header``: all that stands before the payload."""
 
+    family: Family
     eth_dst: bytes
     eth_src: bytes
-    src: int
-    dst: int
+    src: bytes
+    dst: bytes
     protocol: int
     first: bool  # not a later fragment
+    fragmented: bool  # and more of it follow
     header: bytes
     payload: bytes
 
@@ -47,6 +60,19 @@ class _Packet:
     def answerable(self) -> bool:
         """Whether anybody may be told about it: sent by one host to one host, and not a later fragment."""
         return self.first and not self.eth_dst[0] & 1 and _unicast(self.src) and _unicast(self.dst)
+
+    @property
+    def quoted(self) -> bytes:
+        """What of it an ICMP error gives back."""
+        if self.family is V4:
+            return self.header + self.payload[:_QUOTED]
+        return (self.header + self.payload)[: _LEAST_MTU - _IPV6.size - _ICMP.size]
+
+    def pseudo(self, source: bytes, protocol: int, size: int) -> bytes:
+        """The header that the checksum of an answer from ``source`` is worked out with."""
+        if self.family is V4:
+            return source + self.src + struct.pack("!HH", protocol, size)
+        return source + self.src + struct.pack("!II", size, protocol)
 
 
 def refuse(frame: bytes) -> bytes | None:
@@ -58,29 +84,48 @@ def refuse(frame: bytes) -> bytes | None:
         return _reset(packet)
     if packet.protocol == UDP:
         _check_udp(packet)
-        return _error(packet, packet.dst, UNREACHABLE, PORT_UNREACHABLE)
+        return _error(packet, packet.dst, PORT_UNREACHABLE)
+    if packet.protocol == SCTP:
+        return _error(packet, packet.dst, NO_SUCH_PROTOCOL)
     return None
 
 
-def expire(frame: bytes, gateway: IPv4Address) -> bytes | None:
-    """What a gateway answers to a packet that it would have to route, but that has no hop left."""
+def expire(frame: bytes, *gateways: Address | None) -> bytes | None:
+    """What a gateway answers to a packet that it would have to route, but that has no hop left.
+
+    ``gateways``: the addresses that it has; None where it has none of the packet's family.
+    """
     packet = _parse(frame)
-    if not packet.answerable:
+    source = packet.family.of(gateway for gateway in gateways if gateway is not None)
+    if source is None or not packet.answerable:
         return None
-    if packet.protocol == ICMP:
+    if packet.protocol == packet.family.icmp:
         if not packet.payload:
             raise BrokenPacketError("ICMP without a type")
-        if packet.payload[0] not in ICMP_QUERIES:
+        if _is_error(packet.family, packet.payload[0]):
             return None
-    return _error(packet, int(gateway), TIME_EXCEEDED, 0)
+    return _error(packet, source.to_bytes(packet.family.bits // 8, "big"), TIME_EXCEEDED)
+
+
+def _is_error(family: Family, kind: int) -> bool:
+    if family is V4:
+        return kind not in ICMP_QUERIES
+    return kind < ICMPV6_INFORMATION or kind == ICMPV6_REDIRECT
 
 
 def _parse(frame: bytes) -> _Packet:
     if len(frame) < _ETHERNET.size + _IP.size:
-        raise BrokenPacketError(f"{len(frame)} bytes are too few for IPv4")
-    eth_dst, eth_src, kind = _ETHERNET.unpack_from(frame)
-    if kind != ETH_IP:
-        raise BrokenPacketError(f"Ethernet type {kind:#06x} is not IPv4's")
+        raise BrokenPacketError(f"{len(frame)} bytes are too few for IP")
+    kind = _ETHERNET.unpack_from(frame)[2]
+    if kind == ETH_IP:
+        return _parse_v4(frame)
+    if kind == ETH_IPV6:
+        return _parse_v6(frame)
+    raise BrokenPacketError(f"Ethernet type {kind:#06x} is not IP's")
+
+
+def _parse_v4(frame: bytes) -> _Packet:
+    eth_dst, eth_src, _ = _ETHERNET.unpack_from(frame)
     first, _, total, _, fragment, _, protocol, _, src, dst = _IP.unpack_from(frame, _ETHERNET.size)
     size = 4 * (first & 0xF)
     packet = frame[_ETHERNET.size : _ETHERNET.size + total]  # what is beyond it fills the frame up
@@ -90,15 +135,40 @@ def _parse(frame: bytes) -> _Packet:
     # the checksum of what is inside is not looked at: conntrack has done so, or nothing of it is used
     if _checksum(header):
         raise BrokenPacketError("wrong checksum of the IPv4 header")
-    return _Packet(eth_dst, eth_src, src, dst, protocol, not fragment & _OFFSET, header, packet[size:])
+    whole, more = not fragment & _OFFSET, bool(fragment & _MORE_FRAGMENTS)
+    return _Packet(V4, eth_dst, eth_src, src, dst, protocol, whole, more, header, packet[size:])
+
+
+def _parse_v6(frame: bytes) -> _Packet:
+    if len(frame) < _ETHERNET.size + _IPV6.size:
+        raise BrokenPacketError(f"{len(frame)} bytes are too few for IPv6")
+    eth_dst, eth_src, _ = _ETHERNET.unpack_from(frame)
+    first, length, protocol, _, src, dst = _IPV6.unpack_from(frame, _ETHERNET.size)
+    total = _IPV6.size + length
+    packet = frame[_ETHERNET.size : _ETHERNET.size + total]
+    if first >> 28 != 6 or len(packet) < total:
+        raise BrokenPacketError(f"version {first >> 28}, a packet of {total} bytes, {len(packet)} of them here")
+    size, whole, more = _IPV6.size, True, False
+    while whole and (protocol in _V6_OPTIONS or protocol in (_V6_FRAGMENT, _V6_AUTHENTICATION)):
+        if total < size + 8:
+            raise BrokenPacketError(f"no room for an extension header {protocol}")
+        following, length = packet[size], 8 * (packet[size + 1] + 1)
+        if protocol == _V6_FRAGMENT:
+            fragment = int.from_bytes(packet[size + 2 : size + 4], "big")
+            whole, more, length = not fragment & _V6_OFFSET, bool(fragment & _V6_MORE_FRAGMENTS), 8
+        elif protocol == _V6_AUTHENTICATION:
+            length = 4 * (packet[size + 1] + 2)
+        protocol, size = following, size + length
+        if total < size:
+            raise BrokenPacketError(f"extension headers of {size} bytes in a packet of {total}")
+    return _Packet(V6, eth_dst, eth_src, src, dst, protocol, whole, more, packet[:size], packet[size:])
 
 
 def _check_udp(packet: _Packet) -> None:
-    fragmented = int.from_bytes(packet.header[6:8], "big") & _MORE_FRAGMENTS
     if len(packet.payload) < _UDP.size:
         raise BrokenPacketError(f"{len(packet.payload)} bytes are too few for UDP")
     size = _UDP.unpack_from(packet.payload)[2]
-    if size < _UDP.size or (size > len(packet.payload) and not fragmented):
+    if size < _UDP.size or (size > len(packet.payload) and not packet.fragmented):
         raise BrokenPacketError(f"a UDP datagram of {size} bytes, {len(packet.payload)} of them here")
 
 
@@ -121,29 +191,38 @@ def _reset(packet: _Packet) -> bytes | None:
     def answer(checksum: int) -> bytes:
         return _TCP.pack(dst_port, src_port, *numbers[:2], 5 << 4, numbers[2], 0, checksum, 0)
 
-    pseudo = _PSEUDO.pack(packet.dst, packet.src, 0, TCP, _TCP.size)
-    return _frame(packet, packet.dst, TCP, answer(_checksum(pseudo + answer(0))))
+    return _frame(packet, packet.dst, TCP, answer(_checksum(packet.pseudo(packet.dst, TCP, _TCP.size) + answer(0))))
 
 
-def _error(packet: _Packet, source: int, kind: int, code: int) -> bytes:
-    quoted = packet.header + packet.payload[:_QUOTED]
-    checksum = _checksum(_ICMP.pack(kind, code, 0, 0) + quoted)
-    return _frame(packet, source, ICMP, _ICMP.pack(kind, code, checksum, 0) + quoted, _INTERNETWORK_CONTROL)
+def _error(packet: _Packet, source: bytes, what: dict[int, tuple[int, int, int]]) -> bytes:
+    kind, code, more = what[packet.family.version]
+    message = _ICMP.pack(kind, code, 0, more) + packet.quoted
+    pseudo = packet.pseudo(source, V6.icmp, len(message)) if packet.family is V6 else b""
+    answer = _ICMP.pack(kind, code, _checksum(pseudo + message), more) + packet.quoted
+    return _frame(packet, source, packet.family.icmp, answer, _INTERNETWORK_CONTROL)
 
 
-def _frame(packet: _Packet, source: int, protocol: int, payload: bytes, service: int = 0) -> bytes:
+def _frame(packet: _Packet, source: bytes, protocol: int, payload: bytes, service: int = 0) -> bytes:
     """Back to where the packet came from."""
 
     def header(checksum: int) -> bytes:
         size = _IP.size + len(payload)
         return _IP.pack(0x45, service, size, 0, _DONT_FRAGMENT, _TTL, protocol, checksum, source, packet.src)
 
-    head = header(_checksum(header(0)))
-    return (_ETHERNET.pack(packet.eth_src, packet.eth_dst, ETH_IP) + head + payload).ljust(_LINK_SIZE, b"\0")
+    if packet.family is V4:
+        head = header(_checksum(header(0)))
+    else:
+        head = _IPV6.pack(6 << 28 | service << 20, len(payload), protocol, _TTL, source, packet.src)
+    ethernet = _ETHERNET.pack(packet.eth_src, packet.eth_dst, packet.family.eth_type)
+    return (ethernet + head + payload).ljust(_LINK_SIZE, b"\0")
 
 
-def _unicast(address: int) -> bool:
-    return address >> 24 not in (0, 127) and address >> 28 < 0xE
+def _unicast(address: bytes) -> bool:
+    if len(address) == 4:
+        # a published address is as good as a VIP; nobody has any other of those from 240.0.0.0 on
+        return address[0] not in (0, 127) and (address[0] >> 4 < 0xE or IPv4Address(address) in PUBLISHED)
+    # neither unspecified, nor the loopback address, nor multicast
+    return int.from_bytes(address, "big") > 1 and address[0] != 0xFF
 
 
 def _checksum(data: bytes) -> int:

@@ -7,6 +7,7 @@ Wires the parts together and turns OpenFlow events into calls; the decisions are
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -35,6 +36,7 @@ LOG = logging.getLogger(__name__)
 
 OFPP_TABLE = 0xFFFFFFF9
 OFPP_MAX = 0xFFFFFF00
+VERSION = re.compile(r"\d+(\.\d+)+")
 DOWN = 1  # the lowest bit of both a port's config (administration) and its state (link)
 
 
@@ -90,7 +92,7 @@ class Controller(fw.App):
             url=fw.CONF.rest_url.rstrip("/") or own_url(fw.CONF.rest_host, fw.CONF.rest_port),
             sessions=self.sessions.values,
             spawn=self.spawn,
-            begin=ask_for_ports,
+            begin=ask_what_it_is,
             ceased=self._ceased,
         )
 
@@ -106,13 +108,20 @@ class Controller(fw.App):
             session = Session(datapath, allowed=lambda: self.lead.leads)
             self.sessions[id(datapath)] = session
             if self.lead.connected(session):
-                ask_for_ports(session)
+                ask_what_it_is(session)
             return
         ended = self.sessions.pop(id(datapath), None)
         if ended is not None:
             ended.close()
             self.switches.disconnect(datapath.id, ended)
             LOG.info("switch %016x disconnected", datapath.id)
+
+    @fw.set_ev_cls(fw.ofp_event.EventOFPDescStatsReply, fw.MAIN_DISPATCHER)
+    def described(self, ev: Any) -> None:
+        """What the switch is: asked before its ports, and so answered."""
+        session = self.sessions.get(id(ev.msg.datapath))
+        if session is not None:
+            session.version = version_of(ev.msg.body.sw_desc)
 
     @fw.set_ev_cls(fw.ofp_event.EventOFPPortDescStatsReply, fw.MAIN_DISPATCHER)
     def ports_described(self, ev: Any) -> None:
@@ -123,7 +132,7 @@ class Controller(fw.App):
             return
         ports = [p for p in map(_port, ev.msg.body) if p.number < OFPP_MAX]
         LOG.info("switch %016x connected with %d ports", datapath.id, len(ports))
-        reconciler = self.switches.connect(session, datapath.id, ports)
+        reconciler = self.switches.connect(session, datapath.id, ports, session.version)
         self.spawn(reconciler.run)
 
     def _served(self, session: Session) -> bool:
@@ -171,9 +180,9 @@ class Controller(fw.App):
     def _expire(self, number: int, frame: bytes) -> bytes | None:
         """Time exceeded, from the gateway of the network where the frame comes from; None: it has none."""
         network = self.model.by_number("network", number)
-        if not isinstance(network, Network) or network.gateway is None:
+        if not isinstance(network, Network):
             return None
-        return answers.expire(frame, network.gateway)
+        return answers.expire(frame, network.gateway, network.gateway6)
 
     def _heard(self, reconciler: Reconciler, in_port: int, frame: bytes) -> None:
         """ARP of an unknown host, or for one. Raises BrokenPacketError for anything else."""
@@ -219,8 +228,9 @@ class Controller(fw.App):
         return (OFPP_TABLE if port is None else port,)
 
 
-def ask_for_ports(session: Session) -> None:
-    """The answer is what connects the switch."""
+def ask_what_it_is(session: Session) -> None:
+    """What it is, then its ports: the second answer is what connects the switch."""
+    session.datapath.send_msg(fw.parser.OFPDescStatsRequest(session.datapath, 0))
     session.datapath.send_msg(fw.parser.OFPPortDescStatsRequest(session.datapath, 0))
 
 
@@ -229,8 +239,17 @@ def own_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def _text(value: Any) -> str:
+    return value.decode("ascii", "replace").rstrip("\0") if isinstance(value, bytes) else str(value)
+
+
+def version_of(described: Any) -> tuple[int, ...]:
+    """The numbers of a version such as 3.1.0 or 3.3.0~beta; none where it does not begin with one."""
+    found = VERSION.match(_text(described))
+    return tuple(map(int, found[0].split("."))) if found else ()
+
+
 def _port(desc: Any) -> Port:
-    name = desc.name.decode("ascii", "replace").rstrip("\0") if isinstance(desc.name, bytes) else desc.name
-    return Port(name, desc.port_no, desc.hw_addr, up=not (desc.config & DOWN or desc.state & DOWN))
+    return Port(_text(desc.name), desc.port_no, desc.hw_addr, up=not (desc.config & DOWN or desc.state & DOWN))
 
 

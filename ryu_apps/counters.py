@@ -3,13 +3,14 @@
 Read when somebody asks, never polled. A connection given to a provider is a packet through a bucket, or a flow, that
 commits its translation to that provider; later packets take another way. A switch counts a group's buckets anew when
 the group changes, so that what they had counted is kept here (`Kept`) for as long as the switch is connected.
-The switch itself counts up to half a second late.
+The switch itself counts up to half a second late. A client that uses a UDP port again while conntrack remembers it goes
+on with the connection that it had.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,9 +19,9 @@ from ryu_apps.openflow import codec
 from ryu_apps.openflow.codec import COOKIE_MAGIC, EncodedGroup
 from ryu_apps.openflow.messages import FlowStat, GroupStat
 from ryu_apps.pipeline import compile as compiler
-from ryu_apps.pipeline.context import Context, ip_int
+from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.features import balance, select
-from ryu_apps.pipeline.fields import ETH_IP
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Match, match, terms
 from topology.model import Service, ServicePort
@@ -28,6 +29,8 @@ from topology.snapshot import Model
 
 TIMEOUT = 30.0  # s for an answer; a switch that takes longer is as good as gone
 FEATURE_MASK = 0xFFFF << 48
+FORGED = (Priority.REFUSE, Priority.REFUSE_FIRST)
+TO_A_VIP = {(Feature.BALANCE, Table.SERVICE), (Feature.OUTSIDE, Table.ARRIVE)}  # flows that see all packets to one
 IN_PORT_HEADER = bytes.fromhex("80000004")  # in_port stands first in a match
 
 Buckets = dict[int, Counter[bytes]]
@@ -114,7 +117,7 @@ class Kept:
         """What is to be kept of the groups that ``changes`` replaces or deletes."""
         living = self._model.used_numbers("port")
         numbers = [*(g.id for g in changes.modify_groups), *changes.delete_groups]
-        return read_buckets(session, groups, (n for n in numbers if n >> GROUP_CHUNK_BITS in living))
+        return read_buckets(session, groups, (n for n in numbers if select.port_number(n) in living))
 
     def add(self, counts: Buckets) -> None:
         """They have been replaced, or deleted."""
@@ -133,7 +136,7 @@ def read_buckets(session: Session, groups: Mapping[int, EncodedGroup], numbers: 
     """What the groups of these numbers have counted; ``groups``: what is in the switch."""
     found: Buckets = {}
     for stat in session.read_groups(TIMEOUT, [n for n in numbers if n in groups]):
-        counts = found.setdefault(stat.id >> GROUP_CHUNK_BITS, Counter())
+        counts = found.setdefault(select.port_number(stat.id), Counter())
         for actions, packets in zip(codec.bucket_actions(groups[stat.id]), stat.buckets, strict=False):
             counts[actions] += packets
     return found
@@ -146,14 +149,23 @@ class ServiceReader:
         self._flows = [
             (flow, codec.cookie_of(flow)) for flow in compiler.compile_owner(ctx, (service.kind, service.key)).flows
         ]
-        zone = {TENANT: ctx.zone(service.tenant), "eth_type": ETH_IP}
-        self._matches = [match(**zone, ipv4_dst=ip_int(vip)) for vip in service.vips]
+        zone = {TENANT: ctx.zone(service.tenant)}
+        vips = list(each(service.vips))
+        self._matches = [match(**zone | {"eth_type": family.eth_type, family.dst: vip}) for family, vip in vips]
+        # nobody else has a published address: it needs no tenant
+        published = each(ctx.vips(service)[len(vips) :])
+        self._matches += [match(**{"eth_type": family.eth_type, family.dst: address}) for family, address in published]
         providers = ctx.model.providers(service)
-        self._ids = {ip_int(p.addresses[0]): p.id for p in providers}
+        self._ids = {int(address): p.id for p in providers for address in p.addresses}
         # with affinity a bucket only chooses, and flows translate
         self._buckets = {
-            port: {codec.encode_actions(balance.bucket_actions(ctx, p, port)): p.id for p in providers}
-            for port in (() if service.affinity else service.ports)
+            port: {
+                codec.encode_actions(balance.bucket_actions(ctx, family, p, port)): p.id
+                for p in providers
+                for family, _ in vips
+                if family.of(p.addresses) is not None
+            }
+            for port in (() if service.affinity else ctx.ports_of(service))
         }
         self._ports = service.ports
 
@@ -172,8 +184,11 @@ class ServiceReader:
     def count(self, raw: Raw) -> ServiceCount:
         """What the answer says."""
         count = ServiceCount(ports={port: PortCount() for port in self._ports})
+        learned = {port: Counter[str]() for port in self._ports}
         for flow, cookie in self._flows:
-            self._add_flow(count, flow, raw.flows.get(cookie, 0))
+            self._add_flow(count, learned, flow, raw.flows.get(cookie, 0))
+        for port, by_provider in learned.items():
+            _count_once(count.ports[port], by_provider)
         for port, names in self._buckets.items():
             given, of_port = raw.buckets[port.number], count.ports[port]
             for actions, packets in given.items():
@@ -183,10 +198,12 @@ class ServiceReader:
             of_port.connections = max(of_port.connections, given.total())
         return count
 
-    def _add_flow(self, count: ServiceCount, flow: Flow, packets: int) -> None:
+    def _add_flow(
+        self, count: ServiceCount, learned: Mapping[ServicePort, Counter[str]], flow: Flow, packets: int
+    ) -> None:
         if flow.feature == Feature.REFUSE:
             count.refused += packets
-        elif flow.feature == Feature.BALANCE and flow.table == Table.SERVICE:
+        elif (flow.feature, flow.table) in TO_A_VIP:
             count.packets += packets
         elif (port := _port_of(flow, self._ports)) is not None:
             if flow.table == Table.BALANCE:
@@ -196,16 +213,28 @@ class ServiceReader:
                     provider = self._ids.get(action.nat.dst or 0)
                     if provider is not None:
                         count.ports[port].providers[provider] += packets
+                        if flow.table == Table.KEEP:
+                            learned[port][provider] += packets
 
 
-def _group_ids(port: ServicePort) -> range:
-    first = select.group_id(port)
-    return range(first, first + (1 << GROUP_CHUNK_BITS))
+def _count_once(count: PortCount, learned: Counter[str]) -> None:
+    """Session affinity: what comes before the switch knows what it has learned is counted at the flow that learns, and
+    often once more at the flow for those who are known already, as the switch counts by what it would do now.
+    """
+    for provider, packets in learned.most_common():
+        twice = min(packets, max(0, -count.other))
+        count.providers[provider] -= twice
+
+
+def _group_ids(port: ServicePort) -> Iterator[int]:
+    for family in FAMILIES:
+        first = select.group_id(family, port)
+        yield from range(first, first + (1 << GROUP_CHUNK_BITS))
 
 
 def _port_of(flow: Flow, ports: Iterable[ServicePort]) -> ServicePort | None:
     wanted = terms(flow.match)
-    number = wanted.get("tcp_dst", wanted.get("udp_dst", wanted.get("ct_tp_dst")))
+    number = wanted.get("tcp_dst", wanted.get("udp_dst", wanted.get("sctp_dst", wanted.get("ct_tp_dst"))))
     protocol = wanted.get("ip_proto")
     return next((p for p in ports if (balance.PROTOCOLS[p.protocol][0], p.port) == (protocol, number)), None)
 
@@ -216,6 +245,6 @@ def read_forged(session: Session) -> Counter[int]:
     found: Counter[int] = Counter()
     for stat in session.read_flows(TIMEOUT, cookie=access, mask=FEATURE_MASK):
         # an ofp_match: its type and length, then the fields
-        if stat.priority == Priority.REFUSE and stat.match[4:8] == IN_PORT_HEADER:
+        if stat.priority in FORGED and stat.match[4:8] == IN_PORT_HEADER:
             found[int.from_bytes(stat.match[8:12], "big")] += stat.packet_count
     return found

@@ -2,20 +2,35 @@
 
 An entry for a dead provider is refreshed by every packet that its client sends, and would blackhole it for ever. Which
 connections may be there is part of what an owner wants (`Translation`); what it no longer wants is flushed.
+
+A flush reads all of conntrack, in the thread that forwards: so one is for all connections of a VIP or of a provider
+where nothing of it is wanted any more, and the switch is left most of its time.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
 
 from ryu_apps.openflow.messages import Tuple5
-from ryu_apps.pipeline.context import Owner, Translation
+from ryu_apps.pipeline.context import Outgoing, Owner, Translation
+
+T = TypeVar("T")
 
 # A packet can still meet a cached decision for the old provider until the datapath has been revalidated (at most
-# 500 ms), and before 3.4 one flush on the userspace datapath may skip entries: so again, later.
-AGAIN = (0.0, 0.2, 1.0)  # seconds after the change
+# 500 ms). And before 3.4 a flush on the userspace datapath skips entries when what it takes away is most of what there
+# is: half of them, seen with 10,000, and half of those the next time. So again and again.
+UNTIL = 1.2  # s after the change
+FIRST, LONGER = 0.01, 2.0  # s until it is flushed again, and how much longer each time
+SHARE = 0.2  # of the switch's time that flushes may take, but for the first and the last
+AT_ONCE = 8  # flushes, before the switch may turn to something else
+QUICK, TIMES = 0.01, 4  # s: what is flushed so quickly is flushed as many times at once, for clients that do not wait
+TIMEOUT = 30.0  # s for an answer; a switch that takes longer is as good as gone
+
+Entries = Translation | Outgoing
 
 
 class Session(Protocol):
@@ -26,6 +41,32 @@ class Session(Protocol):
     ) -> None:
         """Forget connections of a zone that agree with protocol and tuples."""
 
+    def barrier(self, timeout: float) -> None:
+        """Wait until the switch has done all that it was sent."""
+
+
+class Cut(NamedTuple):
+    """What one flush forgets."""
+
+    zone: int
+    ip_proto: int = 0
+    orig: Tuple5 | None = None
+    reply: Tuple5 | None = None
+
+
+@dataclass(slots=True)
+class Round:
+    """What went with one change: to be flushed at ``due``, and again, the last time at ``until``.
+
+    ``cuts``: what does it, until more is wanted.
+    """
+
+    gone: frozenset[Entries]
+    due: float
+    until: float
+    wait: float = FIRST
+    cuts: tuple[Cut, ...] | None = None
+
 
 class Flusher:
     """What may be in one switch's conntrack, by owner, and what is due to be flushed."""
@@ -33,47 +74,101 @@ class Flusher:
     def __init__(self, session: Session, clock: Callable[[], float]) -> None:
         self._session = session
         self._clock = clock
-        self._wanted: dict[Owner, frozenset[Translation]] = {}
-        self._wanting: Counter[Translation] = Counter()  # how many owners want it
-        self._gone: set[Translation] = set()
-        self._due: list[tuple[float, Translation]] = []
+        self._wanted: dict[Owner, frozenset[Entries]] = {}
+        # how many wishes there are for it, for any of its VIP, for any of its provider
+        self._wanting: Counter[Entries] = Counter()
+        self._vips: Counter[tuple[int, int]] = Counter()
+        self._providers: Counter[tuple[int, int]] = Counter()
+        self._gone: set[Entries] = set()
+        self._rounds: list[Round] = []
 
-    def put(self, owner: Owner, translations: Iterable[Translation]) -> None:
+    def put(self, owner: Owner, translations: Iterable[Entries]) -> None:
         """``owner``'s connections may be these now; the others are flushed by `changed`."""
         before, now = self._wanted.get(owner, frozenset()), frozenset(translations)
         self._gone |= before - now
-        for gone in before - now:
-            self._wanting[gone] -= 1
-            if not self._wanting[gone]:
-                del self._wanting[gone]
-        self._wanting.update(now - before)
+        self._count(before - now, -1)
+        self._count(now - before, 1)
+        if not now <= before:
+            for one in self._rounds:
+                one.cuts = None
         if now:
             self._wanted[owner] = now
         else:
             self._wanted.pop(owner, None)
 
+    def _count(self, entries: Iterable[Entries], more: int) -> None:
+        for one in entries:
+            _add(self._wanting, one, more)
+            if isinstance(one, Outgoing):
+                continue
+            _add(self._vips, (one.zone, one.front), more)
+            _add(self._providers, (one.zone, one.to), more)
+
     def changed(self) -> None:
         """The switch has been given what goes with the latest `put`: from now on no such connection is made."""
         now = self._clock()
-        gone = sorted(self._gone - self._wanting.keys())
-        self._due += [(now + later, one) for one in gone for later in AGAIN]
-        self._due.sort()
+        if gone := frozenset(self._gone - self._wanting.keys()):
+            self._rounds.append(Round(gone, now, now + UNTIL))
         self._gone.clear()
         self.run()
 
     def run(self) -> None:
         """Flush what is due; but what is wanted again by now has new connections."""
-        now = self._clock()
-        ready = [gone for due, gone in self._due if due <= now and gone not in self._wanting]
-        self._due = [(due, gone) for due, gone in self._due if due > now]
-        for gone in ready:
-            self._session.flush_ct(
-                gone.zone,
-                gone.ip_proto,
-                orig=Tuple5(dst=gone.vip, dst_port=gone.port),
-                reply=Tuple5(src=gone.to, src_port=gone.target),
-            )
+        began = self._clock()
+        ready = [r for r in self._rounds if r.due <= began]
+        if not ready:
+            return
+        for one in ready:
+            if one.cuts is None:
+                one.cuts = tuple(self._cuts(one.gone - self._wanting.keys()))
+        cuts = list(dict.fromkeys(cut for one in ready for cut in one.cuts or ()))
+        for _ in range(TIMES):
+            started = self._clock()
+            self._flush(cuts)
+            if self._clock() - started > QUICK:
+                break
+        self._rounds = [r for r in self._rounds if r.due > began or began < r.until]
+        ended = self._clock()
+        for one in ready:
+            one.due = min(ended + max(one.wait, (ended - began) / SHARE), one.until)
+            one.wait *= LONGER
+
+    def _flush(self, cuts: list[Cut]) -> None:
+        for at in range(0, len(cuts), AT_ONCE):
+            for cut in cuts[at : at + AT_ONCE]:
+                self._session.flush_ct(*cut)
+            self._session.barrier(TIMEOUT)
+
+    def _cuts(self, gone: frozenset[Entries]) -> Iterator[Cut]:
+        """As few as will do."""
+        wide: dict[Cut, set[Translation]] = {}
+        left: set[Translation] = set()
+        for one in sorted(gone):
+            to = partial(Tuple5, version=one.version)
+            if isinstance(one, Outgoing):
+                yield Cut(one.zone, 0, to(src=one.own), to(dst=one.hidden))
+                continue
+            left.add(one)
+            if (one.zone, one.to) not in self._providers:
+                wide.setdefault(Cut(one.zone, reply=to(src=one.to)), set()).add(one)
+            if (one.zone, one.front) not in self._vips:
+                orig, reply = (None, to(dst=one.seen)) if one.seen else (to(dst=one.vip), None)
+                wide.setdefault(Cut(one.zone, 0, orig, reply), set()).add(one)
+        for cut, covered in sorted(wide.items(), key=lambda item: -len(item[1])):
+            if covered & left:
+                yield cut
+                left -= covered
+        for one in sorted(left):
+            to = partial(Tuple5, version=one.version)
+            reply = to(src=one.to, src_port=one.target, dst=one.seen)
+            yield Cut(one.zone, one.ip_proto, to(dst=one.vip, dst_port=one.port), reply)
 
     def next_due(self) -> float | None:
         """When `run` has something to do (by the clock); None: never."""
-        return self._due[0][0] if self._due else None
+        return min((r.due for r in self._rounds), default=None)
+
+
+def _add(counter: Counter[T], key: T, more: int) -> None:
+    counter[key] += more
+    if not counter[key]:
+        del counter[key]

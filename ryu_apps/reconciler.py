@@ -86,7 +86,7 @@ class Reconciler:
 
     def context(self) -> Context:
         """The model as seen from this switch."""
-        return Context(self.model, self.switch.dpid, {name: p.number for name, p in self.switch.ports.items()})
+        return seen_from(self.switch, self.model)
 
     def close(self) -> None:
         """The connection is gone: the thread ends."""
@@ -196,6 +196,13 @@ class Reconciler:
             if again := self.refused.get(owner):
                 again.delay = min(2 * refused.delay, LAST_RETRY)
                 again.retry_at = now + again.delay
+
+
+def seen_from(switch: Switch, model: Model) -> Context:
+    """The model as seen from a switch."""
+    host = model.by_switch(switch.dpid)
+    sctp = switch.knows_sctp("" if host is None else host.datapath_type)
+    return Context(model, switch.dpid, {name: p.number for name, p in switch.ports.items()}, sctp)
 
 
 def encode(program: Program) -> diff.Encoded:

@@ -39,12 +39,14 @@ class Switches:
         """Switches that are about to be ours: as good as connected, but not settled."""
         self._model = model
 
-    def connect(self, session: Session, dpid: int, ports: Iterable[Port]) -> Reconciler:
+    def connect(
+        self, session: Session, dpid: int, ports: Iterable[Port], version: tuple[int, ...] = ()
+    ) -> Reconciler:
         """A switch is there with its ports; run what this returns in a thread of its own."""
         if (old := self.reconcilers.get(dpid)) is not None:
             old.close()
         self.awaited.discard(dpid)
-        switch = self.observed.connect(dpid, ports)
+        switch = self.observed.connect(dpid, ports, version)
         reconciler = Reconciler(session, switch, self._model, time.monotonic, self.generation)
         self.reconcilers[dpid] = reconciler
         return reconciler
@@ -114,6 +116,10 @@ class Switches:
         errors = {f"{dpid:016x}": r.refused[owner].line for dpid, r in self.reconcilers.items() if owner in r.refused}
         return total.document() | {k: v for k, v in (("unread", unread), ("errors", errors)) if v}
 
+    def without_sctp(self) -> list[str]:
+        """The connected switches whose conntrack does not know SCTP's ports, each in a few words."""
+        return [_switch_words(r) for _, r in sorted(self.reconcilers.items()) if not r.context().sctp]
+
     def trace(self, question: Question) -> dict[str, Any]:
         """Why a connection goes where it goes, at the switch where it begins."""
         sender = question.sender
@@ -153,6 +159,13 @@ class Switches:
             }
             for dpid, r in sorted(self.reconcilers.items())
         ]
+
+
+def _switch_words(reconciler: Reconciler) -> str:
+    switch = reconciler.switch
+    host = reconciler.model.by_switch(switch.dpid)
+    name = f"switch {switch.dpid:016x}" if host is None else f"host {host.name}"
+    return f"{name} (Open vSwitch {'.'.join(map(str, switch.version)) or 'of an unknown version'})"
 
 
 def _read_service(reader: ServiceReader, reconciler: Reconciler) -> Raw:

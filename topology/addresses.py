@@ -14,7 +14,7 @@ PAGE = 1 << PAGE_BITS
 
 
 class AddressMap:
-    """A set of 32-bit addresses, in pages of one byte an address; only pages with a mark exist."""
+    """A set of addresses as numbers, in pages of one byte an address; only pages with a mark exist."""
 
     def __init__(self) -> None:
         self._pages: dict[int, bytearray] = {}
@@ -31,6 +31,8 @@ class AddressMap:
         page = self._pages.get(address >> PAGE_BITS)
         if page is not None:
             page[address & (PAGE - 1)] = 0
+            if 1 not in page:  # of an IPv6 subnet there are more pages than fit anywhere
+                del self._pages[address >> PAGE_BITS]
 
     def __contains__(self, address: int) -> bool:
         page = self._pages.get(address >> PAGE_BITS)
@@ -52,7 +54,10 @@ class AddressMap:
 
 
 class Space:
-    """The addresses of one network: who holds which, and which were freed of late."""
+    """The addresses of one network as numbers: who holds which, and which were freed of late.
+
+    Both families are in one: numbers below 2^32 are IPv4, and no network has IPv6 addresses as low (::/8 is reserved).
+    """
 
     def __init__(self) -> None:
         self.holders: dict[int, Holder] = {}

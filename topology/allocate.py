@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from itertools import chain
 from typing import Any
 
 from topology.errors import Conflict
+from topology.model import Address
 from topology.snapshot import POOLS
 
 LIMITS = {
     "tenant": 0x7FFF,  # a tenant has two conntrack zones, of 16 bits
     "network": 2**24 - 1,
     "service": 2**24 - 1,
-    "port": 2**23 - 1,
+    "port": 2**23 - 2,  # OpenFlow's group ids end at 0xffffff00; of an id, a port has 8 bits, a family one
     "endpoint": 2**24 - 1,
+    "host": 0x7FFF,  # half of 169.254.0.0/16
 }
 REMEMBERED = 1024  # freed numbers a pool that stay out of use longest
 
@@ -100,6 +102,6 @@ def free_subnet(taken: Iterable[IPv4Network]) -> IPv4Network | None:
     return None if found < 0 else IPv4Network((low + found * size, PICK_LENGTH))
 
 
-def mac_of(address: IPv4Address) -> str:
+def mac_of(address: Address) -> str:
     """A locally administered MAC made of an address: who gets the address next is right in old ARP caches."""
-    return "02:42:" + ":".join(f"{octet:02x}" for octet in address.packed)
+    return "02:42:" + address.packed[-4:].hex(":")

@@ -15,14 +15,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import TypeVar
 
 from topology import validate, write_endpoint, write_network, write_service
 from topology.allocate import number_pools
 from topology.draft import Draft, follow
 from topology.errors import NetctlError
-from topology.model import Change, Commit, Endpoint, Host, Lease, Network, Service, Tenant
+from topology.model import Address, Change, Commit, Endpoint, Host, Lease, Network, Service, Tenant
 from topology.snapshot import POOLS, Model
 from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
 from topology.store import StaleRevision, Store, StoreUnavailable, StoreUnusable
@@ -31,7 +31,7 @@ from topology.write_network import DEFAULT_TENANT
 __all__ = ["DEFAULT_TENANT", "CheckSpec", "Commands", "EndpointSpec", "NetworkSpec", "ServiceSpec"]
 
 T = TypeVar("T")
-Address = str | IPv4Address
+AnyForm = str | Address
 
 PICKED_SECONDS = 60.0  # a subnet offered is not offered again before this: its network may be on its way
 ATTEMPTS = 30  # at a command that others forestall
@@ -125,27 +125,39 @@ class Commands:
         return self._run(lambda draft: write_service.delete_service(draft, key))
 
     def put_host(
-        self, name: str, switch: int, tunnel_address: Address | None = None, version: str = ""
+        self,
+        name: str,
+        switch: int,
+        tunnel_address: str | IPv4Address | None = None,
+        version: str = "",
+        datapath_type: str = "",
     ) -> Host:
         """Register a host, or change what is known of it. ``switch`` 0: not known yet."""
         tunnel = validate.address("tunnelAddress", tunnel_address) if tunnel_address else None
-        return self._run(lambda draft: write_endpoint.put_host(draft, name, switch, tunnel, version))
+        wanted = Host(name, switch, tunnel, version, datapath_type)
+        return self._run(lambda draft: write_endpoint.put_host(draft, wanted))
 
     def delete_host(self, name: str) -> Host:
         """Delete a host with its endpoints and the addresses granted to it; returns what it was."""
         return self._run(lambda draft: write_endpoint.delete_host(draft, name))
 
-    def grant(self, tenant: str, network: str, address: Address | None, host: str) -> Lease:
-        """Set an address aside for an endpoint to come; None or "": the lowest free one."""
+    def grant(
+        self, tenant: str, network: str, address: AnyForm | None, host: str, family: int | None = None
+    ) -> Lease:
+        """Set an address aside for an endpoint to come; None or "": the lowest free one of the family, 4 or 6.
+
+        No family: the address's, or 4.
+        """
         validate.name("hostName", host)
-        wanted = validate.address("ipAddress", address) if address else None
+        wanted = validate.any_address("ipAddress", address) if address else None
+        version = validate.family(family, wanted)
         return self._run(
-            lambda draft: write_endpoint.grant(draft, draft.network(tenant, network), wanted, host)
+            lambda draft: write_endpoint.grant(draft, draft.network(tenant, network), wanted, host, version)
         )
 
-    def release(self, tenant: str, network: str, address: Address) -> Lease | None:
+    def release(self, tenant: str, network: str, address: AnyForm) -> Lease | None:
         """Give a granted address back. None: it wasn't granted, or an endpoint has it by now."""
-        wanted = validate.address("ipAddress", address)
+        wanted = validate.any_address("ipAddress", address)
         return self._run(
             lambda draft: write_endpoint.release(draft, draft.network(tenant, network), wanted)
         )
@@ -180,13 +192,13 @@ class Commands:
         return self._run(lambda draft: write_endpoint.sync_endpoints(draft, host, specs, keep_leases))
 
     def learn(  # noqa: PLR0917 - where, who, at which port: all plain
-        self, tenant: str, network: str, mac: str, address: Address, switch: int, port_name: str
+        self, tenant: str, network: str, mac: str, address: AnyForm, switch: int, port_name: str
     ) -> Endpoint | None:
         """Note a host seen on the wire, or that it moved. None: somebody else has its address or MAC."""
         where = self.model.networks.get(f"{tenant}:{network}")
         if where is None:
             return None
-        seen = IPv4Address(address)
+        seen = ip_address(address)
         return self._run(lambda draft: write_endpoint.learn(draft, where, mac, seen, switch, port_name))
 
     def _draft(self) -> Draft:

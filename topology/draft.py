@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Any, cast
 
 from topology.addresses import Holder, Space
 from topology.allocate import COOLING_SECONDS, NumberPool
 from topology.errors import Conflict, NotFound
-from topology.model import Change, Endpoint, Lease, Network, Object, Service, Tenant
+from topology.model import Address, Change, Endpoint, Lease, Network, Object, Service, Tenant
 from topology.snapshot import POOLS, Model, held_by, network_of, numbers_of
-from topology.validate import Subnet, show
+from topology.validate import show, subnet_text
 
 Slot = tuple[str, int]
 """(network key, address)"""
+Family = tuple[str, int]
+"""(network key, IP version)"""
 
 
 class Draft:
@@ -30,8 +32,8 @@ class Draft:
         self._macs: dict[tuple[str, str], Endpoint | None] = {}
         self._last = {name: pool.last for name, pool in pools.items()}
         self._taken: dict[str, set[int]] = {name: set() for name in pools}
-        self._searched: dict[str, int] = {}  # network → no address below is free
-        self._expired: dict[str, list[int]] = {}  # network → heap of addresses that have cooled down
+        self._searched: dict[Family, int] = {}  # no address below is free
+        self._expired: dict[Family, list[int]] = {}  # heap of addresses that have cooled down
 
     # reading
 
@@ -56,12 +58,12 @@ class Draft:
             raise NotFound(f"Network {show(name)} not found in tenant {tenant}")
         return found
 
-    def lease(self, network_key: str, address: IPv4Address) -> Lease | None:
+    def lease(self, network_key: str, address: Address) -> Lease | None:
         """The lease, granted or cooling, on an address."""
         found = self.get("lease", f"{network_key}:{address}")
         return found if isinstance(found, Lease) else None
 
-    def holder(self, network_key: str, address: IPv4Address) -> Holder | None:
+    def holder(self, network_key: str, address: Address) -> Holder | None:
         """Who holds an address; a network holds its gateway."""
         slot = (network_key, int(address))
         if slot in self._holders:
@@ -104,15 +106,15 @@ class Draft:
         self._taken[pool].add(number)
         return number
 
-    def lowest_free(self, network: Network) -> IPv4Address:
-        """The lowest address to hand out: none held, none freed just now unless nothing else is left."""
-        found = self._lowest(network)
+    def lowest_free(self, network: Network, version: int) -> Address:
+        """The lowest IPv4 or IPv6 address to hand out: none held, none freed just now unless nothing else is left."""
+        found = self._lowest(network, version)
         if found is None:
-            found = self._coolest(network)
+            found = self._coolest(network, version)
         if found is None:
-            text = Subnet(network.subnet, network.first, network.last)
+            text = subnet_text(network) if version == 4 else str(network.subnet6)
             raise Conflict(f"auto allocation failed - address exhaustion in subnet {text}")
-        return found
+        return ip_address(found)
 
     # the result
 
@@ -175,44 +177,46 @@ class Draft:
                     self.delete(lease)
             self._holders[slot] = cast(Holder, after)
 
-    def _lowest(self, network: Network) -> IPv4Address | None:
-        key, last = network.key, int(network.last)
+    def _lowest(self, network: Network, version: int) -> int | None:
+        key, family = network.key, (network.key, version)
+        first, last = network.handed_out(version)
         space = self.model.space(key) or Space()
-        found = space.lowest_free(self._searched.get(key, int(network.first)), last)
+        found = space.lowest_free(self._searched.get(family, first), last)
         while found is not None and self._laid_on(key, found):
             found = space.lowest_free(found + 1, last)
-        self._searched[key] = last + 1 if found is None else found
-        if key not in self._expired:
-            expired = (lease.address for lease in space.older_than(self.now, COOLING_SECONDS))
-            self._expired[key] = [int(a) for a in expired if network.first <= a <= network.last]
-            heapq.heapify(self._expired[key])
-        heap = self._expired[key]
+        self._searched[family] = last + 1 if found is None else found
+        if family not in self._expired:
+            expired = (int(lease.address) for lease in space.older_than(self.now, COOLING_SECONDS))
+            self._expired[family] = [a for a in expired if first <= a <= last]
+            heapq.heapify(self._expired[family])
+        heap = self._expired[family]
         while heap and self._laid_on(key, heap[0]):
             heapq.heappop(heap)
         if heap and (found is None or heap[0] < found):
             found = heap[0]
-        return None if found is None else IPv4Address(found)
+        return found
 
-    def _coolest(self, network: Network) -> IPv4Address | None:
+    def _coolest(self, network: Network, version: int) -> int | None:
+        first, last = network.handed_out(version)
         space = self.model.space(network.key) or Space()
         for address in space.cooling:
-            if int(network.first) <= address <= int(network.last) and not self._laid_on(network.key, address):
-                return IPv4Address(address)
+            if first <= address <= last and not self._laid_on(network.key, address):
+                return address
         for value in self._after.values():
             if (
                 isinstance(value, Lease)
                 and value.network_key == network.key
                 and value.released is not None
-                and network.first <= value.address <= network.last
+                and first <= int(value.address) <= last
             ):
-                return value.address
+                return int(value.address)
         return None
 
     def _laid_on(self, network_key: str, address: int) -> bool:
         """Whether this draft has given the address to somebody, or has freed it."""
         if self._holders.get((network_key, address)) is not None:
             return True
-        return ("lease", f"{network_key}:{IPv4Address(address)}") in self._after
+        return ("lease", f"{network_key}:{ip_address(address)}") in self._after
 
 
 def follow(pools: Mapping[str, NumberPool], changes: tuple[Change, ...]) -> None:
@@ -222,7 +226,7 @@ def follow(pools: Mapping[str, NumberPool], changes: tuple[Change, ...]) -> None
         pool.follow(taken[name], freed[name])
 
 
-def _slots(value: Object | None) -> dict[Slot, IPv4Address]:
+def _slots(value: Object | None) -> dict[Slot, Address]:
     network = None if value is None else network_of(value)
     if value is None or network is None:
         return {}

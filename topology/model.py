@@ -3,7 +3,7 @@
 Every object has a ``kind`` and a ``key``; (kind, key) names it for good. Keys are those of the REST API:
 ``tenant``, ``tenant:name``. Numbers are given out by the write door, are never shared by two living objects,
 and end up in the switch: a tenant's number is its conntrack zone, a network's is in a register, an endpoint's
-is its reserved (hidden) address, a service port's is its group id.
+is its reserved (hidden) address, a service's its published one, a service port's its group id.
 """
 
 from __future__ import annotations
@@ -11,8 +11,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, ClassVar
+
+Address = IPv4Address | IPv6Address
+Prefix = IPv4Network | IPv6Network
+
+PUBLISHED_BASE = IPv4Address("249.0.0.0")
+HOST_BASE = IPv4Address("169.254.0.0")
 
 Labels = tuple[tuple[str, str], ...]
 """Labels or selectors: (key, value) pairs, sorted by key, keys unique."""
@@ -53,6 +59,9 @@ class Network:
     tag: int = 0  # VNI or VLAN between hosts
     requested_tag: int = 0  # what the user asked for; 0: automatic
     cfgd_tag: str = ""
+    subnet6: IPv6Network | None = None  # beside the IPv4 subnet, never instead of it
+    gateway6: IPv6Address | None = None
+    nat: bool = False  # its endpoints reach what their host reaches, translated to the host's address
 
     @property
     def key(self) -> str:
@@ -61,6 +70,19 @@ class Network:
     @property
     def tenant_key(self) -> str:
         return self.tenant
+
+    @property
+    def subnets(self) -> tuple[Prefix, ...]:
+        """The IPv4 subnet, then the IPv6 one if there is one."""
+        return (self.subnet,) if self.subnet6 is None else (self.subnet, self.subnet6)
+
+    def handed_out(self, version: int) -> tuple[int, int]:
+        """First and last address that is handed out automatically, of IP version 4 or 6, as numbers."""
+        if version == 4:
+            return int(self.first), int(self.last)
+        assert self.subnet6 is not None, f"network {self.key} has no IPv6"
+        # the all-zero one is every router's (RFC 4291 2.6.1); IPv6 has no broadcast address
+        return int(self.subnet6.network_address) + 1, int(self.subnet6.broadcast_address)
 
     @property
     def docker_name(self) -> str:
@@ -75,7 +97,19 @@ class ServicePort:
     port: int
     target: int
     protocol: str  # TCP | UDP
-    number: int  # 1..2^23-1
+    number: int  # 1..2^23-2
+
+    def __str__(self) -> str:
+        return f"{self.port}:{self.target}:{self.protocol}"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A port of every host's own addresses that leads to a port of a VIP."""
+
+    port: int  # the host's
+    target: int  # the VIP's
+    protocol: str  # TCP | UDP
 
     def __str__(self) -> str:
         return f"{self.port}:{self.target}:{self.protocol}"
@@ -100,9 +134,9 @@ class Service:
     kind: ClassVar[str] = "service"
     tenant: str
     name: str
-    number: int
+    number: int  # 1..2^24-1
     network: str  # name; same tenant
-    vips: tuple[IPv4Address, ...]
+    vips: tuple[Address, ...]  # the IPv4 one, then the IPv6 one where the network has IPv6
     ports: tuple[ServicePort, ...]
     selectors: Labels
     requested_vip: IPv4Address | None = None
@@ -110,6 +144,8 @@ class Service:
     affinity_mode: str = "idle"  # idle (since its last packet) | absolute (since its first)
     drain: int = DEFAULT_DRAIN  # seconds that open connections of a stopping provider may still take
     check: Check | None = None
+    requested_vip6: IPv6Address | None = None
+    published: tuple[Published, ...] = ()
 
     @property
     def key(self) -> str:
@@ -122,6 +158,11 @@ class Service:
     @property
     def tenant_key(self) -> str:
         return self.tenant
+
+    @property
+    def published_address(self) -> IPv4Address:
+        """Where hosts send what comes to its published ports; no network has it."""
+        return PUBLISHED_BASE + self.number
 
     def selects(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is one of its providers, whatever its health; no selectors select nothing."""
@@ -145,7 +186,7 @@ class Endpoint:
     tenant: str
     network: str  # name; same tenant
     number: int  # 1..2^24-1: hidden address 250.0.0.0 + number
-    addresses: tuple[IPv4Address, ...]
+    addresses: tuple[Address, ...]  # IPv4 first, then IPv6 where the network has it; a learned one may lack either
     mac: str  # aa:bb:cc:dd:ee:ff
     host: str = ""
     switch: int = 0  # datapath id, for endpoints without an agent
@@ -196,10 +237,17 @@ class Host:
     switch: int  # datapath id
     tunnel_address: IPv4Address | None = None
     version: str = ""
+    datapath_type: str = ""  # of its bridge: netdev | system; "" while it is not known
+    number: int = 0  # 1..32767; 0: stored by an earlier version, has one from its next registration on
 
     @property
     def key(self) -> str:
         return self.name
+
+    @property
+    def address(self) -> IPv4Address | None:
+        """The host as its own containers see it."""
+        return HOST_BASE + self.number if self.number else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +257,7 @@ class Lease:
     kind: ClassVar[str] = "lease"
     tenant: str
     network: str
-    address: IPv4Address
+    address: Address
     host: str = ""
     released: float | None = None  # epoch s: free since then, not to be handed out at once; None: granted
 
@@ -263,9 +311,9 @@ def to_json(value: Object) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, IPv4Address | IPv4Network):
+    if isinstance(value, IPv4Address | IPv4Network | IPv6Address | IPv6Network):
         return str(value)
-    if isinstance(value, ServicePort | Check):
+    if isinstance(value, ServicePort | Check | Published):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
@@ -284,16 +332,28 @@ def _check(value: Any) -> Check | None:
     return None if value is None else Check(**value)
 
 
-def _addresses(value: Any) -> tuple[IPv4Address, ...]:
-    return tuple(IPv4Address(v) for v in value)
+def _address6(value: Any) -> IPv6Address | None:
+    return None if value is None else IPv6Address(value)
+
+
+def _subnet6(value: Any) -> IPv6Network | None:
+    return None if value is None else IPv6Network(value)
+
+
+def _addresses(value: Any) -> tuple[Address, ...]:
+    return tuple(ip_address(v) for v in value)
 
 
 _FROM: Mapping[str, Callable[[Any], Any]] = {
     "subnet": IPv4Network,
     "first": IPv4Address,
     "last": IPv4Address,
-    "address": IPv4Address,
+    "address": ip_address,
     "gateway": _address,
+    "subnet6": _subnet6,
+    "gateway6": _address6,
+    "requested_vip6": _address6,
+    "published": lambda value: tuple(Published(**p) for p in value),
     "requested_vip": _address,
     "tunnel_address": _address,
     "vips": _addresses,

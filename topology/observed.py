@@ -16,14 +16,24 @@ class Port:
     up: bool
 
 
+SCTP_SINCE = (3, 3)  # Open vSwitch; what its userspace conntrack knows of SCTP's ports. A kernel's knows them anyway
+SCTP_NEEDS = "Open vSwitch 3.3 or a kernel's datapath does"
+KERNEL = "system"
+
+
 @dataclass(slots=True)
 class Switch:
     """One switch, known by its datapath id while it is connected."""
 
     dpid: int
     ports: dict[str, Port] = field(default_factory=dict)
+    version: tuple[int, ...] = ()  # of Open vSwitch; empty where it does not say
     broken_packets: int = 0  # packets to the controller that were not what their flow sends
     forged_packets: int = 0  # ARP of a sender that claims what is not its own
+
+    def knows_sctp(self, datapath_type: str) -> bool:
+        """Whether its conntrack knows SCTP's ports. ``datapath_type`` as its host says; "" where nobody does."""
+        return datapath_type == KERNEL or self.version >= SCTP_SINCE
 
     def port_number(self, name: str) -> int | None:
         """OpenFlow number of the port called ``name``; None while the switch does not have it."""
@@ -46,9 +56,9 @@ class Observed:
     def __init__(self) -> None:
         self.switches: dict[int, Switch] = {}
 
-    def connect(self, dpid: int, ports: Iterable[Port]) -> Switch:
+    def connect(self, dpid: int, ports: Iterable[Port], version: tuple[int, ...] = ()) -> Switch:
         """A switch came (again), with these ports."""
-        switch = Switch(dpid, {p.name: p for p in ports})
+        switch = Switch(dpid, {p.name: p for p in ports}, version)
         self.switches[dpid] = switch
         return switch
 

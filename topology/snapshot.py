@@ -6,12 +6,13 @@ Only `Model.apply` changes it, one commit at a time; `topology.commands` is the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Any, Literal, cast
 
 from topology.addresses import Holder, Space
 from topology.model import (
     KINDS,
+    Address,
     Commit,
     Endpoint,
     Host,
@@ -25,13 +26,13 @@ from topology.model import (
 Pair = tuple[str, str]
 Gateway = Literal["gateway"]
 
-POOLS = ("tenant", "network", "service", "port", "endpoint")
+POOLS = ("tenant", "network", "service", "port", "endpoint", "host")
 """Spaces of numbers; a service has one of pool ``service`` and one of pool ``port`` for each port."""
 
 
 def numbers_of(value: Object) -> list[tuple[str, int]]:
     """The (pool, number) pairs that an object owns."""
-    if isinstance(value, Host | Lease):
+    if isinstance(value, Lease) or (isinstance(value, Host) and not value.number):
         return []
     own = [(value.kind, value.number)]
     if isinstance(value, Service):
@@ -39,14 +40,14 @@ def numbers_of(value: Object) -> list[tuple[str, int]]:
     return own
 
 
-def held_by(value: Object) -> tuple[IPv4Address, ...]:
+def held_by(value: Object) -> tuple[Address, ...]:
     """The addresses that an object holds in its network; a cooling lease holds none."""
     if isinstance(value, Service):
         return value.vips
     if isinstance(value, Endpoint):
         return value.addresses
     if isinstance(value, Network):
-        return () if value.gateway is None else (value.gateway,)
+        return tuple(gateway for gateway in (value.gateway, value.gateway6) if gateway is not None)
     if isinstance(value, Lease) and value.released is None:
         return (value.address,)
     return ()
@@ -90,6 +91,7 @@ class Model:
         self._macs: dict[tuple[str, str], Endpoint] = {}
         self._tags: dict[tuple[str, int], Network] = {}
         self._switches: dict[int, Host] = {}
+        self._published: dict[tuple[int, str], Service] = {}  # (host port, protocol) → service
         self._labelled: dict[tuple[str, Pair], dict[str, Endpoint]] = {}
         self._selecting: dict[tuple[str, Pair], dict[str, Service]] = {}
         self._judged: dict[str, dict[str, Endpoint]] = {}  # service key → endpoints that name it
@@ -151,16 +153,16 @@ class Model:
         """Endpoints without an agent at one port of a switch, oldest first."""
         return self._by_number("endpoint", "port", f"{switch} {port_name}")
 
-    def networks_around(self, address: IPv4Address) -> list[Network]:
-        """Networks, of any tenant, whose subnet holds an address; oldest first."""
-        bits = int(address)
-        groups = (f"{bits >> 32 - n << 32 - n}/{n}" for n in range(33))
+    def networks_around(self, address: Address) -> list[Network]:
+        """Networks, of any tenant, a subnet of which holds an address; oldest first."""
+        bits, width = int(address), address.max_prefixlen
+        groups = (f"{bits >> width - n << width - n}/{n}" for n in range(width + 1))
         found = [n for group in groups for n in self._group("network", "subnet", group).values()]
         return sorted(found, key=lambda n: n.number)
 
     def leases_of(self, network_key: str) -> list[Lease]:
         """Leases of a network, granted and cooling, by address."""
-        return sorted(self._group("lease", "network", network_key).values(), key=lambda o: o.address)
+        return sorted(self._group("lease", "network", network_key).values(), key=lambda o: int(o.address))
 
     def leases_of_host(self, host: str) -> list[Lease]:
         """Leases granted to a host."""
@@ -194,16 +196,16 @@ class Model:
         """Endpoints that have passed a service's check, or whose drain time is over for it; oldest first."""
         return sorted(self._judged.get(service_key, {}).values(), key=lambda e: e.number)
 
-    def holder(self, network_key: str, address: IPv4Address) -> Service | Endpoint | Lease | Gateway | None:
+    def holder(self, network_key: str, address: Address) -> Service | Endpoint | Lease | Gateway | None:
         """Who holds an address: a service, an endpoint, a granted lease, the gateway. Cooling: nobody."""
         space = self._spaces.get(network_key)
         found = None if space is None else space.holders.get(int(address))
         return "gateway" if isinstance(found, Network) else found
 
-    def held(self, network_key: str) -> list[IPv4Address]:
-        """Every held address of a network, in order."""
+    def held(self, network_key: str) -> list[Address]:
+        """Every held address of a network, in order: IPv4, then IPv6."""
         space = self._spaces.get(network_key)
-        return [] if space is None else [IPv4Address(a) for a in sorted(space.holders)]
+        return [] if space is None else [ip_address(a) for a in sorted(space.holders)]
 
     def space(self, network_key: str) -> Space | None:
         """The addresses of a network; for the allocator, which only reads it."""
@@ -229,6 +231,14 @@ class Model:
         """The host whose switch has this datapath id."""
         return self._switches.get(switch)
 
+    def published(self, port: int, protocol: str) -> Service | None:
+        """The service, of any tenant, that has this port of the hosts."""
+        return self._published.get((port, protocol))
+
+    def published_services(self) -> list[Service]:
+        """The services, of all tenants, that have ports of the hosts; oldest first."""
+        return sorted({s.key: s for s in self._published.values()}.values(), key=lambda s: s.number)
+
     # indexes
 
     def _group(self, kind: str, grouping: str, group: str) -> dict[str, Any]:
@@ -241,7 +251,8 @@ class Model:
     def _groups(value: Object) -> Iterator[tuple[str, str, str]]:
         if isinstance(value, Network):
             yield (value.kind, "tenant", value.tenant)
-            yield (value.kind, "subnet", f"{int(value.subnet.network_address)}/{value.subnet.prefixlen}")
+            for subnet in value.subnets:
+                yield (value.kind, "subnet", f"{int(subnet.network_address)}/{subnet.prefixlen}")
         elif isinstance(value, Service | Endpoint | Lease):
             yield (value.kind, "network", value.network_key)
             yield (value.kind, "tenant", value.tenant)
@@ -274,8 +285,10 @@ class Model:
                 self._labelled.setdefault((value.tenant, pair), {})[value.id] = value
             for key in {*value.passed, *value.drained}:
                 self._judged.setdefault(key, {})[value.id] = value
-        elif isinstance(value, Service) and value.selectors:
-            self._file(value)
+        elif isinstance(value, Service):
+            self._published.update({(p.port, p.protocol): value for p in value.published})
+            if value.selectors:
+                self._file(value)
 
     def _remove(self, value: Object) -> None:
         del self._kinds[value.kind][value.key]
@@ -296,8 +309,11 @@ class Model:
                 _discard(self._labelled, (value.tenant, pair), value.id)
             for key in {*value.passed, *value.drained}:
                 _discard(self._judged, key, value.id)
-        elif isinstance(value, Service) and value.selectors:
-            _discard(self._selecting, (value.tenant, self._filed_under.pop(value.key)), value.key)
+        elif isinstance(value, Service):
+            for published in value.published:
+                del self._published[published.port, published.protocol]
+            if value.selectors:
+                _discard(self._selecting, (value.tenant, self._filed_under.pop(value.key)), value.key)
 
     def _leave_space(self, network: str, value: Object) -> None:
         space = self._spaces.get(network)

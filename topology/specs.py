@@ -20,6 +20,9 @@ class NetworkSpec:
     pkt_tag: int = 0
     nw_type: str = ""
     cfgd_tag: str = ""
+    subnet6: str = ""  # address/len
+    gateway6: str = ""
+    nat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,13 @@ class ServiceSpec:
     affinity_mode: str = ""  # idle | absolute
     drain: int = DEFAULT_DRAIN  # seconds
     check: CheckSpec | None = None
+    ip_address6: str = ""
+    publish: Sequence[str] = ()  # host port:port[:protocol]
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointSpec:
-    """An endpoint as asked for. No addresses: what it has, else the lowest free one; no MAC the same."""
+    """An endpoint as asked for. No address of a family: what it has, else the lowest free one; no MAC the same."""
 
     id: str
     tenant: str

@@ -103,6 +103,9 @@ def _claims(value: Object) -> Iterator[tuple[Any, ...]]:
         yield (value.encap, "tag", value.tag)
     elif isinstance(value, Endpoint):
         yield ("MAC", value.mac, "in", value.network_key)
+    elif isinstance(value, Service):
+        for one in value.published:
+            yield "host port", one.port, one.protocol
     elif isinstance(value, Host) and value.switch:
         yield ("switch", f"{value.switch:016x}")
 

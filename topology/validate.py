@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TypeVar
 
 from topology.errors import Invalid
-from topology.model import Labels, Network
+from topology.model import Address, Labels, Network, Prefix, Published
 
 NAME_LIMITS = {"tenantName": 64, "networkName": 64, "serviceName": 256, "hostName": 253}
 _REQUIRED = {
@@ -22,19 +23,32 @@ DOCKER_NETWORKS = frozenset({"bridge", "host", "none", "default"})
 RESERVED = {
     IPv4Network("0.0.0.0/8"): "means this host",
     IPv4Network("127.0.0.0/8"): "is loopback",
+    IPv4Network("169.254.0.0/16"): "is link-local, and the hosts' own",
     IPv4Network("224.0.0.0/4"): "is multicast",
+    IPv4Network("249.0.0.0/8"): "is kept for published services",
     IPv4Network("250.0.0.0/8"): "is kept for the providers' hidden addresses",
     IPv4Network("255.255.255.255/32"): "is broadcast",
 }
+RESERVED6 = {
+    IPv6Network("::/8"): "holds loopback and IPv4's addresses",
+    IPv6Network("100::/64"): "is kept for the providers' hidden addresses",
+    IPv6Network("fe80::/10"): "is link-local",
+    IPv6Network("ff00::/8"): "is multicast",
+}
+# a /48 is what a whole site is given (RFC 6177); a /126 has one address left beside a gateway and a VIP
+SHORTEST6, LONGEST6 = 48, 126
 ENCAPS = {"vxlan": 16_777_215, "vlan": 4094}  # and their highest tag
 AUTO_TAGS = {"vxlan": 10_000, "vlan": 4094}
 NW_TYPES = ("data", "infra")
-PROTOCOLS = ("TCP", "UDP")
-SCTP = "the switch's conntrack does not know SCTP's ports (Open vSwitch before 3.3 in userspace)"
+PROTOCOLS = ("TCP", "UDP", "SCTP")
+PUBLISHABLE = ("TCP", "UDP")
+DATAPATH_TYPES = ("netdev", "system")
 HEALTHS = ("", "starting", "healthy", "unhealthy")
 STATES = ("created", "running", "paused", "draining", "stopped")
 ORIGINS = ("agent", "rest", "learned")
 ID_LIMIT, TEXT_LIMIT = 128, 255
+
+A = TypeVar("A", IPv4Address, IPv6Address, Address)
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -44,6 +58,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _PATTERNS = {"networkName": _NETWORK_NAME, "hostName": _HOST_NAME}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SUBNET = re.compile(r"([0-9.]+)(?:-([0-9.]+))?/([0-9]{1,2})")
+_SUBNET6 = re.compile(r"([0-9A-Fa-f:.]+)/([0-9]{1,3})")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _PORT = re.compile(r"-?[0-9]{1,9}")
 
@@ -92,6 +107,26 @@ def address(field: str, value: str | IPv4Address) -> IPv4Address:
         return IPv4Address(value)
     except AddressValueError as error:
         raise Invalid(f"{field} {show(value)} is not an IPv4 address such as 10.1.1.5") from error
+
+
+def address6(field: str, value: str | IPv6Address) -> IPv6Address:
+    """An IPv6 address in any of its written forms, without a zone."""
+    if isinstance(value, IPv6Address):
+        return value
+    try:
+        found = IPv6Address(value)
+    except AddressValueError as error:
+        raise Invalid(f"{field} {show(value)} is not an IPv6 address such as fd00:1::5") from error
+    if found.scope_id is not None:
+        raise Invalid(f"{field} {show(value)} has a zone: right is {show(value.partition('%')[0])}")
+    return found
+
+
+def any_address(field: str, value: str | Address) -> Address:
+    """An address of either family."""
+    if isinstance(value, IPv6Address) or (isinstance(value, str) and ":" in value):
+        return address6(field, value)
+    return address(field, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +183,51 @@ def subnet(value: str) -> Subnet:
     return Subnet(net, first, last)
 
 
-def inside(field: str, value: IPv4Address, net: IPv4Network, of: str = "") -> IPv4Address:
+def subnet6(value: str) -> IPv6Network:
+    """``address/len``."""
+    match = _SUBNET6.fullmatch(value)
+    if match is None or int(match[2]) > 128:
+        raise Invalid(f"ipv6Subnet {show(value)} is invalid: right is fd00:1::/64")
+    first, length = address6("ipv6Subnet", match[1]), int(match[2])
+    if not SHORTEST6 <= length <= LONGEST6:
+        raise Invalid(f"ipv6Subnet {value}: /{length} is out of range: right is /{SHORTEST6} to /{LONGEST6}")
+    net = IPv6Network((int(first) >> 128 - length << 128 - length, length))
+    for space, why in RESERVED6.items():
+        if net.overlaps(space):
+            raise Invalid(f"ipv6Subnet {value} overlaps {space}, which {why}: take another, such as fd00:1::/64")
+    if first != net.network_address:
+        raise Invalid(f"ipv6Subnet {value} has host bits set: right is {net}")
+    return net
+
+
+def inside(field: str, value: A, net: Prefix, of: str = "") -> A:
     """An address that something in the subnet can have."""
-    low, high = usable(net)
+    low, high = net.network_address + 1, net.broadcast_address - (net.version == 4)
     if value not in net:
         raise Invalid(f"{field} {value} is outside subnet {net}{of}: right is {low} to {high}")
-    if not low <= value <= high:
-        which = "network" if value < low else "broadcast"
+    if not int(low) <= int(value) <= int(high):
+        which = "broadcast" if value == net.broadcast_address else "network" if net.version == 4 else "routers' anycast"
         raise Invalid(f"{field} {value} is the {which} address of subnet {net}{of}: right is {low} to {high}")
     return value
+
+
+def within(field: str, value: A, network: Network) -> A:
+    """An address that something in the network can have."""
+    for net in network.subnets:
+        if net.version == value.version:
+            return inside(field, value, net, f" of network {network.key}")
+    raise Invalid(f"{field} {value}: network {network.key} has no IPv6; leave it out, or take a network that has")
+
+
+def family(value: int | None, wanted: Address | None) -> int:
+    """The IP version of an address that is wanted, or of any; None: not given."""
+    if value not in {None, 4, 6}:
+        raise Invalid(f"family {show(value)} is unknown: right is 4 or 6")
+    if wanted is None:
+        return value or 4
+    if value not in {None, wanted.version}:
+        raise Invalid(f"family {value} is not that of ipAddress {wanted}: right is {wanted.version}, or none")
+    return wanted.version
 
 
 def choice(field: str, value: str, known: Iterable[str]) -> str:
@@ -202,22 +273,64 @@ def ports(values: Sequence[str]) -> list[tuple[int, int, str]]:
                 "Invalid port mapping. Port format is - Port:TargetPort:Protocol, "
                 f"such as 80:8080:TCP, not {show(text)}"
             )
-        for part in parts[:2]:
-            if not 1 <= int(part) <= 65535:
-                raise Invalid(f"port {part} in {show(text)} is out of range: 1 to 65535")
-        protocol = parts[2].upper()
-        if protocol == "SCTP":
-            raise Invalid(f"protocol SCTP in {show(text)} is refused: {SCTP}; right is TCP or UDP")
-        if protocol not in PROTOCOLS:
-            raise Invalid(f"protocol {show(parts[2])} in {show(text)} is unknown: right is TCP or UDP")
-        port = int(parts[0])
-        if (port, protocol) in found:
-            raise Invalid(
-                f"port {port} {protocol} is given twice ({found[port, protocol]}, {text}): once is right"
-            )
-        found[port, protocol] = text
-        out.append((port, int(parts[1]), protocol))
+        port, target = _port_number(parts[0], text), _port_number(parts[1], text)
+        protocol = _protocol(parts[2], text)
+        _once("port", port, protocol, text, found)
+        out.append((port, target, protocol))
     return out
+
+
+def published(values: Sequence[str], offered: Sequence[tuple[int, int, str]]) -> tuple[Published, ...]:
+    """``host port:port[:protocol]`` each, the port being one of those that the service offers (as `ports` says)."""
+    protocols: dict[int, list[str]] = {}
+    for port, _, protocol in offered:
+        if protocol not in PUBLISHABLE:
+            continue
+        protocols.setdefault(port, []).append(protocol)
+    found: dict[tuple[int, str], str] = {}
+    out = []
+    for text in values:
+        parts = text.split(":")
+        if len(parts) not in {2, 3} or not all(_PORT.fullmatch(part) for part in parts[:2]):
+            raise Invalid(
+                "Invalid publish. Its format is HostPort:ServicePort[:Protocol], "
+                f"such as 80:8080:TCP or 80:8080, not {show(text)}"
+            )
+        port, target = _port_number(parts[0], text), _port_number(parts[1], text)
+        there = protocols.get(target, [])
+        if len(parts) == 2 and len(there) > 1:
+            raise Invalid(
+                f"publish {text} is ambiguous: the service has {target} TCP and {target} UDP; "
+                f"right is {text}:TCP or {text}:UDP"
+            )
+        protocol = _protocol(parts[2], text) if len(parts) == 3 else "".join(there)
+        if protocol and protocol not in PUBLISHABLE:
+            raise Invalid(f"publish {text}: {protocol} can't be published: right is TCP or UDP")
+        if not there or protocol not in there:
+            have = ", ".join(f"{port} {protocol}" for port, _, protocol in offered) or "none"
+            raise Invalid(f"publish {text}: the service has no port {f'{target} {protocol}'.strip()}; it has {have}")
+        _once("publish: host port", port, protocol, text, found)
+        out.append(Published(port, target, protocol))
+    return tuple(out)
+
+
+def _port_number(part: str, text: str) -> int:
+    if not 1 <= int(part) <= 65535:
+        raise Invalid(f"port {part} in {show(text)} is out of range: 1 to 65535")
+    return int(part)
+
+
+def _protocol(part: str, text: str) -> str:
+    protocol = part.upper()
+    if protocol not in PROTOCOLS:
+        raise Invalid(f"protocol {show(part)} in {show(text)} is unknown: right is TCP, UDP or SCTP")
+    return protocol
+
+
+def _once(what: str, port: int, protocol: str, text: str, found: dict[tuple[int, str], str]) -> None:
+    if (port, protocol) in found:
+        raise Invalid(f"{what} {port} {protocol} is given twice ({found[port, protocol]}, {text}): once is right")
+    found[port, protocol] = text
 
 
 def mac(value: str) -> str:

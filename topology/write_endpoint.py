@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
 
 from topology import options, validate
 from topology.allocate import mac_of
 from topology.draft import Draft
 from topology.errors import Conflict, Invalid, NetctlError, NotFound
-from topology.model import Endpoint, Host, Lease, Network, Service
+from topology.model import Address, Endpoint, Host, Lease, Network, Service
 from topology.specs import EndpointSpec
 from topology.write_service import describe, taken, without
 
@@ -91,12 +90,12 @@ def sync_endpoints(
 
 
 def learn(  # noqa: PLR0917 - as the command
-    draft: Draft, network: Network, mac: str, address: IPv4Address, switch: int, port_name: str
+    draft: Draft, network: Network, mac: str, address: Address, switch: int, port_name: str
 ) -> Endpoint | None:
     """A host seen on the wire; None: it says what can't be, or claims what another has."""
     try:
         mac = validate.mac(mac)
-        validate.inside("address", address, network.subnet)
+        validate.within("address", address, network)
     except Invalid:
         return None  # anybody can put anything on the wire: not an error of ours
     key = f"learned-{mac.replace(':', '')}-{network.number}"
@@ -112,41 +111,45 @@ def learn(  # noqa: PLR0917 - as the command
     for other in neighbours:
         if other.mac == mac and other.id != key:
             draft.delete(other)  # the same host, with an address of another network now
+    others = () if old is None else (a for a in old.addresses if a.version != address.version)
+    addresses = tuple(sorted((address, *others), key=lambda a: a.version))
     endpoint = Endpoint(
         id=key,
         tenant=network.tenant,
         network=network.name,
         number=draft.number("endpoint") if old is None else old.number,
-        addresses=(address,),
+        addresses=addresses,
         mac=mac,
         switch=switch,
         port_name=port_name,
         origin="learned",
     )
     if old is not None:
-        passed = old.passed if old.addresses == (address,) else ()
+        passed = old.passed if old.addresses == addresses else ()
         endpoint = replace(endpoint, labels=old.labels, weight=old.weight, passed=passed)
     draft.put(endpoint)
     return endpoint
 
 
-def grant(draft: Draft, network: Network, wanted: IPv4Address | None, host: str) -> Lease:
-    """An address set aside for an endpoint to come on this host."""
+def grant(draft: Draft, network: Network, wanted: Address | None, host: str, version: int) -> Lease:
+    """An address set aside for an endpoint to come on this host: the one wanted, else one of IP version 4 or 6."""
     if wanted is None:
-        address = draft.lowest_free(network)
+        if version not in {subnet.version for subnet in network.subnets}:
+            raise Invalid(f"family {version}: network {network.key} has no IPv6; take 4, or leave it out")
+        address = draft.lowest_free(network, version)
     else:
-        address = validate.inside("ipAddress", wanted, network.subnet, f" of network {network.key}")
+        address = validate.within("ipAddress", wanted, network)
         holder = draft.holder(network.key, address)
         if isinstance(holder, Lease) and holder.host == host:
             return holder  # asked again: the first answer may have been lost
         if holder is not None:
-            raise taken(address, holder)
+            raise taken("ipAddress", address, holder)
     lease = Lease(network.tenant, network.name, address, host=host)
     draft.put(lease)
     return lease
 
 
-def release(draft: Draft, network: Network, address: IPv4Address) -> Lease | None:
+def release(draft: Draft, network: Network, address: Address) -> Lease | None:
     """A granted address is given back; None: it wasn't granted, or an endpoint has it by now."""
     lease = draft.lease(network.key, address)
     if lease is None or lease.released is not None:
@@ -154,18 +157,21 @@ def release(draft: Draft, network: Network, address: IPv4Address) -> Lease | Non
     return draft.release(lease)
 
 
-def put_host(draft: Draft, name: str, switch: int, tunnel_address: IPv4Address | None, version: str) -> Host:
-    """A Docker host with an agent, and where its switch is."""
-    validate.name("hostName", name)
-    validate.datapath(switch)
-    validate.text("version", version)
-    other = draft.model.by_switch(switch) if switch else None
-    if other is not None and other.name != name:
+def put_host(draft: Draft, wanted: Host) -> Host:
+    """A Docker host with an agent, and where its switch is. It keeps its number, or is given one."""
+    validate.name("hostName", wanted.name)
+    validate.datapath(wanted.switch)
+    validate.text("version", wanted.version)
+    validate.choice("datapathType", wanted.datapath_type, ("", *validate.DATAPATH_TYPES))
+    other = draft.model.by_switch(wanted.switch) if wanted.switch else None
+    if other is not None and other.name != wanted.name:
         raise Conflict(
-            f"switch {switch:016x} is that of host {other.name}: give the bridge another datapath id, "
+            f"switch {wanted.switch:016x} is that of host {other.name}: give the bridge another datapath id, "
             f"or delete host {other.name}"
         )
-    host = Host(name, switch, tunnel_address, version)
+    old = draft.get("host", wanted.name)
+    number = (old.number if isinstance(old, Host) else 0) or draft.number("host")
+    host = replace(wanted, number=number)
     draft.put(host)
     return host
 
@@ -212,9 +218,12 @@ def _selecting(draft: Draft, endpoint: Endpoint, keys: Sequence[str]) -> list[Se
 
 
 def _moves(old: Endpoint, spec: EndpointSpec) -> bool:
+    asked = set(spec.addresses)
+    families = {":" in address for address in asked}
+    had = {address for address in map(str, old.addresses) if (":" in address) in families}
     return (
         old.network_key != f"{spec.tenant}:{spec.network}"
-        or (bool(spec.addresses) and tuple(spec.addresses) != tuple(map(str, old.addresses)))
+        or asked != had
         or (bool(spec.mac) and spec.mac != old.mac)
     )
 
@@ -223,7 +232,7 @@ def _put(draft: Draft, spec: EndpointSpec, old: Endpoint | None) -> Endpoint:
     validate.endpoint_id(spec.id)
     validate.name("tenantName", spec.tenant)
     validate.name("networkName", spec.network)
-    asked = [validate.address("ipAddress", a) for a in spec.addresses]
+    asked = [validate.any_address("ipAddress", a) for a in spec.addresses]
     if len(set(asked)) != len(asked):
         raise Invalid(f"ipAddress: an address is given twice in {', '.join(map(str, asked))}")
     asked_mac = validate.mac(spec.mac) if spec.mac else ""
@@ -242,9 +251,9 @@ def _put(draft: Draft, spec: EndpointSpec, old: Endpoint | None) -> Endpoint:
     network = draft.network(spec.tenant, spec.network)
     _clear_port(draft, spec)
     stays = old if old is not None and old.network_key == network.key else None
-    addresses = tuple(asked)
-    if not addresses:
-        addresses = stays.addresses if stays is not None else (draft.lowest_free(network),)
+    for address in asked:
+        validate.within("ipAddress", address, network)
+    addresses = _addresses(draft, network, asked, () if stays is None else stays.addresses)
     for address in addresses:
         _claim(draft, network, address, spec)
     mac = asked_mac or (stays.mac if stays is not None else mac_of(addresses[0]))
@@ -273,6 +282,17 @@ def _put(draft: Draft, spec: EndpointSpec, old: Endpoint | None) -> Endpoint:
     return endpoint
 
 
+def _addresses(
+    draft: Draft, network: Network, asked: Sequence[Address], had: Sequence[Address]
+) -> tuple[Address, ...]:
+    """Of each family those asked for; if none is, those it had, else the lowest free one."""
+    found: list[Address] = []
+    for subnet in network.subnets:
+        of_family = [a for a in asked if a.version == subnet.version] or [a for a in had if a.version == subnet.version]
+        found += of_family or [draft.lowest_free(network, subnet.version)]
+    return tuple(found)
+
+
 def _carried_on(draft: Draft, endpoint: Endpoint, old: Endpoint | None) -> Endpoint:
     """The endpoint with what is known of it already, as far as it still holds."""
     if old is not None and (old.network_key, old.addresses) == (endpoint.network_key, endpoint.addresses):
@@ -297,8 +317,7 @@ def _clear_port(draft: Draft, spec: EndpointSpec) -> None:
             draft.delete(seen)
 
 
-def _claim(draft: Draft, network: Network, address: IPv4Address, spec: EndpointSpec) -> None:
-    validate.inside("ipAddress", address, network.subnet, f" of network {network.key}")
+def _claim(draft: Draft, network: Network, address: Address, spec: EndpointSpec) -> None:
     holder = draft.holder(network.key, address)
     if holder is None or (isinstance(holder, Endpoint) and holder.id == spec.id):
         return
@@ -307,7 +326,7 @@ def _claim(draft: Draft, network: Network, address: IPv4Address, spec: EndpointS
     if isinstance(holder, Endpoint) and _yields(holder, spec):
         draft.delete(holder)
         return
-    raise taken(address, holder)
+    raise taken("ipAddress", address, holder)
 
 
 def _claim_mac(draft: Draft, network: Network, mac: str, spec: EndpointSpec) -> None:

@@ -7,8 +7,8 @@ from ipaddress import IPv4Address, IPv4Network
 from topology import validate
 from topology.allocate import PICK_FROM, PICK_LENGTH, free_subnet
 from topology.draft import Draft
-from topology.errors import Conflict
-from topology.model import Network, Tenant
+from topology.errors import Conflict, Invalid
+from topology.model import Network, Prefix, Tenant
 from topology.specs import NetworkSpec
 
 DEFAULT_TENANT = "default"
@@ -45,6 +45,18 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
     gateway = None
     if spec.gateway:
         gateway = validate.inside("gateway", validate.address("gateway", spec.gateway), subnet.subnet)
+    subnet6 = validate.subnet6(spec.subnet6) if spec.subnet6 else None
+    gateway6 = None
+    if spec.gateway6:
+        gateway6 = validate.address6("ipv6Gateway", spec.gateway6)
+        if subnet6 is None:
+            raise Invalid(f"ipv6Gateway {gateway6} needs an ipv6Subnet: give both, or leave it out")
+        validate.inside("ipv6Gateway", gateway6, subnet6)
+    if gateway6 is not None and gateway is None:
+        # Docker gives a container its default routes by the network's IPv4 gateway alone
+        raise Invalid("ipv6Gateway needs a gateway: containers have no default route without; give both, or neither")
+    if spec.nat and gateway is None:
+        raise Invalid("nat needs a gateway: that is the way out; give one, or leave nat out")
     encap = validate.choice("encap", spec.encap or "vxlan", validate.ENCAPS)
     nw_type = validate.choice("nwType", spec.nw_type or "data", validate.NW_TYPES)
     tag = validate.tag(encap, spec.pkt_tag)
@@ -55,6 +67,9 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
     if isinstance(old, Network):
         _unchanged("subnet", validate.subnet_text(old), subnet)
         _unchanged("gateway", old.gateway, gateway)
+        _unchanged("ipv6Subnet", old.subnet6, subnet6)
+        _unchanged("ipv6Gateway", old.gateway6, gateway6)
+        _unchanged("nat", _on(old.nat), _on(spec.nat))
         _unchanged("encap", old.encap, encap)
         _unchanged("nwType", old.nw_type, nw_type)
         _unchanged("cfgdTag", old.cfgd_tag, cfgd_tag)
@@ -62,12 +77,9 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
             _unchanged("pktTag", old.tag, tag)
         return old
 
-    for other in draft.model.networks_of(spec.tenant):
-        if other.subnet.overlaps(subnet.subnet):
-            raise Conflict(
-                f"network {other.name} conflicts with subnet {subnet.subnet}: it has {other.subnet}; "
-                "networks of one tenant must not overlap"
-            )
+    _apart(draft, spec.tenant, subnet.subnet)
+    if subnet6 is not None:
+        _apart(draft, spec.tenant, subnet6)
     network = Network(
         tenant=spec.tenant,
         name=spec.name,
@@ -81,6 +93,9 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         tag=_tag(draft, encap, tag),
         requested_tag=tag,
         cfgd_tag=cfgd_tag,
+        subnet6=subnet6,
+        gateway6=gateway6,
+        nat=spec.nat,
     )
     draft.put(network)
     return network
@@ -114,6 +129,20 @@ def pick_subnet(draft: Draft, tenant: str, avoid: list[IPv4Network]) -> IPv4Netw
     if found is None:
         raise Conflict(f"tenant {tenant} has no free /{PICK_LENGTH} left in {PICK_FROM}: give a subnet")
     return found
+
+
+def _apart(draft: Draft, tenant: str, asked: Prefix) -> None:
+    for other in draft.model.networks_of(tenant):
+        for subnet in other.subnets:
+            if subnet.version == asked.version and subnet.overlaps(asked):
+                raise Conflict(
+                    f"network {other.name} conflicts with subnet {asked}: it has {subnet}; "
+                    "networks of one tenant must not overlap"
+                )
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"
 
 
 def _unchanged(field: str, old: object, new: object) -> None:

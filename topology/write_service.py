@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
 
 from topology import options, validate
 from topology.addresses import Holder
 from topology.draft import Draft
 from topology.errors import Conflict, Invalid, NotFound
-from topology.model import Endpoint, Network, Service, ServicePort
+from topology.model import Address, Endpoint, Network, Published, Service, ServicePort
 from topology.specs import ServiceSpec
 
 
@@ -19,8 +18,10 @@ def put_service(draft: Draft, spec: ServiceSpec) -> Service:
     validate.name("serviceName", spec.name)
     validate.name("networkName", spec.network)
     requested = validate.address("ipAddress", spec.ip_address) if spec.ip_address else None
+    requested6 = validate.address6("ipv6Address", spec.ip_address6) if spec.ip_address6 else None
     selectors = validate.selectors(spec.selectors)
     ports = validate.ports(spec.ports)
+    published = validate.published(spec.publish, ports)
     affinity, affinity_mode = options.affinity(spec.affinity, spec.affinity_mode)
     drain = options.drain(spec.drain)
     check = None if spec.check is None else options.check(spec.check)
@@ -30,14 +31,17 @@ def put_service(draft: Draft, spec: ServiceSpec) -> Service:
     network = draft.network(spec.tenant, spec.network)
     found = draft.get("service", f"{spec.tenant}:{spec.name}")
     old = found if isinstance(found, Service) else None
-    vip = _vip(draft, network, old, requested)
+    vips = [_vip(draft, network, old, "ipAddress", requested, 4)]
+    if network.subnet6 is not None or requested6 is not None:
+        vips.append(_vip(draft, network, old, "ipv6Address", requested6, 6))
+    _claim_published(draft, f"{spec.tenant}:{spec.name}", published)
     kept = {} if old is None else {(p.port, p.target, p.protocol): p.number for p in old.ports}
     service = Service(
         tenant=spec.tenant,
         name=spec.name,
         number=draft.number("service") if old is None else old.number,
         network=spec.network,
-        vips=(vip,),
+        vips=tuple(vips),
         ports=tuple(
             # no `kept.get(…, draft.number())`: that would use up a number each time
             ServicePort(*port, number=kept[port] if port in kept else draft.number("port"))
@@ -49,6 +53,8 @@ def put_service(draft: Draft, spec: ServiceSpec) -> Service:
         affinity_mode=affinity_mode,
         drain=drain,
         check=check,
+        requested_vip6=requested6,
+        published=published,
     )
     draft.put(service)
     _forget(draft, service.key, service)
@@ -79,10 +85,10 @@ def describe(holder: Holder) -> str:
     return f"granted to host {holder.host}"
 
 
-def taken(address: IPv4Address, holder: Holder) -> Conflict:
+def taken(field: str, address: Address, holder: Holder) -> Conflict:
     """The refusal of an address that somebody has."""
     return Conflict(
-        f"ipAddress {address} is taken: it is {describe(holder)}; take another, or none for an automatic one"
+        f"{field} {address} is taken: it is {describe(holder)}; take another, or none for an automatic one"
     )
 
 
@@ -105,14 +111,25 @@ def without(keys: tuple[str, ...], key: str) -> tuple[str, ...]:
     return tuple(k for k in keys if k != key)
 
 
-def _vip(draft: Draft, network: Network, old: Service | None, requested: IPv4Address | None) -> IPv4Address:
+def _vip(  # noqa: PLR0917 - the same for either family
+    draft: Draft, network: Network, old: Service | None, field: str, requested: Address | None, version: int
+) -> Address:
     if requested is None:
         # an automatic VIP stays: clients have it in their configuration
-        if old is not None and old.network == network.name and old.vips:
-            return old.vips[0]
-        return draft.lowest_free(network)
-    validate.inside("ipAddress", requested, network.subnet, f" of network {network.key}")
+        kept = old.vips if old is not None and old.network == network.name else ()
+        return next((vip for vip in kept if vip.version == version), None) or draft.lowest_free(network, version)
+    validate.within(field, requested, network)
     holder = draft.holder(network.key, requested)
     if holder is not None and not (isinstance(holder, Service) and old is not None and holder.key == old.key):
-        raise taken(requested, holder)
+        raise taken(field, requested, holder)
     return requested
+
+
+def _claim_published(draft: Draft, key: str, published: tuple[Published, ...]) -> None:
+    for wanted in published:
+        other = draft.model.published(wanted.port, wanted.protocol)
+        if other is not None and other.key != key:
+            raise Conflict(
+                f"publish {wanted}: port {wanted.port} {wanted.protocol} of the hosts is that of service {other.key}; "
+                "take another"
+            )

@@ -14,6 +14,7 @@ from pyroute2.netlink.generic import GenericNetlinkSocket  # type: ignore[import
 
 from netctl.agent.errors import SwitchError
 from netctl.agent.ovsdb import Operation, Ovsdb, by_name, from_map, members, omap, oset
+from topology.reach import HOST_MAC
 
 LOG = logging.getLogger(__name__)
 
@@ -55,6 +56,11 @@ class Bridge:
     def dpid(self) -> str:
         """The datapath id, 16 hexadecimal digits; "" before `ensure` succeeded."""
         return self._dpid
+
+    @property
+    def datapath_type(self) -> str:
+        """``netdev`` or ``system``; "" before `ensure` succeeded."""
+        return self._datapath_type
 
     @property
     def userspace(self) -> bool:
@@ -146,7 +152,7 @@ class Bridge:
         ]
 
     def _other_config(self, present: Mapping[str, str]) -> dict[str, str]:
-        return {**present, "disable-in-band": "true", "datapath-id": self._dpid}
+        return {**present, "disable-in-band": "true", "datapath-id": self._dpid, "hwaddr": HOST_MAC}
 
     def _update(self, row: dict[str, Any], controllers: list[dict[str, Any]]) -> list[Operation]:
         """What differs, and nothing else: a bridge that is right is not touched, so its flows stay."""

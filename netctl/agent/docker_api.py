@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, TypeVar
 
 import docker  # type: ignore[import-untyped]
@@ -15,12 +15,15 @@ import docker.errors  # type: ignore[import-untyped]
 import requests
 from docker.types import IPAMConfig, IPAMPool  # type: ignore[import-untyped]
 
-from netctl.agent.errors import AgentError
-from netctl.agent.state import DEFAULT_TENANT, Container, LocalNetwork, model_name
+from netctl.agent.errors import AgentError, Refusal
+from netctl.agent.protocol import Body, S, address, mapping, objects, text
+from netctl.agent.protocol import subnet as subnet_in
+from netctl.agent.state import DEFAULT_TENANT, Address, Container, LocalNetwork, Subnet, Subnets, model_name
 
 T = TypeVar("T")
 TIMEOUT = 60  # s: making a network waits for our own plugin
 STOP_TIMEOUT = 10  # s: Docker's own default between the stop signal and SIGKILL
+AUXILIARY = "AuxiliaryAddresses"
 STATES = {"created": "created", "running": "running", "paused": "paused", "restarting": "stopped"}
 
 _SIGNAL = re.compile(r"(?:SIG)?([A-Z0-9]+)([+-][0-9]+)?", re.ASCII)
@@ -78,16 +81,22 @@ class Docker:
         answer: dict[str, Any] = self._ask(lambda client: client.inspect_network(network_id))
         return answer
 
-    def create_network(
-        self, name: str, tenant: str, network: str, subnet: IPv4Network, gateway: IPv4Address | None
-    ) -> None:
+    def create_network(self, name: str, tenant: str, network: str, subnets: Subnets) -> None:
         """Make the Docker network that stands for a network of the model."""
         options = {"tenant": tenant, "network": network}
-        pool = IPAMPool(subnet=str(subnet), gateway=str(gateway) if gateway else None)
-        ipam = IPAMConfig(driver=self.driver, pool_configs=[pool], options=dict(options))
+        pools = [_pool(subnets.subnet, subnets.gateway)]
+        if subnets.subnet6 is not None:
+            pools.append(_pool(subnets.subnet6, subnets.gateway6))
+        ipam = IPAMConfig(driver=self.driver, pool_configs=pools, options=dict(options))
         self._ask(
             lambda client: client.create_network(
-                name, driver=self.driver, options=options, ipam=ipam, check_duplicate=True, attachable=None
+                name,
+                driver=self.driver,
+                options=options,
+                ipam=ipam,
+                check_duplicate=True,
+                attachable=None,
+                enable_ipv6=subnets.subnet6 is not None,
             )
         )
 
@@ -193,18 +202,18 @@ def signal_number(name: str) -> int:
 def network_of(item: Mapping[str, Any], driver: str) -> LocalNetwork | None:
     """A network out of Docker's inspection; None where it can't be one of ours."""
     ipam = item.get("IPAM") or {}
-    for config in ipam.get("Config") or []:
-        try:
-            subnet = IPv4Network(config["Subnet"])
-            gateway = IPv4Address(str(config["Gateway"]).partition("/")[0]) if config.get("Gateway") else None
-            ip_range = IPv4Network(config["IPRange"]) if config.get("IPRange") else None
-            reserved = tuple(IPv4Address(a) for a in (config.get("AuxiliaryAddresses") or {}).values())
-        except (KeyError, ValueError):
-            continue
-        options = item.get("Options") or {}
-        pool_options = ipam.get("Options") or {}
-        tenant = options.get("tenant") or pool_options.get("tenant") or DEFAULT_TENANT
-        named = options.get("network") or pool_options.get("network")
+    options = item.get("Options") or {}
+    pool_options = ipam.get("Options") or {}
+    tenant = options.get("tenant") or pool_options.get("tenant") or DEFAULT_TENANT
+    named = options.get("network") or pool_options.get("network")
+    try:
+        subnet, pool = _pool_of(ipam, IPv4Network)
+        # Docker also lists an IPv6 subnet that it makes no use of.
+        subnet6, pool6 = _pool_of(ipam, IPv6Network) if item.get("EnableIPv6") else (None, {})
+        if subnet is None:
+            return None
+        gateway, gateway6 = address(pool, "Gateway", IPv4Address), address(pool6, "Gateway", IPv6Address)
+        auxiliary = [*mapping(pool, AUXILIARY).values(), *mapping(pool6, AUXILIARY).values()]
         return LocalNetwork(
             id=str(item["Id"]),
             name=str(item["Name"]),
@@ -214,11 +223,33 @@ def network_of(item: Mapping[str, Any], driver: str) -> LocalNetwork | None:
             gateway=None if gateway == subnet.network_address else gateway,
             own_ipam=ipam.get("Driver") == driver,
             tenant_in_pool=bool(pool_options.get("tenant")),
-            ip_range=ip_range,
-            reserved=reserved,
+            ip_range=subnet_in(pool, "IPRange", IPv4Network),
+            reserved=tuple(map(ip_address, auxiliary)),
             internal=bool(item.get("Internal")),
+            subnet6=subnet6,
+            gateway6=None if subnet6 and gateway6 == subnet6.network_address else gateway6,
         )
-    return None
+    except (Refusal, ValueError):
+        return None
+
+
+def unused_subnet(item: Mapping[str, Any]) -> str:
+    """An IPv6 subnet that was asked for, of a network that Docker gives no IPv6; "": there is none."""
+    configs = (item.get("IPAM") or {}).get("Config") or []
+    subnets = (str(config.get("Subnet") or "") for config in configs)
+    return "" if item.get("EnableIPv6") else next((subnet for subnet in subnets if ":" in subnet), "")
+
+
+def _pool_of(ipam: Body, family: type[S]) -> tuple[S | None, Body]:
+    """The subnet of a family, and what Docker says of it."""
+    for pool in objects(ipam, "Config"):
+        if (":" in text(pool, "Subnet")) == (family is IPv6Network):
+            return subnet_in(pool, "Subnet", family), pool
+    return None, {}
+
+
+def _pool(subnet: Subnet, gateway: Address | None) -> Any:
+    return IPAMPool(subnet=str(subnet), gateway=str(gateway) if gateway else None)
 
 
 def _reason(error: BaseException) -> str:

@@ -9,16 +9,16 @@ import logging
 import re
 import time
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from netctl.agent.errors import Malformed, Refusal, SwitchError
 from netctl.agent.ipam import ADDRESS_SPACE, KNOWN_OPTIONS, LISTING_TIMEOUT, Ipam
 from netctl.agent.plugin import Handler
 from netctl.agent.ports import Ports
-from netctl.agent.protocol import GENERIC, Body, address, flag, mapping, objects, subnet, text
+from netctl.agent.protocol import GENERIC, A, Body, S, address, flag, mapping, objects, subnet, text
 from netctl.agent.registry import document
-from netctl.agent.state import DEFAULT_TENANT, LocalEndpoint, LocalNetwork, Pending, Pool, State
+from netctl.agent.state import DEFAULT_TENANT, LocalEndpoint, LocalNetwork, Pending, Pool, State, Subnet, subnets_of
 from netctl.agent.sync import Synchroniser
 from netctl.agent.veth import container_end
 from netctl.client import Client, ClientError, NoConnection, Refused
@@ -70,11 +70,7 @@ class Driver:
         """Docker is making a network: for the agent itself, or for a user, whose wish is checked here."""
         network = self._asked(body)
         modelled = self._state.modelled(network.tenant, network.subnet)
-        if (
-            modelled is None
-            or modelled["networkName"] != network.network
-            or (modelled.get("gateway") or "") != str(network.gateway or "")
-        ):
+        if modelled is None or modelled["networkName"] != network.network or subnets_of(modelled) != network.subnets:
             self._check(network)
             with self._state.changed:
                 self._state.pending[network.id] = Pending()
@@ -88,33 +84,34 @@ class Driver:
         for name in sorted(generic):
             if name not in KNOWN_OPTIONS and not name.startswith(DOCKER_OPTION):
                 raise Refusal(f"unknown option {name}; known: {', '.join(sorted(KNOWN_OPTIONS))}")
-        data = objects(body, "IPv4Data")
-        if objects(body, "IPv6Data") or flag(options, "com.docker.network.enable_ipv6"):
-            raise Refusal("IPv6 is not supported")
+        data, data6 = objects(body, "IPv4Data"), objects(body, "IPv6Data")
         if len(data) != 1:
-            raise Refusal(f"a network has one subnet, not {len(data)}")
-        pool = subnet(data[0], "Pool")
-        if pool is None:
-            raise Malformed("IPv4Data: Pool is missing")
-        gateway = address(data[0], "Gateway")
+            raise Refusal(f"a network has one IPv4 subnet, not {len(data)}")
+        if len(data6) > 1:
+            raise Refusal(f"a network has one IPv6 subnet, not {len(data6)}")
+        pool, gateway = _pool(data[0], "IPv4Data", IPv4Network, IPv4Address)
+        pool6, gateway6 = _pool(data6[0], "IPv6Data", IPv6Network, IPv6Address) if data6 else (None, None)
         tenant, name = text(generic, "tenant"), text(generic, "network")
         own = text(data[0], "AddressSpace") == ADDRESS_SPACE
         asked = self._pool(tenant, pool) if own else None
+        asked6 = self._pool(tenant or asked[0], pool6) if asked and pool6 else None
         return LocalNetwork(
             id=network_id,
             name="",
             tenant=tenant or (asked[0] if asked else "") or DEFAULT_TENANT,
             network=name,
             subnet=pool,
-            gateway=None if gateway == pool.network_address else gateway,
+            gateway=gateway,
             own_ipam=own,
             tenant_in_pool=bool(asked and asked[0]),
             ip_range=asked[1].ip_range if asked else None,
-            reserved=tuple(asked[1].reserved) if asked else (),
+            reserved=tuple(one for found in (asked, asked6) if found for one in found[1].reserved),
             internal=flag(options, "com.docker.network.internal"),
+            subnet6=pool6,
+            gateway6=gateway6,
         )
 
-    def _pool(self, tenant: str, pool: IPv4Network) -> tuple[str, Pool]:
+    def _pool(self, tenant: str, pool: Subnet) -> tuple[str, Pool]:
         """The pool that Docker asked for just before. It does not say which, so its tenant must leave no doubt."""
         with self._state.changed:
             candidates = {t: p for (t, subnet), p in self._state.pools.items() if subnet == pool}
@@ -160,15 +157,13 @@ class Driver:
         """Make the veth pair, plug it in, tell the controller."""
         endpoint_id = _id(body, "EndpointID")
         interface = mapping(body, "Interface")
-        if text(interface, "AddressIPv6"):
-            raise Refusal("IPv6 is not supported")
-        given = address(interface, "Address")
+        given, given6 = address(interface, "Address", IPv4Address), address(interface, "AddressIPv6", IPv6Address)
         if given is None:
             raise Malformed("Interface: Address is missing")
         asked = text(interface, "MacAddress")
         mac = _mac(asked) if asked else derived_mac(given)
         network = self._ipam.registered(self._network(body))
-        endpoint = LocalEndpoint(endpoint_id, network.id, given, mac, created=time.monotonic())
+        endpoint = LocalEndpoint(endpoint_id, network.id, given, mac, created=time.monotonic(), address6=given6)
         self._state.put_endpoint(endpoint)
         accepted = self._sync.endpoint(endpoint_id)
         try:
@@ -179,7 +174,7 @@ class Driver:
         except (SwitchError, Refused) as error:
             self._forget(endpoint_id)
             raise Refusal(str(error)) from error
-        LOG.info("endpoint %s: %s in %s", endpoint_id[:12], given, network.key)
+        LOG.info("endpoint %s: %s in %s", endpoint_id[:12], " ".join(map(str, endpoint.addresses)), network.key)
         return {"Interface": {} if asked else {"MacAddress": mac}}
 
     def delete_endpoint(self, body: Body) -> Mapping[str, Any]:
@@ -213,6 +208,8 @@ class Driver:
         }
         if network.gateway is not None and not network.internal:
             answer["Gateway"] = str(network.gateway)
+        if network.gateway6 is not None and not network.internal:
+            answer["GatewayIPv6"] = str(network.gateway6)
         return answer
 
     def _network(self, body: Body) -> LocalNetwork:
@@ -223,6 +220,15 @@ class Driver:
         if network is None:
             raise Refusal(f"network {network_id[:12]} is not known to this agent")
         return network
+
+
+def _pool(data: Body, name: str, subnets: type[S], addresses: type[A]) -> tuple[S, A | None]:
+    """A subnet that Docker's network is to have, and its gateway."""
+    pool = subnet(data, "Pool", subnets)
+    if pool is None:
+        raise Malformed(f"{name}: Pool is missing")
+    gateway = address(data, "Gateway", addresses)
+    return pool, None if gateway == pool.network_address else gateway
 
 
 def _id(body: Body, name: str) -> str:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
 from netctl.agent.docker_api import Docker, DockerGone, DockerRefused, network_of, signal_number
@@ -115,7 +115,7 @@ class Follower:
         state = self._state
         with state.changed:
             for network_id, network in networks.items():
-                state.set_network(self._merged(network, state.networks.get(network_id)))
+                state.set_network(merged(network, state.networks.get(network_id)))
             for network_id in state.networks.keys() - networks.keys() - state.pending.keys():
                 state.drop_network(network_id)
             young = False
@@ -144,14 +144,6 @@ class Follower:
             return  # Docker has gone: there will be a listing when it is back
         self._ports.look()
         self._sync.resync()
-
-    def _merged(self, network: LocalNetwork, known: LocalNetwork | None) -> LocalNetwork:
-        """Docker does not list a gateway that our IPAM driver chose."""
-        if network.gateway is not None:
-            return network
-        if known is not None:
-            return replace(network, gateway=known.gateway)
-        return network
 
     # One event
 
@@ -213,16 +205,24 @@ class Follower:
             self._sync.endpoint(endpoint_id)
 
 
+def merged(network: LocalNetwork, known: LocalNetwork | None) -> LocalNetwork:
+    """A network of Docker's listing, which does not always have the gateway that our IPAM driver chose."""
+    if known is None:
+        return network
+    return replace(network, gateway=network.gateway or known.gateway, gateway6=network.gateway6 or known.gateway6)
+
+
 def endpoints_of(item: Mapping[str, Any]) -> list[LocalEndpoint]:
     """The endpoints in Docker's inspection of a network; one without a container has ``ep-`` and its own id."""
     found = []
     for container_id, entry in (item.get("Containers") or {}).items():
         try:
             given = IPv4Interface(entry["IPv4Address"]).ip
+            given6 = IPv6Interface(entry["IPv6Address"]).ip if entry.get("IPv6Address") else None
             mac = str(entry["MacAddress"])
             endpoint_id = str(entry["EndpointID"])
         except (KeyError, ValueError):
             continue
         owner = "" if container_id.startswith("ep-") else container_id
-        found.append(LocalEndpoint(endpoint_id, str(item["Id"]), given, mac, owner))
+        found.append(LocalEndpoint(endpoint_id, str(item["Id"]), given, mac, owner, address6=given6))
     return found

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Mapping
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from socket import AF_INET, AF_INET6
 from typing import Any
 
 from pyroute2 import IPRoute  # type: ignore[import-untyped]
@@ -13,7 +15,7 @@ from netctl.agent.errors import Malformed, Refusal
 from netctl.agent.plugin import Handler
 from netctl.agent.protocol import Body, address, flag, mapping, subnet, text
 from netctl.agent.registry import ranged
-from netctl.agent.state import DEFAULT_TENANT, LocalNetwork, Pool, State
+from netctl.agent.state import DEFAULT_TENANT, Address, LocalNetwork, Pool, State, Subnet, subnets_of
 from netctl.agent.sync import Synchroniser
 from netctl.client import Client, ClientError, NoConnection
 
@@ -28,6 +30,7 @@ UNNAMED = "-"  # in a pool's id: the tenant is named to the network driver alone
 REGISTRATION_TIMEOUT = 20.0  # s: a network that a user just made is being registered with every host
 LISTING_TIMEOUT = 10.0  # s: the agent has just started and is asking Docker for its networks
 PICKS = 256  # subnets that are tried when Docker leaves the choice to us
+UNIQUE_LOCAL = 0xFD << 120  # RFC 4193: 40 random bits follow, so that no two sites' subnets meet
 
 
 class Ipam:
@@ -58,19 +61,21 @@ class Ipam:
 
     def request_pool(self, body: Body) -> Mapping[str, Any]:
         """Docker is making a network. What it will be is checked when all of it is known, in CreateNetwork."""
-        if flag(body, "V6"):
-            raise Refusal("IPv6 is not supported")
+        family = IPv6Network if flag(body, "V6") else IPv4Network
         options = mapping(body, "Options")
         unknown = sorted(set(options) - KNOWN_OPTIONS)
         if unknown:
             raise Refusal(f"unknown IPAM option {unknown[0]}; known: {', '.join(sorted(KNOWN_OPTIONS))}")
         tenant = text(options, "tenant")
-        pool, ip_range = subnet(body, "Pool"), subnet(body, "SubPool")
+        pool, ip_range = subnet(body, "Pool", family), subnet(body, "SubPool", family)
+        if pool is None and ip_range is not None:
+            raise Refusal("a range needs a subnet: --subnet")
+        if isinstance(ip_range, IPv6Network):
+            raise Refusal(f"the range {ip_range}: IPv6 addresses are given out of the whole subnet; leave it out")
         if pool is None:
-            if ip_range is not None:
-                raise Refusal("a range needs a subnet: --subnet")
-            pool = self._pick(tenant)
-        ranged(pool, ip_range)
+            pool = self._pick6() if family is IPv6Network else self._pick(tenant)
+        if isinstance(pool, IPv4Network):
+            ranged(pool, ip_range)
         with self._state.changed:
             self._state.pools[tenant, pool] = Pool(ip_range)
         return {"PoolID": f"{tenant or UNNAMED}/{pool}", "Pool": str(pool), "Data": {}}
@@ -97,17 +102,27 @@ class Ipam:
             raise Refusal(str(error)) from error
         raise Refusal("no free subnet was found; name one with --subnet")
 
-    def _taken(self, wanted: IPv4Network) -> bool:
+    def _pick6(self) -> IPv6Network:
+        """A free subnet; the controller is asked about it in CreateNetwork, as about one that the user names."""
+        for _ in range(PICKS):
+            picked = IPv6Network((UNIQUE_LOCAL | secrets.randbits(40) << 80, 64))
+            if not self._taken(picked):
+                return picked
+        raise Refusal("no free IPv6 subnet was found; name one with --subnet")
+
+    def _taken(self, wanted: Subnet) -> bool:
         with self._state.changed:
             here = [pool for _, pool in self._state.pools]
-        return any(wanted.overlaps(other) for other in [*here, *routes()])
+        return any(
+            wanted.version == other.version and wanted.overlaps(other) for other in [*here, *routes(wanted.version)]
+        )
 
     # Addresses
 
     def request_address(self, body: Body) -> Mapping[str, Any]:
         """An address for an endpoint, for Docker's idea of a gateway, or one to be kept from use."""
         tenant, pool = parse_pool(text(body, "PoolID", required=True))
-        wanted = address(body, "Address")
+        wanted = address(body, "Address", type(pool.network_address))
         if wanted is not None and wanted not in pool:
             raise Refusal(f"address {wanted} is not in the subnet {pool}")
         if text(mapping(body, "Options"), REQUEST_TYPE) == GATEWAY:
@@ -120,29 +135,29 @@ class Ipam:
                     raise Refusal(f"no network of tenant {tenant or DEFAULT_TENANT} has the subnet {pool}")
                 coming.reserved.append(wanted)
                 return _address(wanted, pool)
-        return _address(self._sync.grant(network.tenant, network.network, wanted), pool)
+        return _address(self._sync.grant(network.tenant, network.network, wanted, pool.version), pool)
 
     def release_address(self, body: Body) -> Mapping[str, Any]:
         """An address is not needed any more. A gateway was never granted."""
         tenant, pool = parse_pool(text(body, "PoolID", required=True))
-        given = address(body, "Address")
+        given = address(body, "Address", type(pool.network_address))
         if given is None:
             raise Malformed("Address is missing")
         network = self._state.network_of_pool(tenant, pool)
-        if network is not None and given not in (network.gateway, pool.network_address):
+        if network is not None and given not in (network.gateway, network.gateway6, pool.network_address):
             self._sync.release(network.tenant, network.network, given)
         return {}
 
-    def _gateway(self, tenant: str, pool: IPv4Network) -> IPv4Address:
+    def _gateway(self, tenant: str, pool: Subnet) -> Address:
         """Docker always wants one. A network of the model says which; where it has none, Docker is given the
         subnet's own address, which nobody can hold. A user's new network gets the first, as Docker's drivers do."""
         modelled = self._state.modelled(tenant or DEFAULT_TENANT, pool)
         if modelled is not None:
-            gateway = modelled.get("gateway")
-            return IPv4Address(gateway) if gateway else pool.network_address
+            subnets = subnets_of(modelled)
+            return (subnets.gateway if pool.version == 4 else subnets.gateway6) or pool.network_address
         return pool.network_address + 1
 
-    def _network(self, tenant: str, pool: IPv4Network) -> LocalNetwork | None:
+    def _network(self, tenant: str, pool: Subnet) -> LocalNetwork | None:
         """The network of a pool, once it is in the model."""
 
         def known() -> bool:
@@ -174,25 +189,25 @@ class Ipam:
         return found
 
 
-def parse_pool(pool_id: str) -> tuple[str, IPv4Network]:
+def parse_pool(pool_id: str) -> tuple[str, Subnet]:
     """Tenant ("": named to the network driver alone) and subnet of a pool's id."""
     tenant, _, pool = pool_id.partition("/")
     try:
-        return ("" if tenant == UNNAMED else tenant), IPv4Network(pool)
-    except (AddressValueError, NetmaskValueError, ValueError):
+        return ("" if tenant == UNNAMED else tenant), ip_network(pool)
+    except ValueError:
         raise Malformed(f"PoolID {pool_id[:80]!r} is not one of this driver's") from None
 
 
-def routes() -> list[IPv4Network]:
+def routes(version: int) -> list[Subnet]:
     """The subnets that this machine itself reaches."""
     found = []
     with IPRoute() as ip:
-        for route in ip.get_routes(family=2, table=254):
+        for route in ip.get_routes(family=AF_INET if version == 4 else AF_INET6, table=254):
             destination = route.get_attr("RTA_DST")
             if destination:
-                found.append(IPv4Network(f"{destination}/{route['dst_len']}"))
+                found.append(ip_network(f"{destination}/{route['dst_len']}"))
     return found
 
 
-def _address(value: IPv4Address, pool: IPv4Network) -> Mapping[str, Any]:
+def _address(value: Address, pool: Subnet) -> Mapping[str, Any]:
     return {"Address": f"{value}/{pool.prefixlen}", "Data": {}}

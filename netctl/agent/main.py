@@ -22,6 +22,7 @@ from netctl.agent.ipam import Ipam
 from netctl.agent.memory import Memory
 from netctl.agent.networks import Networks
 from netctl.agent.options import CONFIG_FILE, Options, default_host, made_of, read_config
+from netctl.agent.outside import Outside
 from netctl.agent.ovsdb import Ovsdb
 from netctl.agent.plugin import PluginServer
 from netctl.agent.ports import Ports
@@ -62,6 +63,7 @@ class Agent:
             memory=memory,
         )
         self._checks = Checks(state, self._sync, docker)
+        self._outside = Outside(options.bridge, state, options.state_dir, self._networks.troubles_changed)
         ipam = Ipam(state, self._sync)
         driver = Driver(state, self._sync, self._ports, ipam)
         self._plugin = PluginServer(options.socket, {**driver.calls(), **ipam.calls()})
@@ -74,12 +76,13 @@ class Agent:
             "switch": self._bridge.dpid,
             "tunnelAddress": self._options.tunnel_address,
             "version": __version__,
+            "datapathType": self._bridge.datapath_type,
         }
 
     def start(self) -> None:
         """Start every part."""
         parts = (self._ports, self._sync, self._registry, self._networks, self._plugin, self._follower, self._checks)
-        for part in parts:
+        for part in (*parts, self._outside):
             part.start()
         LOG.info("netctl-agent %s of host %s serves %s", __version__, self._options.host, self._options.socket)
 
@@ -88,6 +91,7 @@ class Agent:
         self._plugin.stop()
         self._follower.stop()
         self._checks.stop(STOP_TIMEOUT)
+        self._outside.stop()
         self._networks.stop()
         self._ports.stop()
         self._sync.stop(STOP_TIMEOUT)

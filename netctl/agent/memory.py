@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from dataclasses import asdict, fields
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Memory:
 
 
 def _plain(value: object) -> str:
-    if isinstance(value, IPv4Address | IPv4Network):
+    if isinstance(value, IPv4Address | IPv4Network | IPv6Address | IPv6Network):
         return str(value)
     raise TypeError(f"{value!r} can't be remembered")
 
@@ -68,5 +68,7 @@ def _network(item: dict[str, Any]) -> LocalNetwork:
     values["subnet"] = IPv4Network(values["subnet"])
     values["gateway"] = IPv4Address(values["gateway"]) if values.get("gateway") else None
     values["ip_range"] = IPv4Network(values["ip_range"]) if values.get("ip_range") else None
-    values["reserved"] = tuple(IPv4Address(address) for address in values.get("reserved") or ())
+    values["subnet6"] = IPv6Network(values["subnet6"]) if values.get("subnet6") else None
+    values["gateway6"] = IPv6Address(values["gateway6"]) if values.get("gateway6") else None
+    values["reserved"] = tuple(ip_address(address) for address in values.get("reserved") or ())
     return LocalNetwork(**values)

@@ -6,16 +6,15 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address
 from typing import Any
 
 from netctl.agent.docker_api import Docker, DockerGone, DockerRefused
 from netctl.agent.errors import AgentError
 from netctl.agent.registry import Registry
-from netctl.agent.state import LocalNetwork, State, subnet_of
+from netctl.agent.state import LocalNetwork, State, Subnets, subnets_of
 from netctl.agent.sync import Synchroniser
 from netctl.client import Client, ClientError, NoConnection
-from netctl.documents import ServiceDoc, StreamNetworkDoc
+from netctl.documents import StreamNetworkDoc, StreamServiceDoc
 
 LOG = logging.getLogger(__name__)
 LISTING_TIMEOUT = 3.0  # s
@@ -35,6 +34,7 @@ class Networks:
         self._lock = threading.Lock()  # one reconciliation at a time
         self._stop = threading.Event()
         self._revision = 0
+        self._errors: Mapping[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="networks", daemon=True)
 
     def start(self) -> None:
@@ -67,7 +67,7 @@ class Networks:
 
     def _follow(self, stream: Client, client: Client) -> Iterator[None]:
         listed: dict[str, StreamNetworkDoc] | None = {}
-        services: dict[str, ServiceDoc] = {}
+        services: dict[str, StreamServiceDoc] = {}
         for change in stream.changes(host=self._state.host):
             if self._stop.is_set():
                 return
@@ -80,12 +80,12 @@ class Networks:
                 else:
                     self._revision = revision
                     errors = self.apply(change["key"], document)  # type: ignore[arg-type]
-                    client.applied(self._state.host, revision, errors)
+                    self._tell(client, errors)
             elif kind == "service":
-                service: ServiceDoc | None = change["object"]  # type: ignore[assignment]
+                service: StreamServiceDoc | None = change["object"]  # type: ignore[assignment]
                 if listed is None:
                     self._state.set_service(change["key"], service)
-                elif service is not None and service.get("healthCheck"):
+                elif service is not None:
                     services[change["key"]] = service
             elif kind == "host" and change["key"] == self._state.host and change["object"] is None:
                 self._sync.resync()  # somebody had this host forgotten, with all that is on it
@@ -93,12 +93,11 @@ class Networks:
                 self._endpoint_changed(change["key"], change["object"])
             elif kind == "sync" and listed is not None:
                 LOG.info("following the controller's changes from revision %d: %d networks", revision, len(listed))
-                self._know(listed)
                 self._state.set_services(services)
+                self._know(listed)
                 listed = None
                 self._revision = revision
-                errors = self.reconcile()
-                client.applied(self._state.host, revision, errors)
+                self._tell(client, self.reconcile())
                 self._sync.resync()
             yield
 
@@ -152,9 +151,22 @@ class Networks:
         if self._state.followed:
             try:
                 with Client(self._url) as client:
-                    client.applied(self._state.host, self._revision, errors)
+                    self._tell(client, errors)
             except ClientError as error:
                 LOG.warning("the controller was not told that Docker is back: %s", error)
+
+    def troubles_changed(self) -> None:
+        """What is wrong between this host and its containers is something else now: say so."""
+        try:
+            with Client(self._url) as client:
+                self._tell(client, self._errors)
+        except ClientError as error:
+            LOG.warning("the controller was not told what is wrong here: %s", error)
+
+    def _tell(self, client: Client, errors: Mapping[str, str]) -> None:
+        """How far this host is; ``errors``: by network key."""
+        self._errors = errors
+        client.applied(self._state.host, self._revision, {**self._state.troubles, **errors})
 
     def reconcile(self) -> dict[str, str]:
         """Make Docker have what the model has, and no more. Returns the errors, by network key."""
@@ -185,13 +197,13 @@ class Networks:
         return self._state.wait(lambda: self._state.listed, LISTING_TIMEOUT)
 
     def _ensure(self, key: str, document: StreamNetworkDoc) -> None:
-        subnet, gateway = subnet_of(document["subnet"]), document.get("gateway") or ""
+        wanted = subnets_of(document)
         right = 0
         for network in self._state.networks_of(key):
-            if network.subnet == subnet and str(network.gateway or gateway) == gateway:
+            if agree(network.subnets, wanted):
                 right += 1
-                if gateway and network.gateway is None:  # chosen by our IPAM driver: Docker does not list it
-                    self._state.set_network(replace(network, gateway=IPv4Address(gateway)))
+                if network.subnets != wanted:  # a gateway that our IPAM driver chose: Docker does not list it
+                    self._state.set_network(replace(network, gateway=wanted.gateway, gateway6=wanted.gateway6))
             else:
                 # The network was deleted and made anew while this agent was away.
                 self._remove(network)
@@ -203,14 +215,16 @@ class Networks:
                 name,
                 document["tenantName"],
                 document["networkName"],
-                subnet,
-                IPv4Address(gateway) if gateway else None,
+                wanted,
             )
         except DockerRefused as error:
             if "already exists" in str(error):
                 raise DockerRefused(f'Docker has another network called "{name}"', error.status) from error
             raise
         LOG.info("network %s: made Docker network %s", key, name)
+        if wanted.gateway6 is not None and wanted.gateway is None:
+            # Docker chooses the network that a container's default routes are in by its IPv4 gateway alone.
+            LOG.warning("network %s: containers get no route to gateway %s: there is no IPv4 one", key, wanted.gateway6)
 
     def _surplus(self, network: LocalNetwork) -> None:
         with self._state.changed:
@@ -234,3 +248,8 @@ class Networks:
             raise
         self._state.drop_network(network.id)
         LOG.info("network %s: removed Docker network %s", network.key, network.name)
+
+
+def agree(found: Subnets, wanted: Subnets) -> bool:
+    """Whether a Docker network is as wanted; a gateway that Docker does not list is as wanted."""
+    return wanted == found._replace(gateway=found.gateway or wanted.gateway, gateway6=found.gateway6 or wanted.gateway6)

@@ -55,7 +55,7 @@ class Ports:
                 raise
 
     def _plug(self, endpoint: LocalEndpoint, network: LocalNetwork | None) -> None:
-        ids = {ENDPOINT: endpoint.id, "attached-mac": endpoint.mac, "netctl-address": str(endpoint.address)}
+        ids = {ENDPOINT: endpoint.id, "attached-mac": endpoint.mac, "netctl-address": _listed(endpoint)}
         if network is not None:
             ids["netctl-network"] = network.key
         self._bridge.plug(veth.host_end(endpoint.id), ids)
@@ -116,3 +116,7 @@ class Ports:
             for endpoint_id in missing - self._gone:
                 LOG.warning("endpoint %s: its veth pair is gone; restart its container", endpoint_id[:12])
             self._gone = missing
+
+
+def _listed(endpoint: LocalEndpoint) -> str:
+    return " ".join(map(str, endpoint.addresses))

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
-from typing import Any
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface, ip_network
+from typing import Any, TypeVar
 
 from netctl.agent.errors import Malformed, Refusal
 
 Body = Mapping[str, Any]
 GENERIC = "com.docker.network.generic"
 MAX_SHOWN = 80  # characters of a bad value that are shown
+
+A = TypeVar("A", bound=IPv4Address | IPv6Address)
+S = TypeVar("S", bound=IPv4Network | IPv6Network)
+WRITTEN = {
+    IPv4Address: "an IPv4 address",
+    IPv6Address: "an IPv6 address",
+    IPv4Network: "an IPv4 subnet a.b.c.d/len",
+    IPv6Network: "an IPv6 subnet x:x::/len",
+}
 
 
 def text(body: Body, name: str, *, required: bool = False) -> str:
@@ -60,24 +69,34 @@ def flag(body: Body, name: str) -> bool:
     return value
 
 
-def address(body: Body, name: str) -> IPv4Address | None:
+def address(body: Body, name: str, family: type[A]) -> A | None:
     """An address, with or without a prefix length; None where it is absent."""
     value = text(body, name)
+    if not value:
+        return None
     try:
-        return IPv4Interface(value).ip if value else None
-    except (AddressValueError, NetmaskValueError):
-        raise Refusal(f"{name} {_shown(value)}: not an IPv4 address") from None
+        found = ip_interface(value).ip
+    except ValueError:
+        found = None
+    if not isinstance(found, family) or "%" in value:
+        raise Refusal(f"{name} {_shown(value)}: not {WRITTEN[family]}")
+    return found
 
 
-def subnet(body: Body, name: str) -> IPv4Network | None:
+def subnet(body: Body, name: str, family: type[S]) -> S | None:
     """A subnet; None where it is absent."""
     value = text(body, name)
+    if not value:
+        return None
     try:
-        return IPv4Network(value) if value else None
-    except (AddressValueError, NetmaskValueError):
-        raise Refusal(f"{name} {_shown(value)}: not an IPv4 subnet a.b.c.d/len") from None
+        found = ip_network(value, strict=False)
     except ValueError:
-        raise Refusal(f"{name} {_shown(value)} has host bits set; {IPv4Network(value, strict=False)}?") from None
+        found = None
+    if not isinstance(found, family) or "%" in value:
+        raise Refusal(f"{name} {_shown(value)}: not {WRITTEN[family]}")
+    if ip_interface(value).ip != found.network_address:
+        raise Refusal(f"{name} {_shown(value)} has host bits set; {found}?")
+    return found
 
 
 def _shown(value: object) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from netctl.agent.docker_api import Docker, network_of
+from netctl.agent.docker_api import Docker, network_of, unused_subnet
 from netctl.agent.errors import AgentError, Refusal
 from netctl.agent.memory import Memory
 from netctl.agent.state import LocalNetwork, Pending, State
@@ -84,12 +84,15 @@ class Registry:
         if network is None:
             return
         try:
-            named = network_of(self._docker.network(network_id), self._docker.driver)
+            item = self._docker.network(network_id)
+            named = network_of(item, self._docker.driver)
         except AgentError as error:
             LOG.error("network %s: %s", network_id[:12], error)
             return
         if named is None:
             return
+        if subnet := unused_subnet(item):
+            LOG.warning("network %s: subnet %s is not used: Docker was not told --ipv6", named.key, subnet)
         network = replace(network, name=named.name, network=named.network, ip_range=network.ip_range or named.ip_range)
         with self._state.changed:
             if network_id not in self._state.networks:
@@ -131,12 +134,16 @@ class Registry:
 
 def document(network: LocalNetwork, name: str = "") -> NetworkDoc:
     """What the controller is asked for."""
-    return {
+    found: NetworkDoc = {
         "tenantName": network.tenant,
         "networkName": network.network or name,
         "subnet": ranged(network.subnet, network.ip_range),
         "gateway": str(network.gateway or ""),
     }
+    if network.subnet6 is not None:
+        found["ipv6Subnet"] = str(network.subnet6)
+        found["ipv6Gateway"] = str(network.gateway6 or "")
+    return found
 
 
 def ranged(subnet: IPv4Network, ip_range: IPv4Network | None) -> str:

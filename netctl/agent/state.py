@@ -9,13 +9,25 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import NamedTuple
 
 from netctl.agent.veth import host_end
-from netctl.documents import EndpointDoc, ServiceDoc, StreamNetworkDoc
+from netctl.documents import EndpointDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc
 
+Address = IPv4Address | IPv6Address
+Subnet = IPv4Network | IPv6Network
 DEFAULT_TENANT = "default"
 DEFAULT_MTU = 1450  # right for VXLAN, and so for either
+
+
+class Subnets(NamedTuple):
+    """A network's subnets, and the gateways in them. IPv6 is beside IPv4, never instead of it."""
+
+    subnet: IPv4Network
+    gateway: IPv4Address | None
+    subnet6: IPv6Network | None = None
+    gateway6: IPv6Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +43,10 @@ class LocalNetwork:
     own_ipam: bool = True  # addresses are ours to give; else Docker's own IPAM driver gives them
     tenant_in_pool: bool = True  # whether the tenant was named to the IPAM driver as well
     ip_range: IPv4Network | None = None
-    reserved: tuple[IPv4Address, ...] = ()  # Docker's auxiliary addresses: never handed out
+    reserved: tuple[Address, ...] = ()  # Docker's auxiliary addresses: never handed out
     internal: bool = False
+    subnet6: IPv6Network | None = None
+    gateway6: IPv6Address | None = None
 
     @property
     def key(self) -> str:
@@ -40,9 +54,15 @@ class LocalNetwork:
         return f"{self.tenant}:{self.network}"
 
     @property
-    def pool(self) -> tuple[str, IPv4Network]:
-        """The pool that its addresses come from."""
-        return (self.tenant if self.tenant_in_pool else "", self.subnet)
+    def subnets(self) -> Subnets:
+        """Its subnets and gateways."""
+        return Subnets(self.subnet, self.gateway, self.subnet6, self.gateway6)
+
+    @property
+    def pools(self) -> tuple[tuple[str, Subnet], ...]:
+        """The pools that its addresses come from."""
+        tenant = self.tenant if self.tenant_in_pool else ""
+        return tuple((tenant, subnet) for subnet in (self.subnet, self.subnet6) if subnet is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +86,12 @@ class LocalEndpoint:
     mac: str
     container_id: str = ""
     created: float = 0.0  # monotonic clock, where this agent made it
+    address6: IPv6Address | None = None
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The IPv4 one first."""
+        return (self.address,) if self.address6 is None else (self.address, self.address6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +106,7 @@ class Pool:
     """What Docker said when it asked for a pool."""
 
     ip_range: IPv4Network | None = None
-    reserved: list[IPv4Address] = field(default_factory=list)
+    reserved: list[Address] = field(default_factory=list)
 
 
 class State:
@@ -93,9 +119,12 @@ class State:
         self.followed = False  # whether the model's networks are known
         self.networks: dict[str, LocalNetwork] = {}  # by Docker's id
         self.pending: dict[str, Pending] = {}  # by Docker's id of the network
-        self.pools: dict[tuple[str, IPv4Network], Pool] = {}
+        self.pools: dict[tuple[str, Subnet], Pool] = {}
         self.model: dict[str, StreamNetworkDoc] = {}  # by key
-        self.services: dict[str, ServiceDoc] = {}  # by key: those of the model that have an active check
+        self.services: dict[str, StreamServiceDoc] = {}  # by key: those of the model that have an active check
+        self.published: dict[str, StreamServiceDoc] = {}  # by key: those that have ports of the hosts
+        self.host_address: IPv4Address | None = None  # as this host's containers see it
+        self.troubles: dict[str, str] = {}  # between this host and its containers: line by what it is about
         self.verdicts: dict[str, dict[str, bool]] = {}  # by endpoint and service: whether its check passes
         self.untold: set[str] = set()  # endpoints with verdicts that the controller may not know
         self.touched: Callable[[], None] = lambda: None  # called, under the lock, when a check may concern another
@@ -125,17 +154,17 @@ class State:
         with self.changed:
             return [n for n in self.networks.values() if n.network and n.key == key]
 
-    def network_of_pool(self, tenant: str, subnet: IPv4Network) -> LocalNetwork | None:
+    def network_of_pool(self, tenant: str, subnet: Subnet) -> LocalNetwork | None:
         """The Docker network whose addresses come from this pool; tenant "": not named to the IPAM driver."""
         with self.changed:
-            found = [n for n in self.networks.values() if n.own_ipam and n.pool == (tenant, subnet)]
+            found = [n for n in self.networks.values() if n.own_ipam and (tenant, subnet) in n.pools]
             return found[0] if found else None
 
-    def modelled(self, tenant: str, subnet: IPv4Network) -> StreamNetworkDoc | None:
+    def modelled(self, tenant: str, subnet: Subnet) -> StreamNetworkDoc | None:
         """The model's network with that subnet."""
         with self.changed:
             for doc in self.model.values():
-                if doc["tenantName"] == tenant and subnet_of(doc["subnet"]) == subnet:
+                if doc["tenantName"] == tenant and subnet in subnets_of(doc):
                     return doc
             return None
 
@@ -156,6 +185,14 @@ class State:
                 setattr(self, name, value)
             self.changed.notify_all()
             self.touched()
+
+    def set_host_address(self, address: str) -> None:
+        """Know what this host's containers see it as; "": the controller has not said."""
+        known = IPv4Address(address) if address else None
+        with self.changed:
+            if known != self.host_address:
+                self.host_address = known
+                self.changed.notify_all()
 
     # Endpoints
 
@@ -213,7 +250,7 @@ class State:
                 "endpointID": endpoint.id,
                 "tenantName": network.tenant,
                 "networkName": network.network,
-                "ipAddress": [str(endpoint.address)],
+                "ipAddress": [str(address) for address in endpoint.addresses],
                 "macAddress": endpoint.mac,
                 "homingHost": self.host,
                 "portName": host_end(endpoint.id),
@@ -237,15 +274,22 @@ class State:
 
     # Active checks
 
-    def set_services(self, services: Mapping[str, ServiceDoc]) -> None:
-        """Know the model's services that have a check: these and no others."""
+    def set_services(self, services: Mapping[str, StreamServiceDoc]) -> None:
+        """Know the model's services that hosts have something to do for: these and no others."""
         with self.changed:
-            self.services = dict(services)
+            self.services = {key: service for key, service in services.items() if service.get("healthCheck")}
+            self.published = {key: service for key, service in services.items() if service.get("publish")}
+            self.changed.notify_all()
             self.touched()
 
-    def set_service(self, key: str, service: ServiceDoc | None) -> None:
-        """Know a service better; one that is gone, or has no check, is forgotten."""
+    def set_service(self, key: str, service: StreamServiceDoc | None) -> None:
+        """Know a service better; one that is gone, or wants nothing of hosts, is forgotten."""
         with self.changed:
+            if service is not None and service.get("publish"):
+                self.published[key] = service
+                self.changed.notify_all()
+            elif self.published.pop(key, None) is not None:
+                self.changed.notify_all()
             if service is not None and service.get("healthCheck"):
                 self.services[key] = service
             elif self.services.pop(key, None) is None:
@@ -274,16 +318,17 @@ class State:
             }
             return {*self.granted, *reserved}
 
-    def take_spare(self, tenant: str, network: str, address: IPv4Address | None) -> IPv4Address | None:
-        """An address that this host had been granted and has released, while the controller could not be told."""
+    def take_spare(self, tenant: str, network: str, address: Address | None, version: int) -> Address | None:
+        """An address that this host had been granted and has released, while the controller could not be told.
+
+        ``version``: of IP, where no address is named."""
         with self.changed:
             prefix = f"{tenant}:{network}:"
-            own = {IPv4Address(key.removeprefix(prefix)) for key in self.spare if key.startswith(prefix)}
-            if address is not None:
-                own &= {address}
-            if not own:
+            own = [ip_address(key.removeprefix(prefix)) for key in self.spare if key.startswith(prefix)]
+            fitting = [one for one in own if (one == address if address else one.version == version)]
+            if not fitting:
                 return None
-            chosen = min(own)
+            chosen = min(fitting, key=int)
             key = lease_key(tenant, network, chosen)
             self.spare.discard(key)
             self.grant(key)
@@ -299,11 +344,11 @@ class State:
         with self.changed:
             for doc in documents:
                 for address in doc["ipAddress"]:
-                    key = lease_key(doc["tenantName"], doc["networkName"], IPv4Address(address))
+                    key = lease_key(doc["tenantName"], doc["networkName"], ip_address(address))
                     self.granted.pop(key, None)
 
 
-def lease_key(tenant: str, network: str, address: IPv4Address) -> str:
+def lease_key(tenant: str, network: str, address: Address) -> str:
     """Key of a lease in the model."""
     return f"{tenant}:{network}:{address}"
 
@@ -312,6 +357,18 @@ def subnet_of(text: str) -> IPv4Network:
     """The subnet of a network document, which may bound what is handed out: ``a.b.c.d[-e.f.g.h]/len``."""
     first, _, length = text.partition("/")
     return IPv4Network(f"{first.partition('-')[0]}/{length}", strict=False)
+
+
+def subnets_of(document: NetworkDoc) -> Subnets:
+    """The subnets and gateways of a network document."""
+    gateway = document.get("gateway")
+    subnet6, gateway6 = document.get("ipv6Subnet"), document.get("ipv6Gateway")
+    return Subnets(
+        subnet_of(document["subnet"]),
+        IPv4Address(gateway) if gateway else None,
+        IPv6Network(subnet6) if subnet6 else None,
+        IPv6Address(gateway6) if gateway6 else None,
+    )
 
 
 def model_name(docker_name: str, tenant: str) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import ip_interface
 from typing import TypeVar
 
 from netctl.agent.errors import Refusal
-from netctl.agent.state import State, lease_key
+from netctl.agent.state import Address, State, lease_key
 from netctl.client import Client, ClientError, NoConnection, Refused
 from netctl.documents import EndpointDoc, HostDoc
 
@@ -59,12 +59,13 @@ class Synchroniser:
 
     # What others ask for
 
-    def grant(self, tenant: str, network: str, address: IPv4Address | None) -> IPv4Address:
-        """An address for an endpoint to come. Raises `Refusal` with the line for the user."""
+    def grant(self, tenant: str, network: str, address: Address | None, version: int) -> Address:
+        """An address for an endpoint to come: that one, or any of that version of IP. Raises `Refusal` with the line
+        for the user."""
         deadline = time.monotonic() + GRANT_TIMEOUT
         while True:
             try:
-                return self._submit(lambda client: self._grant(client, tenant, network, address)).result(
+                return self._submit(lambda client: self._grant(client, tenant, network, address, version)).result(
                     max(GRANT_RETRY, deadline - time.monotonic())
                 )
             except Refused as error:
@@ -73,18 +74,18 @@ class Synchroniser:
                 raise Refusal(f"the controller at {self.url} is too slow: no address in {GRANT_TIMEOUT:g} s") from error
             except NoConnection as error:
                 if time.monotonic() + GRANT_RETRY > deadline or self._stop.wait(GRANT_RETRY):
-                    asked = f" for {address}" if address else ""
+                    asked = f"address {address}" if address else f"IPv{version} address"
                     raise Refusal(
-                        f"no address{asked} in {tenant}:{network}: the controller at {self.url} does not answer,"
+                        f"no {asked} in {tenant}:{network}: the controller at {self.url} does not answer,"
                         " and this host holds none that it released"
                     ) from error
 
-    def reserve(self, tenant: str, network: str, addresses: Iterable[IPv4Address]) -> None:
+    def reserve(self, tenant: str, network: str, addresses: Iterable[Address]) -> None:
         """Hold addresses that Docker must never be given."""
         for address in addresses:
             self._submit(partial(self._reserve, tenant, network, address))
 
-    def release(self, tenant: str, network: str, address: IPv4Address) -> None:
+    def release(self, tenant: str, network: str, address: Address) -> None:
         """Give an address back."""
         self._submit(lambda client: self._release(client, lease_key(tenant, network, address)))
 
@@ -146,7 +147,7 @@ class Synchroniser:
         if document is None:
             return  # no switch yet
         try:
-            client.put_host(document)
+            self._state.set_host_address(client.put_host(document).get("hostAddress", ""))
         except NoConnection as error:
             self._lost(error)
         except Refused as error:
@@ -187,23 +188,23 @@ class Synchroniser:
             self._lost(lost)
             raise lost from error
 
-    def _grant(self, client: Client, tenant: str, network: str, address: IPv4Address | None) -> IPv4Address:
+    def _grant(self, client: Client, tenant: str, network: str, address: Address | None, version: int) -> Address:
         asked, host = str(address or ""), self._state.host
         try:
-            lease = self._ask(lambda: client.grant_lease(tenant, network, host, asked))
+            lease = self._ask(lambda: client.grant_lease(tenant, network, host, asked, version))
         except NoConnection:
-            spare = self._state.take_spare(tenant, network, address)
+            spare = self._state.take_spare(tenant, network, address, version)
             if spare is None:
                 raise
             LOG.info("%s of %s:%s is used again without the controller", spare, tenant, network)
             return spare
-        granted = IPv4Interface(lease["ipAddress"]).ip
+        granted = ip_interface(lease["ipAddress"]).ip
         self._state.grant(lease_key(tenant, network, granted))
         return granted
 
-    def _reserve(self, tenant: str, network: str, address: IPv4Address, client: Client) -> None:
+    def _reserve(self, tenant: str, network: str, address: Address, client: Client) -> None:
         try:
-            self._grant(client, tenant, network, address)
+            self._grant(client, tenant, network, address, address.version)
         except Refused as error:
             self._say(f"address {address} of {tenant}:{network} is not reserved: {error}")
 

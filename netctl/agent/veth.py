@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute  # type: ignore[import-untyped]
@@ -45,12 +46,23 @@ def make(endpoint: str, mac: str, mtu: int, owner: str, *, checksums: bool) -> N
         ip.link("add", ifname=host, kind="veth", mtu=mtu, peer={"ifname": container, "mtu": mtu, "address": mac})
         index = ip.link_lookup(ifname=host)[0]
         try:
+            _away_from_the_host(host)
             ip.link("set", index=index, state="up", ifalias=alias(owner, endpoint))
             if not checksums:
                 _checksums_off(container)
         except (NetlinkError, EthtoolError, OSError):
             _delete(ip, host)
             raise
+
+
+def _away_from_the_host(name: str) -> None:
+    # With the userspace datapath the host's own stack sees what comes in at the switch's end as well. It must neither
+    # answer a container past the switch, nor take routes from its router advertisements: no IPv6, and no IPv4 source
+    # is right at an interface without addresses.
+    conf = Path("/proc/sys/net")
+    (conf / f"ipv4/conf/{name}/rp_filter").write_text("1", encoding="ascii")
+    with suppress(FileNotFoundError):  # a kernel without IPv6
+        (conf / f"ipv6/conf/{name}/disable_ipv6").write_text("1", encoding="ascii")
 
 
 def _checksums_off(name: str) -> None:

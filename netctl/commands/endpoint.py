@@ -71,6 +71,7 @@ def _labels(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]
 @tenant_flag
 @flag("--network", "-s", metavar="NETWORK", text="Network that it is in.", absent="required")
 @flag("--ip", metavar="A.B.C.D", text="Its address.", absent="default: the lowest free one")
+@flag("--ipv6", metavar="ADDRESS", text="Its IPv6 address.", absent="default: the lowest free one, if any")
 @flag(
     "--mac", "-m", metavar="MAC", text="Its MAC address, aa:bb:cc:dd:ee:ff.", absent="default: a made-up one"
 )
@@ -99,6 +100,7 @@ def create(
     tenant: str,
     network: str,
     ip: str,
+    ipv6: str,
     mac: str,
     switch: str,
     port_name: str,
@@ -110,7 +112,7 @@ def create(
         "endpointID": name,
         "tenantName": tenant,
         "networkName": network,
-        "ipAddress": [ip] if ip else [],
+        "ipAddress": [address for address in (ip, ipv6) if address],
         "macAddress": mac,
         "switch": switch,
         "portName": port_name,

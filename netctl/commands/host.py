@@ -9,7 +9,7 @@ from typing import Any
 from netctl.commands.base import Listing, Target, form_flags, name_argument, noun, pass_target
 from netctl.output import say, say_json
 
-CONFIG = ("key", "hostName", "switch", "tunnelAddress", "version")
+CONFIG = ("key", "hostName", "switch", "tunnelAddress", "version", "datapathType")
 
 host = noun("host", "Hosts: machines with Docker and an agent. They register by themselves.")
 
@@ -18,9 +18,10 @@ def _listing(endpoints: Counter[str]) -> Listing:
     def row(doc: Mapping[str, Any]) -> tuple[object, ...]:
         name = doc.get("hostName", "")
         connected = "yes" if doc.get("connected") else "no"
-        return (name, doc.get("switch", ""), doc.get("tunnelAddress", ""), connected, endpoints[name])
+        addresses = (doc.get(field, "") for field in ("tunnelAddress", "hostAddress"))
+        return (name, doc.get("switch", ""), *addresses, connected, endpoints[name])
 
-    columns = ("Host", "Switch", "Tunnel address", "Connected", "Endpoints")
+    columns = ("Host", "Switch", "Tunnel address", "Host address", "Connected", "Endpoints")
     return Listing(order=("hostName",), columns=columns, row=row)
 
 

@@ -28,7 +28,7 @@ network = noun("network", "Networks: subnets that containers and services are pu
 def _row(doc: Mapping[str, Any]) -> tuple[object, ...]:
     fields = ("subnet", "gateway", "ipv6Subnet", "ipv6Gateway", "cfgdTag")
     names = (doc.get(f, "") for f in ("tenantName", "networkName", "nwType", "encap"))
-    return (*names, doc.get("pktTag", 0), *(doc.get(f, "") for f in fields))
+    return (*names, doc.get("pktTag", 0), *(doc.get(f, "") for f in fields), "yes" if doc.get("nat") else "")
 
 
 LISTING = Listing(
@@ -44,6 +44,7 @@ LISTING = Listing(
         "IPv6Subnet",
         "IPv6Gateway",
         "Cfgd Tag",
+        "NAT",
     ),
     row=_row,
 )
@@ -65,6 +66,19 @@ LISTING = Listing(
     metavar="A.B.C.D",
     text="Address of the way to the tenant's other networks.",
     absent="default: none",
+)
+@flag(
+    "--subnetv6",
+    "-s6",
+    metavar="ADDRESS/LEN",
+    text="IPv6 subnet beside the IPv4 one, /48 to /126: fd00:1::/64.",
+    absent="default: none",
+)
+@flag("--gatewayv6", "-g6", metavar="ADDRESS", text="IPv6 address of that way: fd00:1::1.", absent="default: none")
+@click.option(
+    "--nat",
+    is_flag=True,
+    help="Let containers reach what their host reaches, by IPv4; needs --gateway.  [default: off]",
 )
 @flag(
     "--encap",
@@ -90,8 +104,6 @@ LISTING = Listing(
     absent="default: data",
     default="data",
 )
-@flag("--subnetv6", "-s6", metavar="ADDRESS/LEN", text="IPv6 subnet.", absent="default: none")
-@flag("--gatewayv6", "-g6", metavar="ADDRESS", text="IPv6 gateway.", absent="default: none")
 @flag("--nw-tag", "-tag", metavar="TAG", text="A mark of your own.", absent="default: none")
 @pass_target
 def create(
@@ -106,6 +118,7 @@ def create(
     nw_type: str,
     subnetv6: str,
     gatewayv6: str,
+    nat: bool,
     nw_tag: str,
 ) -> None:
     """Create a network. When this returns, "docker run --net=NAME" works on every connected host.
@@ -127,6 +140,8 @@ def create(
     }
     if pkt_tag:
         doc["pktTag"] = pkt_tag
+    if nat:
+        doc["nat"] = True
     with target.connect() as client:
         client.put_network(cast(NetworkDoc, without_empty(doc)))
     say(f"Creating network {key_of(tenant, name)}")

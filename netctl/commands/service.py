@@ -38,16 +38,17 @@ def _row(doc: Mapping[str, Any]) -> tuple[object, ...]:
         doc.get("serviceName", ""),
         doc.get("tenantName", ""),
         doc.get("networkName", ""),
-        doc.get("serviceVip", ""),
+        ",".join(doc[field] for field in ("serviceVip", "serviceVip6") if doc.get(field)),
         ",".join(doc.get("ports", [])),
         f"{doc.get('healthyProviders', 0)}/{doc.get('numProviders', 0)}",
         f"[{' '.join(doc.get('selectors', []))}]",
+        ",".join(doc.get("publish", [])),
     )
 
 
 LISTING = Listing(
     order=("tenantName", "serviceName"),
-    columns=("ServiceName", "Tenant", "Network", "VIP", "Ports", "Providers", "Selectors"),
+    columns=("ServiceName", "Tenant", "Network", "VIP", "Ports", "Providers", "Selectors", "Published"),
     row=_row,
 )
 
@@ -68,7 +69,7 @@ LISTING = Listing(
     "--port",
     "-p",
     metavar="SERVICE:PROVIDER:PROTO",
-    text="Its port, its providers' port, TCP or UDP: 80:8080:TCP; repeat for more.",
+    text="Its port, its providers' port, TCP, UDP or SCTP: 80:8080:TCP; repeat for more.",
     absent="required",
     multiple=True,
 )
@@ -78,6 +79,20 @@ LISTING = Listing(
     metavar="A.B.C.D",
     text="Its address (VIP).",
     absent="default: the lowest free one",
+)
+@flag(
+    "--preferred-ipv6",
+    "-ip6",
+    metavar="ADDRESS",
+    text="Its IPv6 address (VIP).",
+    absent="default: the lowest free one, if any",
+)
+@flag(
+    "--publish",
+    metavar="HOST:SERVICE[:PROTO]",
+    text="Port of every host that leads to one of its ports: 80:8080:TCP; repeat for more.",
+    absent="default: none",
+    multiple=True,
 )
 @number_flag(
     "--drain-timeout",
@@ -146,6 +161,8 @@ def create(
     selector: tuple[str, ...],
     port: tuple[str, ...],
     preferred_ip: str,
+    preferred_ipv6: str,
+    publish: tuple[str, ...],
     drain_timeout: int | None,
     session_affinity: int | None,
     affinity_mode: str,
@@ -167,6 +184,10 @@ def create(
     }
     if preferred_ip:
         doc["ipAddress"] = preferred_ip
+    if preferred_ipv6:
+        doc["ipv6Address"] = preferred_ipv6
+    if publish:
+        doc["publish"] = list(publish)
     if drain_timeout is not None:
         doc["drainTimeout"] = drain_timeout
     if session_affinity is not None:

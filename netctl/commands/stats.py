@@ -33,11 +33,12 @@ def stats(target: Target, name: str, tenant: str, as_json: bool) -> None:
         oper = client.inspect("serviceLBs", key).get("Oper", {})
     counters = oper.get("counters", {})
     providers = oper.get("providers", [])
+    vips = {field: oper[field] for field in ("serviceVip", "serviceVip6") if field in oper}
     if as_json:
-        say_json({"key": key, "serviceVip": oper.get("serviceVip", ""), "counters": counters, "providers": providers})
+        say_json({"key": key, **vips, "counters": counters, "providers": providers})
         return
     known = "ports" in counters
-    _say_head(key, oper.get("serviceVip", ""), counters)
+    _say_head(key, " and ".join(vips.values()), counters)
     given: Mapping[str, int] = counters.get("providers", {})
     other = sum(port["other"] for port in counters.get("ports", []))
     total = sum(port["connections"] for port in counters.get("ports", []))
@@ -48,12 +49,12 @@ def stats(target: Target, name: str, tenant: str, as_json: bool) -> None:
     say_table(COLUMNS, rows)
 
 
-def _say_head(key: str, vip: str, counters: Mapping[str, Any]) -> None:
+def _say_head(key: str, vips: str, counters: Mapping[str, Any]) -> None:
     if "ports" in counters:
         refused = counters["refused"]
-        say(f"{key} at {vip}: {_many(counters['packets'], 'packet')}" + (f", {refused} refused" if refused else ""))
+        say(f"{key} at {vips}: {_many(counters['packets'], 'packet')}" + (f", {refused} refused" if refused else ""))
     else:
-        say(f"{key} at {vip}: nothing is counted, no switch is connected")
+        say(f"{key} at {vips}: nothing is counted, no switch is connected")
     for port in counters.get("ports", []):
         say(f"{port['port']}: {_many(port['connections'], 'connection')}")
     for dpid, line in counters.get("unread", {}).items():
@@ -67,8 +68,8 @@ def _about(doc: Mapping[str, Any]) -> tuple[object, ...]:
     state = [doc.get("state", ""), doc.get("health", "")]
     if doc.get("check") == "failing":
         state.append("failing its check")
-    address = next(iter(doc.get("ipAddress", [])), "")
-    return name, address, ", ".join(s for s in state if s), doc.get("weight", 1)
+    addresses = ",".join(address for address in doc.get("ipAddress", []) if address)
+    return name, addresses, ", ".join(s for s in state if s), doc.get("weight", 1)
 
 
 def _numbers(count: int, total: int, known: bool) -> tuple[object, ...]:

@@ -39,7 +39,7 @@ _NXAST_CT, _NXAST_NAT, _NXAST_CT_CLEAR = 35, 36, 43
 _CT_COMMIT = 1
 _CT_NO_TABLE = 0xFF
 _NAT_SRC, _NAT_DST = 1, 2
-_NAT_IPV4_MIN, _NAT_PROTO_MIN = 1, 16
+_NAT_ADDRESS_MIN, _NAT_PROTO_MIN = {4: (1, 4), 6: (4, 16)}, 16  # by version: the bit, and an address's bytes
 _RESUBMIT_SAME_PORT = 0xFFF8
 _LEARN_DELETE = 2  # what was learned goes with the last flow that learns it
 _LEARN_CONSTANT, _LEARN_LOAD = 1 << 13, 1 << 11
@@ -106,8 +106,8 @@ def _nat(nat: Nat) -> bytes:
     address = nat.src if nat.src is not None else nat.dst
     if address is not None:
         flags = _NAT_SRC if nat.src is not None else _NAT_DST
-        present = _NAT_IPV4_MIN
-        body = address.to_bytes(4, "big")
+        present, size = _NAT_ADDRESS_MIN[nat.version]
+        body = address.to_bytes(size, "big")
         if nat.port:
             present |= _NAT_PROTO_MIN
             body += nat.port.to_bytes(2, "big")

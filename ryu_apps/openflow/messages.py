@@ -40,6 +40,7 @@ _FLOW_REQUEST = Struct("!B3xII4xQQ")
 _PACKET_OUT = Struct("!BBHIIIH6x")
 _ROLE = Struct("!BBHII4xQ")
 _TLV = Struct("!HH")
+_V4_MAPPED = 0xFFFF << 32
 
 
 def bundle_control(xid: int, bundle: int, kind: int) -> bytes:
@@ -169,12 +170,13 @@ def decode_meter_config(body: bytes) -> list[bytes]:
 
 
 class Tuple5(NamedTuple):
-    """One direction of a connection, or a part of it: IPv4 addresses as integers, None or 0: any."""
+    """One direction of a connection, or a part of it: addresses as integers, None or 0: any."""
 
     src: int | None = None
     dst: int | None = None
     src_port: int = 0
     dst_port: int = 0
+    version: int = 4  # of the addresses
 
 
 def _tlv(kind: int, value: bytes) -> bytes:
@@ -187,7 +189,7 @@ def _tuple_tlv(kind: int, part: Tuple5) -> bytes:
     # Open vSwitch 3.1 takes an address that is given as zero for "no address family": leave it out
     for number, address in enumerate((part.src, part.dst)):
         if address:
-            nested += _tlv(number, bytes(10) + b"\xff\xff" + address.to_bytes(4, "big"))
+            nested += _tlv(number, (address if part.version == 6 else _V4_MAPPED | address).to_bytes(16, "big"))
     for number, port in ((2, part.src_port), (3, part.dst_port)):
         if port:
             nested += _tlv(number, port.to_bytes(2, "big"))
@@ -206,8 +208,8 @@ def ct_flush_zone(zone: int) -> bytes:
 def ct_flush(zone: int, ip_proto: int, orig: Tuple5 | None = None, reply: Tuple5 | None = None) -> bytes:
     """Forget the connections of a zone that agree with the tuples (NXT_CT_FLUSH, Open vSwitch 3.1)."""
     body = ip_proto.to_bytes(1, "big") + bytes(7)
-    if orig is not None and any(orig):
+    if orig is not None and any(orig[:4]):
         body += _tuple_tlv(0, orig)
-    if reply is not None and any(reply):
+    if reply is not None and any(reply[:4]):
         body += _tuple_tlv(1, reply)
     return _nicira(_NXT_CT_FLUSH, body + _tlv(2, zone.to_bytes(2, "big")))

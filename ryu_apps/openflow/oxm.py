@@ -27,6 +27,13 @@ _NXM_TWINS: dict[str, tuple[int, int]] = {
     "tunnel_id": (NXM_1, 16),
     "arp_sha": (NXM_1, 17),
     "arp_tha": (NXM_1, 18),
+    "ipv6_src": (NXM_1, 19),
+    "ipv6_dst": (NXM_1, 20),
+    "icmpv6_type": (NXM_1, 21),
+    "icmpv6_code": (NXM_1, 22),
+    "nd_target": (NXM_1, 23),
+    "nd_sll": (NXM_1, 24),
+    "nd_tll": (NXM_1, 25),
 }
 
 

@@ -104,6 +104,7 @@ class Session:
         """
         self.datapath = datapath
         self._allowed = allowed
+        self.version: tuple[int, ...] = ()  # of Open vSwitch; empty where it does not say
         self.flow_mods = 0
         self.group_mods = 0
         self.meter_mods = 0
@@ -291,6 +292,10 @@ class Session:
         for _, text in self.apply_plain([Mod(None, mod)], until - time.monotonic()):
             raise Refused(f"the switch refused a meter: {text}")
 
+    def barrier(self, timeout: float) -> None:
+        """Wait until the switch has done all that it was sent."""
+        self.apply_plain((), timeout)
+
     def send_plain(self, message: bytes) -> None:
         """Send one message (a packet-out, say) and wait for nothing."""
         self._send(with_xid(message, self._ids(1)))
@@ -300,7 +305,7 @@ class Session:
     ) -> None:
         """Forget connections of a conntrack zone: all of it, or those that agree with a protocol and tuples.
 
-        Before Open vSwitch 3.4 its userspace datapath may skip entries; a second flush finds them.
+        Before Open vSwitch 3.4 its userspace datapath may skip entries; further flushes find them.
         """
         if not ip_proto and not orig and not reply:
             self.send_plain(messages.ct_flush_zone(zone))

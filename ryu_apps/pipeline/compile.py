@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ryu_apps.pipeline.context import SWITCH, Context, Owner, Program, Translation
+from ryu_apps.pipeline.context import SWITCH, Context, Outgoing, Owner, Program, Translation
 from ryu_apps.pipeline.features import (
     access,
     affinity,
     balance,
+    discovery,
     echo,
+    errors,
     flood,
     fragments,
     hairpin,
     learning,
     neighbour,
+    outside,
     refuse,
     route,
     translate,
@@ -33,27 +36,28 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     kind, key = owner
     flows: list[Flow] = []
     groups: tuple[Group, ...] = ()
-    translations: tuple[Translation, ...] = ()
+    translations: tuple[Translation | Outgoing, ...] = ()
     if owner == SWITCH:
         flows += _misses()
-        for feature in (balance, hairpin, route, learning, refuse):
+        for feature in (balance, discovery, hairpin, route, learning, refuse, outside):
             flows += feature.for_switch(ctx)
     elif kind == Network.kind and key in ctx.model.networks:
         network = ctx.model.networks[key]
-        for feature in (neighbour, echo, flood):
+        for feature in (neighbour, discovery, echo, flood, outside):
             flows += feature.for_network(ctx, network)
     elif kind == Endpoint.kind and key in ctx.model.endpoints:
         endpoint = ctx.model.endpoints[key]
         if endpoint.state != "stopped":
-            for feature in (access, neighbour, translate, route):
+            for feature in (access, neighbour, discovery, translate, errors, route, outside):
                 flows += feature.for_endpoint(ctx, endpoint)
-            translations = tuple(translate.translations_for_endpoint(ctx, endpoint))
+            translations = (*translate.translations_for_endpoint(ctx, endpoint), *outside.outgoing(ctx, endpoint))
     elif kind == Service.kind and key in ctx.model.services:
         service = ctx.model.services[key]
-        for feature in (neighbour, echo, balance, affinity, hairpin, fragments, refuse):
+        for feature in (neighbour, discovery, echo, balance, affinity, hairpin, fragments, refuse, outside):
             flows += feature.for_service(ctx, service)
         groups = (*balance.groups_for_service(ctx, service), *affinity.groups_for_service(ctx, service))
-        translations = tuple(balance.translations_for_service(ctx, service))
+        for half in (balance, hairpin):
+            translations += tuple(half.translations_for_service(ctx, service))
     for flow in flows:
         check(flow)
     return Program(tuple(flows), groups, translations)
@@ -83,7 +87,7 @@ def affected(model: Model, changes: Iterable[Change]) -> set[Owner]:
         for value in (change.before, change.after):
             match value:
                 case Network():
-                    out.add((value.kind, value.key))
+                    out |= {(value.kind, value.key), SWITCH}  # which networks a host reaches, all of them decide
                     out |= {(e.kind, e.key) for e in model.endpoints_of(value.key)}
                 case Endpoint():
                     out |= of_endpoint(model, value)
@@ -91,9 +95,25 @@ def affected(model: Model, changes: Iterable[Change]) -> set[Owner]:
                     out.add((value.kind, value.key))
                     out |= {(e.kind, e.key) for e in model.providers(value)}
                 case Host():
-                    out.add(SWITCH)
+                    out |= of_outside(model) | of_sctp(model) | {SWITCH}
                     for endpoint in model.endpoints_of_host(value.name):
                         out |= of_endpoint(model, endpoint)
+                    out |= {(e.kind, e.key) for e in model.endpoints_of_switch(value.switch)}
+    return out
+
+
+def of_outside(model: Model) -> set[Owner]:
+    """The owners that look at a switch's host: networks, and the services that it publishes."""
+    out: set[Owner] = {(n.kind, n.key) for n in model.networks.values()}
+    return out | {(s.kind, s.key) for s in model.published_services()}
+
+
+def of_sctp(model: Model) -> set[Owner]:
+    """The owners that look at what a switch's conntrack knows: the services with SCTP, and their providers."""
+    out: set[Owner] = set()
+    for service in model.services.values():
+        if any(port.protocol == "SCTP" for port in service.ports):
+            out |= {(service.kind, service.key)} | {(e.kind, e.key) for e in model.providers(service)}
     return out
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from ipaddress import IPv4Address
 
 from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.fields import ICMP, TCP, UDP
-from ryu_apps.pipeline.tables import HIDDEN_BASE, PORT, PROVIDER, Feature, Table
-from ryu_apps.pipeline.values import Ct, GroupAction, SetField
+from ryu_apps.pipeline.family import BY_VERSION, Family, destination, of_packet, source
+from ryu_apps.pipeline.fields import ICMP, ICMPV6, SCTP, TCP, UDP
+from ryu_apps.pipeline.tables import PORT, PROVIDER, Feature, Table
+from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Ct, GroupAction, SetField
 from ryu_apps.pipeline.walk import PORTS, Packet, Step
-from topology.model import Endpoint, Network, Service
+from topology.model import Address, Endpoint, Network, Service
 
-PROTOCOLS = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP"}
+PROTOCOLS = {ICMP: "ICMP", ICMPV6: "ICMPv6", TCP: "TCP", UDP: "UDP", SCTP: "SCTP"}
 SHORT_ID = 12
 MOST_NAMED = 8  # providers in a line
 
@@ -28,8 +28,10 @@ def where(ctx: Context, endpoint: Endpoint) -> str:
     return f"port {endpoint.port_name} on {host}"
 
 
-def why_not(ctx: Context, service: Service, provider: Endpoint) -> str:
-    """Why a provider gets no new connections; empty: it does."""
+def why_not(ctx: Context, service: Service, provider: Endpoint, family: Family) -> str:
+    """Why a provider gets no new connections to the VIP of this family; empty: it does."""
+    if family.of(provider.addresses) is None:
+        return f"has no IPv{family.version} address"
     if not provider.serves(service):
         if provider.state != "running":
             return provider.state
@@ -37,7 +39,7 @@ def why_not(ctx: Context, service: Service, provider: Endpoint) -> str:
     return "" if ctx.reachable(provider) else "not plugged in"
 
 
-def holders(ctx: Context, tenant: str, address: IPv4Address) -> list[Service | Endpoint | Network]:
+def holders(ctx: Context, tenant: str, address: Address) -> list[Service | Endpoint | Network]:
     """Who has an address in a tenant: a service, an endpoint, or a network as its gateway."""
     found: list[Service | Endpoint | Network] = []
     for network in ctx.model.networks_of(tenant):
@@ -72,14 +74,18 @@ class Words:
                 return self._affinity(step)
             case Table.ROUTE:
                 return self._route(step)
-            case Table.REPLY | Table.RESTORE:
+            case Table.REPLY | Table.MEND | Table.RESTORE:
                 return self._reply(step)
+            case Table.LEAVE | Table.DEPART:
+                return self._leave(step)
             case Table.DELIVER:
                 return f"out of port {self.port(step.packet.get(PORT, 0))}"
         return "dropped" if not step.flow.actions else "as its flow says"
 
     def port(self, number: int) -> str:
         """The name of a port of this switch."""
+        if number == LOCAL_IN_REGISTER:
+            return "to the host"
         return self._ports.get(number, str(number))
 
     def _classify(self, step: Step) -> str:
@@ -90,14 +96,14 @@ class Words:
         return f"port {port} is {name(self._sender)}'s: tenant {self._sender.tenant}, network {self._sender.network}"
 
     def _guard(self, step: Step) -> str:
-        source = IPv4Address(step.packet["ipv4_src"])
+        sent_by = source(step.packet)
         if step.flow.goto is None:
-            return f"dropped: {source} is not an address of {name(self._sender)}"
-        return f"{source} is an address of {name(self._sender)}"
+            return f"dropped: {sent_by} is not an address of {name(self._sender)}"
+        return f"{sent_by} is an address of {name(self._sender)}"
 
     def _service(self, step: Step) -> str:
         flow, packet = step.flow, step.packet
-        to = IPv4Address(packet["ipv4_dst"])
+        to = destination(packet)
         zone = f"conntrack zone of tenant {self._sender.tenant}"
         holder = self.holder(to)
         who = holder.key if isinstance(holder, Service) else ""
@@ -120,12 +126,12 @@ class Words:
         return f"{to} is no VIP"
 
     def _balance(self, step: Step) -> str:
-        flow, packet = step.flow, step.packet
-        service = self.holder(IPv4Address(packet["ipv4_dst"]))
+        flow, packet, family = step.flow, step.packet, of_packet(step.packet)
+        service = self.holder(destination(packet))
         if flow.feature == Feature.REFUSE and isinstance(service, Service):
             return ("" if flow.actions else "dropped: ") + self.refusal(service, packet)
         if flow.feature == Feature.TRANSLATE:
-            provider = self._ctx.model.by_number("endpoint", packet["ipv4_dst"] - HIDDEN_BASE)
+            provider = self._ctx.model.by_number("endpoint", packet[family.dst] - family.hidden)
             return f"a new connection straight to {name(provider) if isinstance(provider, Endpoint) else '?'}"
         if flow.feature == Feature.AFFINITY and isinstance(service, Service):
             return f"{_port(packet)}: {service.key} has session affinity of {service.affinity} s"
@@ -139,15 +145,16 @@ class Words:
         found = self._ctx.model.providers(service)
         if not found:
             return f"{service.key} has no provider: nobody has its selectors"
-        return f"no provider of {service.key} serves: {self.absent(service)}"
+        return f"no provider of {service.key} serves: {self.absent(service, of_packet(packet))}"
 
-    def absent(self, service: Service, offered: Collection[int] = ()) -> str:
+    def absent(self, service: Service, family: Family, offered: Collection[int] = ()) -> str:
         """The providers that get no new connections, with the reason. ``offered``: numbers of those that do."""
         providers = [p for p in self._ctx.model.providers(service) if p.number not in offered]
-        return listed([f"{name(p)} ({why_not(self._ctx, service, p) or 'its port is down'})" for p in providers])
+        reasons = [why_not(self._ctx, service, p, family) or "its port is down" for p in providers]
+        return listed([f"{name(p)} ({reason})" for p, reason in zip(providers, reasons, strict=True)])
 
     def _affinity(self, step: Step) -> str:
-        source, flow = IPv4Address(step.packet["ipv4_src"]), step.flow
+        client, flow = source(step.packet), step.flow
         chosen = step.packet.get(PROVIDER, 0)
         for action in flow.actions:
             if isinstance(action, SetField) and action.field == PROVIDER:
@@ -155,27 +162,31 @@ class Words:
         provider = self._ctx.model.by_number("endpoint", chosen)
         who = name(provider) if isinstance(provider, Endpoint) else f"one that is gone ({chosen})"
         if flow.table == Table.STICKY:
-            return f"{source} had {who} last" if flow.actions else f"{source} has no provider yet"
+            return f"{client} had {who} last" if flow.actions else f"{client} has no provider yet"
         if flow.table == Table.KEEP:
-            return f"{who} is remembered for {source}"
+            return f"{who} is remembered for {client}"
         if any(isinstance(a, GroupAction) for a in flow.actions):
             return _port(step.packet)
-        return f"{who} serves still: {source} stays with it" if flow.actions else "dropped: no provider serves"
+        return f"{who} serves still: {client} stays with it" if flow.actions else "dropped: no provider serves"
 
     def _route(self, step: Step) -> str:
         flow, packet = step.flow, step.packet
-        to = IPv4Address(packet["ipv4_dst"])
+        to = destination(packet)
         if flow.feature == Feature.HAIRPIN:
             vip = next((a.nat.src for a in flow.actions if isinstance(a, Ct) and a.nat), None)
-            return f"{name(self._sender)} is picked by itself: it sees the VIP {IPv4Address(vip or 0)} as its client"
+            seen = of_packet(packet).address(vip or 0)
+            return f"{name(self._sender)} is picked by itself: it sees the VIP {seen} as its client"
         if flow.feature == Feature.FLOOD:
             return f"to all ports of network {self._sender.network_key}"
         port = next((a.value for a in flow.actions if isinstance(a, SetField) and a.field == PORT), None)
         if port is None:
             return f"dropped: {self.no_way(to)}"
+        if flow.feature == Feature.OUTSIDE:
+            whose = "is the host's" if to in self._ctx.host_addresses else "is outside"
+            return f"{to} {whose} → {self.port(port)}"
         return f"{to} is {self.what(to)} → port {self.port(port)}"
 
-    def no_way(self, to: IPv4Address) -> str:
+    def no_way(self, to: Address) -> str:
         """Why no flow leads to an address."""
         holder = self.holder(to)
         if isinstance(holder, Network):
@@ -186,7 +197,8 @@ class Words:
         at = ctx.switch_of(holder)
         if holder.state == "stopped":
             return f"{who}, which is stopped"
-        if ctx.network_of(holder).gateway is None and holder.network_key != self._sender.network_key:
+        gateway = BY_VERSION[to.version].gateway(ctx.network_of(holder))
+        if gateway is None and holder.network_key != self._sender.network_key:
             return f"{who}, whose network {holder.network_key} has no gateway: it could not answer"
         if at and at != ctx.dpid:
             return f"{who}, which is at another switch, {at:016x}"
@@ -195,9 +207,25 @@ class Words:
     def _reply(self, step: Step) -> str:
         if step.flow.feature in (Feature.TRANSLATE, Feature.HAIRPIN):
             return f"from {name(self._sender)}, a provider: an answer to a client? → conntrack, which knows of none"
+        if step.flow.feature == Feature.OUTSIDE and step.flow.table == Table.RESTORE:
+            return "no answer to anybody"
         return f"not from a service port of {name(self._sender)}"
 
-    def what(self, address: IPv4Address) -> str:
+    def _leave(self, step: Step) -> str:
+        """Whether it may go to the host, or by it."""
+        key, flow = self._sender.network_key, step.flow
+        network = self._ctx.network_of(self._sender)
+        if not flow.actions and flow.goto is None:
+            return f"dropped: network {key} has no nat: nothing leaves it but answers to the host"
+        if flow.table == Table.LEAVE:
+            why = "has nat" if network.nat else "has no nat, but it may be an answer to the host"
+            return f"network {key} {why} → second conntrack zone of tenant {self._sender.tenant}"
+        hidden = next((a.nat.src for a in flow.actions if isinstance(a, Ct) and a.nat), None)
+        if hidden is not None:
+            return f"a new connection: to the host, {name(self._sender)} is {of_packet(step.packet).address(hidden)}"
+        return "translated"
+
+    def what(self, address: Address) -> str:
         """Whose an address is."""
         match self.holder(address):
             case Service() as service:
@@ -208,7 +236,7 @@ class Words:
                 return f"{name(endpoint)}'s"
         return "nobody's"
 
-    def holder(self, address: IPv4Address) -> Service | Endpoint | Network | None:
+    def holder(self, address: Address) -> Service | Endpoint | Network | None:
         """Who has an address, as seen by the sender."""
         return next(iter(holders(self._ctx, self._sender.tenant, address)), None)
 

@@ -1,6 +1,6 @@
 """The pipeline, declared once: tables, registers, priorities, cookie features. Flows are checked against it.
 
-    classify ─► guard ─┬─ ARP ─► neighbour
+    classify ─► guard ─┬─ ARP, ND ─► neighbour ─► advertise (ND)
                        └─ IP ──► service ─► (conntrack) balance ─► route ─► reply ─► (conntrack) restore ─► deliver
                                      └──────────── not for a service ─┘        └──── not a reply ────────────┘
 """
@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from ryu_apps.pipeline.family import FAMILIES
 from ryu_apps.pipeline.values import Action, Flow, Learn, LearnLoad, LearnMatch, Meter, SetField
-from topology import validate
+from topology import reach, validate
 
 
 class Table(IntEnum):
@@ -21,21 +22,26 @@ class Table(IntEnum):
     CLASSIFY = 0
     GUARD = 1
     NEIGHBOUR = 2
-    SERVICE = 3
-    HAIRPIN = 4
-    BALANCE = 5
-    STICKY = 6
-    PICK = 7
-    KEEP = 8
-    ROUTE = 9
-    REPLY = 10
-    RESTORE = 11
-    DELIVER = 12
+    ADVERTISE = 3
+    ARRIVE = 4
+    SERVICE = 5
+    HAIRPIN = 6
+    BALANCE = 7
+    STICKY = 8
+    PICK = 9
+    KEEP = 10
+    ROUTE = 11
+    REPLY = 12
+    MEND = 13
+    RESTORE = 14
+    LEAVE = 15
+    DEPART = 16
+    DELIVER = 17
 
 
 # Registers, 32 bits each; they live as long as the packet, also through conntrack.
 TENANT = "reg0"  # number of the tenant = its conntrack zone (16 bits)
-NETWORK = "reg1"  # number of the network that the packet came from (24 bits)
+NETWORK = "reg1"  # number of the network that the packet came from (24 bits), or HOST_NETWORK
 PORT = "reg2"  # OpenFlow port that it leaves by
 VIP = "reg3"  # address of the VIP, while something else stands in its place
 PROVIDER = "reg4"  # number of the endpoint that session affinity has chosen
@@ -50,6 +56,7 @@ class Priority(IntEnum):
     FALLBACK = 10  # what is unknown, where the unknown is asked about
     REFUSE = 50  # counted drops of what a more exact flow did not admit
     NORMAL = 100
+    REFUSE_FIRST = 150  # counted drops of what NORMAL would admit
     EXACT = 200  # exceptions to NORMAL
 
 
@@ -69,11 +76,13 @@ class Feature(IntEnum):
     EXPIRE = 10
     AFFINITY = 11
     HAIRPIN = 12
+    OUTSIDE = 13
 
 
 ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it
+HOST_MAC = int(reach.HOST_MAC.replace(":", ""), 16)  # the host's, at the bridge's own port
+HOST_NETWORK = 1 << 24  # in `NETWORK`: it came from the host; above every network's number
 HAIRPIN_ZONES = 0x8000  # a tenant's second conntrack zone is its number plus this
-HIDDEN_BASE = 250 << 24  # 250.0.0.0/8: an endpoint's hidden address is this plus its number
 MULTICAST = (0x010000000000, 0x010000000000)  # the group bit: broadcast and multicast
 PACKET_IN_METER = 1
 PACKET_IN_RATE = 200  # packets a second that a switch may send to the controller to be learned from
@@ -84,6 +93,7 @@ METERS = (
     Meter(ANSWER_METER, ANSWER_RATE, ANSWER_RATE),
 )
 GROUP_CHUNK_BITS = 8  # group id = stored number << 8 | part
+GROUP_V6 = 1 << 31  # in the ids of IPv6's groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +110,13 @@ def _of(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
-_IP_HEADER = _of("eth_type", "ip_proto", "ipv4_src", "ipv4_dst", "ip_frag")
-_L4 = _of("tcp_src", "tcp_dst", "udp_src", "udp_dst", "icmpv4_type")
+_ADDRESSES = _of(*(name for family in FAMILIES for name in (family.src, family.dst)))
+_SOURCES = _of(*(family.src for family in FAMILIES))
+_IP_HEADER = _of("eth_type", "ip_proto", "ip_frag") | _ADDRESSES
+_ICMP_TYPES = _of(*(family.icmp_type for family in FAMILIES))
+_L4 = _of("tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst") | _ICMP_TYPES
+_FIRST_TO = _of(*(family.ct_dst for family in FAMILIES))  # where a connection's first packet was sent to
+_ND = _of("eth_type", "ip_proto", "icmpv6_type", "nd_target")
 _ANSWER = _of("eth_dst", "eth_src")  # an answer made in the switch goes back where it came from
 
 TABLES: dict[Table, Declaration] = {
@@ -111,18 +126,26 @@ TABLES: dict[Table, Declaration] = {
         _of(TENANT, NETWORK),
     ),
     Table.GUARD: Declaration(
-        "source address and ARP sender are the port's own; else dropped and counted",
-        _of("in_port", "eth_src", "eth_type", "ipv4_src", "arp_sha", "arp_spa"),
+        "source address, ARP sender, what neighbour discovery says are the port's own; else dropped and counted",
+        _of("in_port", "eth_src", "arp_sha", "arp_spa", "nd_tll") | _SOURCES | _ND,
     ),
     Table.NEIGHBOUR: Declaration(
-        "ARP for gateways, VIPs and endpoints answered here",
-        _of(NETWORK, "eth_type", "arp_op", "arp_spa", "arp_tpa"),
-        _ANSWER | _of("arp_op", "arp_sha", "arp_tha", "arp_spa", "arp_tpa"),
+        "ARP and neighbour solicitations for gateways, VIPs and endpoints answered here",
+        _of(NETWORK, "arp_op", "arp_spa", "arp_tpa") | _ND,
+        _ANSWER
+        | _of("arp_op", "arp_sha", "arp_tha", "arp_spa", "arp_tpa")
+        | _of("icmpv6_type", "nd_reserved", "nd_options_type"),
+    ),
+    Table.ADVERTISE: Declaration("what was a solicitation says whose MAC it is, and goes back", _ND),
+    Table.ARRIVE: Declaration(
+        "from the host: where it is for → the tenant that it is for",
+        _of("eth_type") | _ADDRESSES,
+        _of(TENANT),
     ),
     Table.SERVICE: Declaration(
         "to a VIP, or straight to a provider's service port: through conntrack; echo answered",
         _of(TENANT, "eth_dst", "ip_ttl") | _IP_HEADER | _L4,
-        _ANSWER | _of("ipv4_src", "ipv4_dst", "icmpv4_type", "ip_ttl"),
+        _ANSWER | _ADDRESSES | _ICMP_TYPES | _of("ip_ttl"),
         miss=Table.ROUTE,
     ),
     Table.HAIRPIN: Declaration(
@@ -132,19 +155,19 @@ TABLES: dict[Table, Declaration] = {
     Table.BALANCE: Declaration(
         "new connection → select group; known connection → already translated",
         _of(TENANT, "ct_state", "ct_nw_proto", "ct_tp_dst") | _IP_HEADER | _L4,
-        _ANSWER | _of("ipv4_src", "ipv4_dst", "icmpv4_type", "ip_ttl"),
+        _ANSWER | _ADDRESSES | _ICMP_TYPES | _of("ip_ttl"),
         # new to conntrack, but not to a VIP: a connection without an answer yet, translated already
         miss=Table.ROUTE,
     ),
     Table.STICKY: Declaration(
         "learned: a client → the provider that it had last",
-        _of(TENANT, "eth_type", "ipv4_src", "ipv4_dst"),
+        _of(TENANT, "eth_type") | _ADDRESSES,
         _of(PROVIDER),
     ),
     Table.PICK: Declaration(
         "a client's last provider, while it serves; else → select group",
         _of(TENANT, PROVIDER, "ct_state") | _IP_HEADER | _L4,
-        _of("tcp_src", "tcp_dst"),
+        _of("tcp_src", "tcp_dst", "sctp_src", "sctp_dst"),
     ),
     Table.KEEP: Declaration(
         "the provider chosen is learned, and the connection translated to it",
@@ -152,19 +175,33 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.ROUTE: Declaration(
         "destination → next MAC, TTL, port; broadcast and multicast → the ports of the network",
-        _of(TENANT, NETWORK, "eth_dst", "eth_type", "ipv4_src", "ipv4_dst", "ct_state", "ct_nw_dst"),
+        _of(TENANT, NETWORK, "eth_dst", "eth_type", "ct_state") | _ADDRESSES | _FIRST_TO,
         _ANSWER | _of(PORT),
     ),
     Table.REPLY: Declaration(
         "from a provider's service port: through conntrack, to be translated back",
-        _of(TENANT, "ct_state") | _IP_HEADER | _L4,
+        _of(TENANT, PORT, "ct_state") | _IP_HEADER | _L4,
         miss=Table.DELIVER,
+    ),
+    Table.MEND: Declaration(
+        "an ICMPv6 error of a provider → from the VIP that it is about, then translated",
+        _of(TENANT, "ct_state") | _IP_HEADER | _FIRST_TO,
+        _SOURCES,
+        miss=Table.RESTORE,
     ),
     Table.RESTORE: Declaration(
         "hidden source address → the provider's own",
-        _of(TENANT, "ct_state") | _IP_HEADER,
-        _of("ipv4_src"),
+        _of(TENANT, PORT, "ct_state") | _IP_HEADER,
+        _SOURCES,
         miss=Table.DELIVER,
+    ),
+    Table.LEAVE: Declaration(
+        "to the host, and no answer of a service: through conntrack where the network may, else dropped and counted",
+        _of(NETWORK, "eth_type") | _ADDRESSES,
+    ),
+    Table.DEPART: Declaration(
+        "answers to the host go on; a new connection of a network with nat gets the sender's hidden address",
+        _of(TENANT, "ct_state", "eth_type") | _SOURCES,
     ),
     Table.DELIVER: Declaration("out of the port that route chose", _of()),
 }

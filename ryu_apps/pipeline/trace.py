@@ -8,21 +8,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import SWITCH, Context, Owner, mac_int
 from ryu_apps.pipeline.explain import Words, holders, listed, name, where
+from ryu_apps.pipeline.family import BY_VERSION, V4, V6, destination
+from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.features.neighbour import REPLY, REQUEST
-from ryu_apps.pipeline.fields import ETH_ARP, ETH_IP, ICMP, TCP, UDP
-from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, PROVIDER, TENANT, Feature, Priority, Table
-from ryu_apps.pipeline.values import CONTROLLER, Bucket, Ct, Flow, Group, GroupAction, Match, SetField, match
+from ryu_apps.pipeline.fields import ETH_ARP, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, TCP, UDP
+from ryu_apps.pipeline.tables import PROVIDER, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.values import (
+    CONTROLLER,
+    LOCAL_IN_REGISTER,
+    Bucket,
+    Ct,
+    Flow,
+    Group,
+    GroupAction,
+    Match,
+    SetField,
+    match,
+)
 from ryu_apps.pipeline.walk import PORTS, Packet, Walk, Walker
-from topology.model import Endpoint, Service
+from topology.model import Address, Endpoint, Service
 
-ECHO_REQUEST = 8
 TTL = 64
+LINK_TTL = 255  # of what must not have been routed
 BROADCAST = 0xFFFFFFFFFFFF
+IPV6_MULTICAST = 0x3333 << 32  # a MAC, with an address's low bits (RFC 2464)
+SOLICITED_NODE = 0xFF02 << 112 | 0x01FF << 24  # an address, with another's low bits (RFC 4291)
 EPHEMERAL = 49152  # a client's port, where it does not matter
 
 
@@ -31,8 +45,8 @@ class Question:
     """The first packet of a connection. ``source_port`` 0: any."""
 
     sender: Endpoint
-    source: IPv4Address
-    to: IPv4Address
+    source: Address
+    to: Address  # of the same family
     protocol: int
     port: int = 0
     source_port: int = 0
@@ -83,6 +97,7 @@ def on_the_way(ctx: Context, question: Question) -> set[Owner]:
     """The owners whose flows the connection may meet."""
     sender = question.sender
     out: set[Owner] = {SWITCH, (sender.kind, sender.key), ("network", sender.network_key)}
+    out |= {(n.kind, n.key) for n in ctx.model.networks_around(question.to) if n.tenant == sender.tenant}
     for holder in holders(ctx, sender.tenant, question.to):
         out.add((holder.kind, holder.key))
         if isinstance(holder, Service):
@@ -92,8 +107,9 @@ def on_the_way(ctx: Context, question: Question) -> set[Owner]:
 
 def remembered(ctx: Context, question: Question) -> Match:
     """What a flow matches that session affinity has learned of the client."""
-    terms = {TENANT: ctx.zone(question.sender.tenant), "eth_type": ETH_IP}
-    return match(**terms, ipv4_src=int(question.source), ipv4_dst=int(question.to))
+    family = BY_VERSION[question.to.version]
+    terms = {TENANT: ctx.zone(question.sender.tenant), "eth_type": family.eth_type}
+    return match(**terms | {family.src: int(question.source), family.dst: int(question.to)})
 
 
 class _Pick(Walker):
@@ -112,6 +128,7 @@ class _Tracer:
         self._ctx = ctx
         self._question = question
         self._sender = question.sender
+        self._family = BY_VERSION[question.to.version]
         self._words = Words(ctx, question.sender)
         programs = [compile_owner(ctx, owner) for owner in on_the_way(ctx, question)]
         flows = [flow for program in programs for flow in program.flows]
@@ -143,40 +160,55 @@ class _Tracer:
             ends.append(self._end(self._walker.send(self._port, packet), provider, weight / total))
         return Trace(tuple(steps), tuple(ends))
 
-    # before the packet: its next hop, by ARP
+    # before the packet: its next hop, by ARP or neighbour discovery
 
     def _next_hop(self) -> tuple[list[tuple[str, str]], int | None]:
         """The MAC that the sender sends to; None: it can't, for the reason in the last line."""
         ctx, to = self._ctx, self._question.to
         network = ctx.network_of(self._sender)
-        near = to in network.subnet
-        if to.is_multicast or int(to) == 0xFFFFFFFF or (near and to == network.subnet.broadcast_address):
+        family = self._family
+        subnet = network.subnet if family is V4 else network.subnet6
+        near = subnet is not None and to in subnet
+        if family is V6 and to.is_multicast:
+            return [], IPV6_MULTICAST | int(to) & 0xFFFFFFFF
+        if to.is_multicast or to == V4.address(0xFFFFFFFF) or (near and to == network.subnet.broadcast_address):
             return [], BROADCAST
-        if not near and network.gateway is None:
-            return [("", f"network {network.key} has no gateway: {name(self._sender)} has no way to {to}")], None
-        hop = to if near or network.gateway is None else network.gateway
-        own = mac_int(self._sender.mac)
-        request: Packet = {
-            "eth_src": own, "eth_dst": BROADCAST, "eth_type": ETH_ARP, "arp_op": REQUEST,
-            "arp_sha": own, "arp_spa": int(self._sender.addresses[0]), "arp_tha": 0, "arp_tpa": int(hop),
-        }  # fmt: skip
-        assert self._port is not None, "run() sees to it"
-        for sent in self._walker.send(self._port, request).sent:
-            if sent.port == self._port and sent.packet["arp_op"] == REPLY:
-                mac = sent.packet["arp_sha"]
-                text = f"{hop}, {self._words.what(hop)}, is at {mac.to_bytes(6, 'big').hex(':')}"
-                return [("neighbour", text if near else f"next hop {text}")], mac
-        why = f"nobody in network {network.key} has {hop}: {name(self._sender)} gets no answer to its ARP"
+        gateway = family.gateway(network)
+        if not near and gateway is None:
+            kind = "" if family is V4 else "IPv6 "
+            return [("", f"network {network.key} has no {kind}gateway: {name(self._sender)} has no way to {to}")], None
+        hop = to if near or gateway is None else family.address(gateway)
+        mac = self._ask(hop)
+        if mac is not None:
+            text = f"{hop}, {self._words.what(hop)}, is at {mac.to_bytes(6, 'big').hex(':')}"
+            return [("neighbour", text if near else f"next hop {text}")], mac
+        request = "ARP" if family is V4 else "neighbour solicitation"
+        why = f"nobody in network {network.key} has {hop}: {name(self._sender)} gets no answer to its {request}"
         return [("", why)], None
+
+    def _ask(self, hop: Address) -> int | None:
+        """The MAC that the switch answers for an address."""
+        assert self._port is not None, "run() sees to it"
+        mac, own = mac_int(self._sender.mac), self._family.of(self._sender.addresses) or 0
+        if self._family is V4:
+            request, kind, reply, told = _arp(mac, own, int(hop)), "arp_op", REPLY, "arp_sha"
+        else:
+            request, kind, reply = _solicitation(mac, own, int(hop)), V6.icmp_type, NEIGHBOUR_ADVERTISEMENT
+            told = "nd_tll"
+        for sent in self._walker.send(self._port, request).sent:
+            if sent.port == self._port and sent.packet[kind] == reply:
+                return sent.packet[told]
+        return None
 
     def _packet(self, mac: int) -> Packet:
         ask = self._question
+        family = self._family
         packet: Packet = {
-            "eth_src": mac_int(self._sender.mac), "eth_dst": mac, "eth_type": ETH_IP, "ip_proto": ask.protocol,
-            "ipv4_src": int(ask.source), "ipv4_dst": int(ask.to), "ip_ttl": TTL,
+            "eth_src": mac_int(self._sender.mac), "eth_dst": mac, "eth_type": family.eth_type,
+            "ip_proto": ask.protocol, family.src: int(ask.source), family.dst: int(ask.to), "ip_ttl": TTL,
         }  # fmt: skip
-        if ask.protocol == ICMP:
-            packet |= {"icmpv4_type": ECHO_REQUEST, "icmpv4_code": 0}
+        if ask.protocol == family.icmp:
+            packet |= {family.icmp_type: family.echo_request, family.icmp_code: 0}
         elif ask.protocol in PORTS:
             src, dst = PORTS[ask.protocol]
             packet |= {src: ask.source_port or EPHEMERAL, dst: ask.port}
@@ -189,8 +221,8 @@ class _Tracer:
         groups = [group]
         if not self._question.source_port and self._question.protocol in PORTS:
             # the client's port says which of a service port's groups is asked: any of them
-            number = group.id >> GROUP_CHUNK_BITS
-            groups = [g for g in self._groups.values() if g.id >> GROUP_CHUNK_BITS == number]
+            of = select.of(group.id)
+            groups = [g for g in self._groups.values() if select.of(g.id) == of]
         buckets: dict[int, Bucket] = {}
         slots: Counter[int] = Counter()
         for bucket in (b for g in groups for b in self._walker.live(g)):
@@ -207,7 +239,7 @@ class _Tracer:
                 found = self._ctx.model.by_number("endpoint", action.value)
                 return found if isinstance(found, Endpoint) else None
             if isinstance(action, Ct) and action.nat and action.nat.dst:
-                for holder in holders(self._ctx, self._sender.tenant, IPv4Address(action.nat.dst)):
+                for holder in holders(self._ctx, self._sender.tenant, self._family.address(action.nat.dst)):
                     if isinstance(holder, Endpoint):
                         return holder
         return None
@@ -215,13 +247,18 @@ class _Tracer:
     def _offer(self, options: list[tuple[Endpoint, Bucket, int]]) -> str:
         total = sum(weight for _, _, weight in options)
         names = [
-            f"{name(p)} {p.addresses[0]} (weight {p.weight}, {100 * slots / total:.0f} %)" for p, _, slots in options
+            f"{name(p)} {self._own(p)} (weight {p.weight}, {100 * slots / total:.0f} %)" for p, _, slots in options
         ]
         text = f"one of {len(names)} providers: " if len(names) > 1 else "the one provider: "
         text += listed(names)
         service = self._words.holder(self._question.to)
-        absent = self._words.absent(service, {p.number for p, _, _ in options}) if isinstance(service, Service) else ""
+        if not isinstance(service, Service):
+            return text
+        absent = self._words.absent(service, self._family, {p.number for p, _, _ in options})
         return text + (f"; not {absent}" if absent else "")
+
+    def _own(self, provider: Endpoint) -> Address:
+        return self._family.address(self._family.of(provider.addresses) or 0)
 
     # in words
 
@@ -260,13 +297,32 @@ class _Tracer:
         if len(walk.sent) > 1 or last.flow.feature == Feature.FLOOD:
             return end("delivered", "delivered to ports " + ", ".join(self._words.port(s.port) for s in walk.sent))
         sent = walk.sent[0]
-        address = IPv4Address(sent.packet["ipv4_dst"])
+        address = destination(sent.packet)
         port = sent.packet.get(PORTS.get(self._question.protocol, ("", ""))[1])
-        at = f"{address}:{port}" if port else f"{address}"
+        if sent.port == LOCAL_IN_REGISTER:
+            on = "" if address in self._ctx.host_addresses else f", which sends it on to {address}"
+            return end("delivered", f"delivered to the host{on}")
+        at = (f"{address}:{port}" if self._family is V4 else f"[{address}]:{port}") if port else f"{address}"
         for holder in holders(self._ctx, self._sender.tenant, address):
             if isinstance(holder, Endpoint):
                 return end("delivered", f"delivered to {name(holder)} {at} at {where(self._ctx, holder)}", holder)
         return end("delivered", f"delivered to {at} out of port {self._words.port(sent.port)}")
+
+
+def _arp(mac: int, own: int, hop: int) -> Packet:
+    return {
+        "eth_src": mac, "eth_dst": BROADCAST, "eth_type": ETH_ARP, "arp_op": REQUEST,
+        "arp_sha": mac, "arp_spa": own, "arp_tha": 0, "arp_tpa": hop,
+    }  # fmt: skip
+
+
+def _solicitation(mac: int, own: int, hop: int) -> Packet:
+    group = SOLICITED_NODE | hop & 0xFFFFFF
+    return {
+        "eth_src": mac, "eth_dst": IPV6_MULTICAST | group & 0xFFFFFFFF, "eth_type": V6.eth_type,
+        V6.src: own, V6.dst: group, "ip_ttl": LINK_TTL, "ip_proto": V6.icmp,
+        V6.icmp_type: NEIGHBOUR_SOLICITATION, V6.icmp_code: 0, "nd_target": hop, "nd_sll": mac,
+    }  # fmt: skip
 
 
 def _chooses(flow: Flow) -> bool:

@@ -14,6 +14,8 @@ Match = tuple[Term, ...]
 
 IN_PORT = 0xFFFFFFF8
 CONTROLLER = 0xFFFFFFFD
+LOCAL = 0xFFFFFFFE  # the bridge's own port: the host
+LOCAL_IN_REGISTER = 0xFFFE  # the same where a register names the port: there Open vSwitch takes its own 16 bits
 ANY = 0xFFFFFFFF
 
 
@@ -38,7 +40,7 @@ def match(**terms: int | tuple[int, int]) -> Match:
                 raise ValueError(f"{name} needs {other} to be one of {allowed}")
         out.append((name, value, mask))
     # OXM order: a field stands after its prerequisites
-    out.sort(key=lambda t: (FIELDS[t[0]].oxm_class != 0x8000, FIELDS[t[0]].number))
+    out.sort(key=lambda t: (FIELDS[t[0]].oxm_class != 0x8000, FIELDS[t[0]].oxm_class, FIELDS[t[0]].number))
     return tuple(out)
 
 
@@ -111,6 +113,7 @@ class Nat:
     src: int | None = None
     dst: int | None = None
     port: int | None = None
+    version: int = 4  # of the address
 
 
 @dataclass(frozen=True, slots=True)

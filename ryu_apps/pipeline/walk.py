@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ryu_apps.pipeline.fields import CT_NEW, CT_TRK, FIELDS, TCP, UDP
+from ryu_apps.pipeline.family import of_packet
+from ryu_apps.pipeline.fields import CT_DNAT, CT_NEW, CT_TRK, FIELDS, TCP, UDP
 from ryu_apps.pipeline.values import (
     ANY,
     CONTROLLER,
@@ -102,9 +103,9 @@ def zero_by_default(name: str) -> bool:
 
 def five_tuple(packet: Packet) -> FiveTuple:
     """What conntrack knows a packet by: protocol, source, its port, destination, its port."""
-    proto = packet.get("ip_proto", 0)
+    proto, family = packet.get("ip_proto", 0), of_packet(packet)
     src, dst = PORTS.get(proto, ("", ""))
-    return (proto, packet.get("ipv4_src", 0), packet.get(src, 0), packet.get("ipv4_dst", 0), packet.get(dst, 0))
+    return (proto, packet.get(family.src, 0), packet.get(src, 0), packet.get(family.dst, 0), packet.get(dst, 0))
 
 
 class Walker:
@@ -131,12 +132,15 @@ class Walker:
 
     def conntrack(self, walk: Walk, ct: Ct) -> Packet:
         """The packet as it comes out of conntrack."""
-        packet = dict(walk.packet)
-        packet |= {"ct_state": CT_TRK | CT_NEW, "ct_zone": ct.zone, "ct_nw_dst": packet.get("ipv4_dst", 0)}
+        packet, family = dict(walk.packet), of_packet(walk.packet)
+        packet |= {"ct_state": CT_TRK | CT_NEW, "ct_zone": ct.zone}
+        packet[family.ct_dst] = packet.get(family.dst, 0)
         if ct.commit and ct.nat is not None:
             _, dst = PORTS.get(packet.get("ip_proto", 0), ("", ""))
-            packet["ipv4_src"] = ct.nat.src or packet["ipv4_src"]
-            packet["ipv4_dst"] = ct.nat.dst or packet["ipv4_dst"]
+            packet[family.src] = ct.nat.src or packet[family.src]
+            if ct.nat.dst:
+                packet[family.dst] = ct.nat.dst
+                packet["ct_state"] |= CT_DNAT
             if dst:
                 packet[dst] = ct.nat.port or packet[dst]
         return packet

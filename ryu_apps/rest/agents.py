@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from ryu_apps.rest import documents as docs
+from ryu_apps.rest import schemas
 from ryu_apps.rest.decode import check_truths, parse_object
 from ryu_apps.rest.documents import Document
 from ryu_apps.rest.hosts import HostTracker
@@ -46,13 +47,14 @@ class AgentApi:
     def put_host(self, request: Request, key: str) -> Document:
         """Registers a host; again every few seconds, it is the agent's heartbeat."""
         document = parse_object(read_body(request))
-        docs.HOST.check(document)
+        schemas.HOST.check(document)
         docs.take_path(document, ("hostName",), key)
         host = self._commands.put_host(
             key,
             docs.dpid(document.get("switch", "")),
             document.get("tunnelAddress", ""),
             document.get("version", ""),
+            document.get("datapathType", ""),
         )
         self._tracker.beat(key)
         return self._host(host)
@@ -66,14 +68,14 @@ class AgentApi:
     def put_host_endpoints(self, request: Request, key: str) -> Document:
         """Exactly these endpoints are on the host."""
         document = parse_object(read_body(request))
-        docs.HOST_ENDPOINTS.check(document)
+        schemas.HOST_ENDPOINTS.check(document)
         if "endpoints" not in document:
             raise BadRequest("endpoints: missing, must be the list of all endpoints on the host")
         self._find_host(key)
         specs = []
         for number, endpoint in enumerate(document["endpoints"]):
             where = f"endpoints[{number}]: "
-            docs.ENDPOINT.check(endpoint, where)
+            schemas.ENDPOINT.check(endpoint, where)
             if not endpoint.get("endpointID"):
                 raise BadRequest(f"{where}endpointID: missing")
             specs.append(docs.endpoint_spec(endpoint, endpoint["endpointID"], host=key, origin="agent"))
@@ -83,7 +85,7 @@ class AgentApi:
     def put_applied(self, request: Request, key: str) -> Document:
         """The host has carried out all changes up to a revision, but for the errors."""
         document = parse_object(read_body(request))
-        docs.APPLIED.check(document)
+        schemas.APPLIED.check(document)
         revision = document.get("revision")
         if revision is None or revision < 0:
             raise BadRequest("revision: missing or negative")
@@ -110,7 +112,7 @@ class AgentApi:
     def put_endpoint(self, request: Request, key: str) -> Document:
         """Creates or updates an endpoint."""
         document = parse_object(read_body(request))
-        docs.ENDPOINT.check(document)
+        schemas.ENDPOINT.check(document)
         return docs.endpoint_document(self._commands.put_endpoint(docs.endpoint_spec(document, key)))
 
     def delete_endpoint(self, request: Request, key: str) -> str:
@@ -129,15 +131,16 @@ class AgentApi:
     def post_lease(self, request: Request) -> Document:
         """An address for an endpoint to come."""
         document = parse_object(read_body(request))
-        docs.LEASE.check(document)
+        schemas.LEASE.check(document)
         lease = self._commands.grant(
             document.get("tenantName", ""),
             document.get("networkName", ""),
             document.get("ipAddress") or None,
             document.get("hostName", ""),
+            document.get("family"),
         )
-        network = self._model.networks[lease.network_key]
-        return {"ipAddress": f"{lease.address}/{network.subnet.prefixlen}", "key": lease.key}
+        subnets = {s.version: s for s in self._model.networks[lease.network_key].subnets}
+        return {"ipAddress": f"{lease.address}/{subnets[lease.address.version].prefixlen}", "key": lease.key}
 
     def delete_lease(self, request: Request, key: str) -> str:
         """An address that is not needed any more."""
@@ -148,7 +151,7 @@ class AgentApi:
     def post_subnet(self, request: Request) -> Document:
         """A subnet that is free in the tenant."""
         document = parse_object(read_body(request))
-        docs.SUBNET.check(document)
+        schemas.SUBNET.check(document)
         return {"subnet": str(self._commands.pick_subnet(document.get("tenantName") or "default"))}
 
     # changes

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.rest import documents as docs
-from ryu_apps.rest import forward
+from ryu_apps.rest import forward, schemas
 from ryu_apps.rest.agents import AgentApi, parse_revision
 from ryu_apps.rest.decode import parse_object
 from ryu_apps.rest.documents import Document
@@ -31,9 +31,11 @@ from ryu_apps.wsgi import (
     read_body,
 )
 from topology.commands import Commands
-from topology.errors import NetctlError, NotFound, Unavailable
+from topology.errors import Invalid, NetctlError, NotFound, Unavailable
 from topology.model import Network, Service, Tenant
+from topology.observed import SCTP_NEEDS
 from topology.store import StoreUnavailable
+from topology.validate import show
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,9 @@ class SwitchView(Protocol):
     def trace(self, question: Question) -> dict[str, Any]:
         """Why a connection goes where it goes; refused where its switch is not connected."""
 
+    def without_sctp(self) -> list[str]:
+        """The connected switches whose conntrack does not know SCTP's ports, each in a few words."""
+
     def settle(self, revision: int) -> bool:
         """Wait, not long, until the connected switches carry out the model of this revision; whether they do."""
 
@@ -120,11 +125,7 @@ class Api:
     def _handle(self, request: Request) -> Response:
         handler, values = self._router.find(request)
         if forward.is_leaders(request) and (leader := self._leader(request)):
-            there = forward.forward(request, leader)
-            if request.method != "GET":
-                with contextlib.suppress(StoreUnavailable):  # whoever asks us next sees what was done there
-                    self._commands.catch_up()
-            return there
+            return self._forward(request, leader)
         if forward.is_hosts_stream(request) and (leader := self._leader_url()):
             return forward.redirect(request, leader)
         answer = handler(request, **values)
@@ -132,6 +133,13 @@ class Api:
             # whoever gets our 200 may send packets at once
             self._settle()
         return json_response(answer) if isinstance(answer, dict | list | str) else answer
+
+    def _forward(self, request: Request, leader: str, body: bytes | None = None) -> Response:
+        there = forward.forward(request, leader, body)
+        if request.method != "GET":
+            with contextlib.suppress(StoreUnavailable):  # whoever asks us next sees what was done there
+                self._commands.catch_up()
+        return there
 
     def _leader(self, request: Request) -> str:
         """Whom to ask; empty: ourselves."""
@@ -240,7 +248,7 @@ class Api:
 
     def _put_tenant(self, request: Request, key: str) -> Document:
         document = parse_object(read_body(request))
-        docs.TENANT.check(document)
+        schemas.TENANT.check(document)
         docs.take_path(document, ("tenantName",), key)
         # defaultNetwork is Contiv's for containers without --net; taken, and without effect there as well
         return docs.tenant_document(self._commands.put_tenant(key), self._model)
@@ -288,9 +296,23 @@ class Api:
     def _get_service(self, request: Request, key: str) -> Document:
         return docs.listed_service_document(self._service(key), self._model)
 
-    def _put_service(self, request: Request, key: str) -> Document:
-        spec = docs.service_spec(parse_object(read_body(request)), key)
+    def _put_service(self, request: Request, key: str) -> Document | Response:
+        body = read_body(request)
+        spec = docs.service_spec(parse_object(body), key)
+        if asked := [text for text in spec.ports if text.upper().endswith(":SCTP")]:
+            if leader := self._leader(request):
+                return self._forward(request, leader, body)
+            self._refuse_sctp(asked)
         return docs.listed_service_document(self._commands.put_service(spec), self._model)
+
+    def _refuse_sctp(self, asked: list[str]) -> None:
+        """Where a switch could not carry it out. One that connects later leaves the port out, and says so."""
+        unable = self._switches.without_sctp()
+        if unable:
+            raise Invalid(
+                f"protocol SCTP in {show(asked[0])} is refused: the conntrack of {unable[0]} "
+                f"does not know SCTP's ports, {SCTP_NEEDS}; right is TCP or UDP"
+            )
 
     def _delete_service(self, request: Request, key: str) -> str:
         self._commands.delete_service(key)

@@ -32,6 +32,7 @@ class Type:
 
 
 STRING = Type("a string", lambda v: isinstance(v, str))
+TRUTH = Type("true or false", lambda v: isinstance(v, bool))
 INTEGER = Type("an integer", lambda v: isinstance(v, int) and not isinstance(v, bool))
 STRINGS = Type("a list of strings", _strings)
 LABELS = Type("an object of strings", _labels)
@@ -62,8 +63,8 @@ class Schema:
 def check_truths(document: Mapping[str, Any]) -> None:
     """BadRequest for the first field that is neither true nor false; their names are the client's to choose."""
     for name, value in document.items():
-        if not isinstance(value, bool):
-            raise BadRequest(f"{one_line(name, 60)}: {_show(value)} is not true or false")
+        if not TRUTH.holds(value):
+            raise BadRequest(f"{one_line(name, 60)}: {_show(value)} is not {TRUTH.name}")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

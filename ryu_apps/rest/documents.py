@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Any
 
-from ryu_apps.rest.decode import IGNORED, INTEGER, LABELS, OBJECT, OBJECTS, STRING, STRINGS, Schema
+from ryu_apps.rest.schemas import HEALTH_CHECK, NETWORK, SERVICE
 from topology.errors import BadRequest, Invalid
-from topology.model import DEFAULT_DRAIN, Check, Endpoint, Host, Network, Service, Tenant
+from topology.model import DEFAULT_DRAIN, Address, Check, Endpoint, Host, Network, Service, Tenant
 from topology.snapshot import Model
 from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
 from topology.validate import subnet_text
@@ -22,98 +21,6 @@ Document = dict[str, Any]
 
 UNDERLAY_MTU = 1500
 VXLAN_OVERHEAD = 50  # bytes: outer Ethernet 14, IPv4 20, UDP 8, VXLAN 8
-
-_LINKS = {"key": STRING, "link-sets": IGNORED, "links": IGNORED}
-
-TENANT = Schema("a tenant", {"tenantName": STRING, "defaultNetwork": STRING, **_LINKS})
-NETWORK = Schema(
-    "a network",
-    {
-        "tenantName": STRING,
-        "networkName": STRING,
-        "nwType": STRING,
-        "encap": STRING,
-        "pktTag": INTEGER,
-        "subnet": STRING,
-        "gateway": STRING,
-        "ipv6Subnet": STRING,
-        "ipv6Gateway": STRING,
-        "cfgdTag": STRING,
-        **_LINKS,
-    },
-)
-SERVICE = Schema(
-    "a service",
-    {
-        "tenantName": STRING,
-        "serviceName": STRING,
-        "networkName": STRING,
-        "ipAddress": STRING,
-        "selectors": STRINGS,
-        "ports": STRINGS,
-        "sessionAffinity": INTEGER,
-        "affinityMode": STRING,
-        "drainTimeout": INTEGER,
-        "healthCheck": OBJECT,
-        "serviceVip": IGNORED,
-        "numProviders": IGNORED,
-        "healthyProviders": IGNORED,
-        **_LINKS,
-    },
-)
-HEALTH_CHECK = Schema(
-    "a health check",
-    {
-        "protocol": STRING,
-        "path": STRING,
-        "interval": INTEGER,
-        "timeout": INTEGER,
-        "rise": INTEGER,
-        "fall": INTEGER,
-    },
-)
-ENDPOINT = Schema(
-    "an endpoint",
-    {
-        "endpointID": STRING,
-        "tenantName": STRING,
-        "networkName": STRING,
-        "ipAddress": STRINGS,
-        "macAddress": STRING,
-        "homingHost": STRING,
-        "switch": STRING,
-        "portName": STRING,
-        "labels": LABELS,
-        "containerID": STRING,
-        "containerName": STRING,
-        "health": STRING,
-        "state": STRING,
-        "origin": STRING,
-        "weight": INTEGER,
-        "passed": IGNORED,
-        "key": STRING,
-    },
-)
-HOST = Schema(
-    "a host",
-    {
-        "hostName": STRING,
-        "switch": STRING,
-        "tunnelAddress": STRING,
-        "version": STRING,
-        "connected": IGNORED,
-        "lastHeartbeat": IGNORED,
-        "appliedRevision": IGNORED,
-        "errors": IGNORED,
-        "key": STRING,
-    },
-)
-HOST_ENDPOINTS = Schema("a host's state", {"endpoints": OBJECTS, "keepLeases": STRINGS})
-APPLIED = Schema("a host's progress", {"revision": INTEGER, "errors": LABELS})
-LEASE = Schema(
-    "a lease", {"tenantName": STRING, "networkName": STRING, "ipAddress": STRING, "hostName": STRING}
-)
-SUBNET = Schema("a wish for a subnet", {"tenantName": STRING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +38,7 @@ class HostState:
 
 def take_path(document: Document, fields: tuple[str, ...], key: str) -> tuple[str, ...]:
     """The parts of a path's key; where the document has those fields, or ``key``, they must say the same."""
-    parts = tuple(key.split(":")) if len(fields) > 1 else (key,)
+    parts = tuple(key.split(":", 2)) if len(fields) > 1 else (key,)  # a third one may be an IPv6 address
     if len(parts) != len(fields) or not all(parts):
         form = ":".join(fields)
         raise BadRequest(f"key {key}: must be {form}")
@@ -146,9 +53,6 @@ def network_spec(document: Document, key: str) -> NetworkSpec:
     """The network that a document asks for."""
     NETWORK.check(document)
     tenant, name = take_path(document, ("tenantName", "networkName"), key)
-    for field in ("ipv6Subnet", "ipv6Gateway"):
-        if document.get(field):
-            raise Invalid(f"{field} {document[field]}: IPv6 is not supported yet")
     return NetworkSpec(
         tenant=tenant,
         name=name,
@@ -158,6 +62,9 @@ def network_spec(document: Document, key: str) -> NetworkSpec:
         pkt_tag=document.get("pktTag", 0),
         nw_type=document.get("nwType", ""),
         cfgd_tag=document.get("cfgdTag", ""),
+        subnet6=document.get("ipv6Subnet", ""),
+        gateway6=document.get("ipv6Gateway", ""),
+        nat=document.get("nat", False),
     )
 
 
@@ -176,6 +83,8 @@ def service_spec(document: Document, key: str) -> ServiceSpec:
         affinity_mode=document.get("affinityMode", ""),
         drain=document.get("drainTimeout", DEFAULT_DRAIN),
         check=_check_spec(document["healthCheck"]) if "healthCheck" in document else None,
+        ip_address6=document.get("ipv6Address", ""),
+        publish=document.get("publish", []),
     )
 
 
@@ -260,6 +169,9 @@ def network_document(network: Network, model: Model | None = None) -> Document:
             "cfgdTag": network.cfgd_tag,
             "encap": network.encap,
             "gateway": _text(network.gateway),
+            "ipv6Gateway": _text(network.gateway6),
+            "ipv6Subnet": "" if network.subnet6 is None else str(network.subnet6),
+            "nat": network.nat,
             "networkName": network.name,
             "nwType": network.nw_type,
             "pktTag": network.requested_tag,
@@ -287,8 +199,10 @@ def service_document(service: Service) -> Document:
         {
             "key": service.key,
             "ipAddress": _text(service.requested_vip),
+            "ipv6Address": _text(service.requested_vip6),
             "networkName": service.network,
             "ports": [str(p) for p in service.ports],
+            "publish": [str(p) for p in service.published],
             "selectors": [f"{k}={v}" for k, v in service.selectors],
             "serviceName": service.name,
             "tenantName": service.tenant,
@@ -319,18 +233,23 @@ def _check_document(check: Check) -> Document:
 
 
 def listed_service_document(service: Service, model: Model) -> Document:
-    """A service with, beyond Contiv's fields, its VIP and how many providers it has."""
+    """A service with, beyond Contiv's fields, its VIPs and how many providers it has."""
     providers = model.providers(service)
-    return service_document(service) | {
-        "serviceVip": service_vip(service),
+    return service_document(service) | service_vips(service) | {
         "numProviders": len(providers),
         "healthyProviders": sum(p.serves(service) for p in providers),
     }
 
 
-def service_vip(service: Service) -> str:
-    """The VIP of a service as text."""
-    return str(service.vips[0]) if service.vips else ""
+def agent_service_document(service: Service) -> Document:
+    """A service as agents need it: to try its providers, and to send it what comes to its published ports."""
+    published = {"publishedAddress": str(service.published_address)} if service.published else {}
+    return service_document(service) | service_vips(service) | published
+
+
+def service_vips(service: Service) -> Document:
+    """The VIPs of a service: its second one is IPv6."""
+    return dict(zip(("serviceVip", "serviceVip6"), map(str, service.vips), strict=False))
 
 
 def endpoint_document(endpoint: Endpoint) -> Document:
@@ -372,6 +291,8 @@ def host_document(host: Host, state: HostState | None = None) -> Document:
             "switch": hex_dpid(host.switch),
             "tunnelAddress": _text(host.tunnel_address),
             "version": host.version,
+            "datapathType": host.datapath_type,
+            "hostAddress": _text(host.address),
         }
     )
     if state is None:
@@ -388,5 +309,5 @@ def hex_dpid(value: int) -> str:
     return f"{value:016x}" if value else ""
 
 
-def _text(address: IPv4Address | None) -> str:
+def _text(address: Address | None) -> str:
     return "" if address is None else str(address)

@@ -44,11 +44,14 @@ def redirect(request: Request, url: str) -> Response:
     return webob.Response(status=307, location=url + str(request.path_qs))
 
 
-def forward(request: Request, url: str) -> Response:
-    """The leader's answer. Unavailable: it gives none, or does not lead (any more)."""
+def forward(request: Request, url: str, body: bytes | None = None) -> Response:
+    """The leader's answer. ``body``: the request's, where it has been read. Unavailable: it gives none, or does not
+    lead (any more).
+    """
     if FORWARDED in request.headers:
         raise Unavailable(NOBODY)
-    body = read_body(request) if request.method not in ("GET", "HEAD") else None
+    if body is None and request.method not in ("GET", "HEAD"):
+        body = read_body(request)
     asked = urllib.request.Request(
         url + str(request.path_qs), data=body or None, method=request.method, headers={FORWARDED: "1"}
     )

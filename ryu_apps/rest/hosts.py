@@ -24,7 +24,7 @@ class Outcome:
 class _Record:
     heartbeat: float | None = None
     applied: int = 0
-    errors: dict[str, str] = field(default_factory=dict)  # by network key
+    errors: dict[str, str] = field(default_factory=dict)  # by network key, or by what else is wrong there
 
 
 class HostTracker:

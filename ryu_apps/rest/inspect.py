@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from ryu_apps.rest.documents import (
     Document,
     filled,
     network_document,
     service_document,
-    service_vip,
+    service_vips,
     tenant_document,
     weight_shown,
 )
@@ -20,7 +20,14 @@ from topology.snapshot import Model
 
 MAX_CANDIDATES = 5
 
-Span = tuple[IPv4Address, IPv4Address]
+Span = tuple[int, int]
+"""First and last address."""
+
+# by IP version: how many are allocated, which, and which are not
+ADDRESS_FIELDS = {
+    4: ("allocatedAddressesCount", "allocatedIPAddresses", "availableIPAddresses"),
+    6: ("allocatedIPv6AddressesCount", "allocatedIPv6Addresses", "availableIPv6Addresses"),
+}
 
 
 def inspect_tenant(tenant: Tenant, model: Model) -> Document:
@@ -38,12 +45,14 @@ def inspect_tenant(tenant: Tenant, model: Model) -> Document:
 def inspect_network(network: Network, model: Model) -> Document:
     """A network, its addresses and its endpoints."""
     endpoints = model.endpoints_of(network.key)
-    held = model.held(network.key)
-    own = 0 if network.gateway is None else 1  # the gateway's: not counted, as in Contiv, but not available
-    oper = {
-        "allocatedAddressesCount": len(held) - own,
-        "allocatedIPAddresses": _ranges([(a, a) for a in held]),
-        "availableIPAddresses": _ranges(_gaps(network.first, network.last, held)),
+    oper: Document = {}
+    for subnet, gateway in zip(network.subnets, (network.gateway, network.gateway6), strict=False):
+        held = [int(a) for a in model.held(network.key) if a.version == subnet.version]
+        own = 0 if gateway is None else 1  # the gateway's: not counted, as in Contiv, but not available
+        allocated = _ranges([(a, a) for a in held])
+        available = _ranges(_gaps(*network.handed_out(subnet.version), held))
+        oper |= dict(zip(ADDRESS_FIELDS[subnet.version], (len(held) - own, allocated, available), strict=True))
+    oper |= {
         "endpoints": [endpoint_oper(e, model) for e in endpoints],
         "externalPktTag": network.tag,
         "networkTag": f"{network.name}.{network.tenant}",
@@ -54,12 +63,14 @@ def inspect_network(network: Network, model: Model) -> Document:
 
 
 def inspect_service(service: Service, model: Model) -> Document:
-    """A service, its VIP and its providers."""
+    """A service, its VIPs and its providers."""
     providers = model.providers(service)
     oper = {
         "numProviders": len(providers),
         "providers": [_provider_oper(p, service, model) for p in providers],
-        "serviceVip": service_vip(service),
+        "published": [str(p) for p in service.published],
+        "publishedAddress": str(service.published_address) if service.published else "",
+        **service_vips(service),
     }
     return {"Config": service_document(service), "Oper": filled(oper)}
 
@@ -103,7 +114,7 @@ def endpoint_oper(endpoint: Endpoint, model: Model) -> Document:
             "endpointID": endpoint.id,
             "homingHost": endpoint.host,
             "intfName": endpoint.port_name,
-            "ipAddress": [str(a) for a in endpoint.addresses] + [""],  # Contiv: IPv4, IPv6
+            "ipAddress": _both(endpoint),
             "labels": _labels(endpoint),
             "macAddress": endpoint.mac,
             "network": f"{endpoint.network}.{endpoint.tenant}",
@@ -115,6 +126,12 @@ def endpoint_oper(endpoint: Endpoint, model: Model) -> Document:
             "passed": list(endpoint.passed),
         }
     )
+
+
+def _both(endpoint: Endpoint) -> list[str]:
+    """Contiv's form: IPv4, IPv6, and empty text for the family that it has not."""
+    families = ([str(a) for a in endpoint.addresses if a.version == version] for version in (4, 6))
+    return [text for family in families for text in family or [""]]
 
 
 def _names(endpoint: Endpoint) -> tuple[str, ...]:
@@ -131,7 +148,7 @@ def _labels(endpoint: Endpoint) -> str:
     return "map[" + " ".join(f"{k}:{v}" for k, v in endpoint.labels) + "]" if endpoint.labels else ""
 
 
-def _gaps(first: IPv4Address, last: IPv4Address, held: Iterable[IPv4Address]) -> list[Span]:
+def _gaps(first: int, last: int, held: Iterable[int]) -> list[Span]:
     gaps: list[Span] = []
     for address in held:
         if first <= address <= last:
@@ -151,4 +168,4 @@ def _ranges(spans: Iterable[Span]) -> str:
             joined[-1] = (joined[-1][0], last)
         else:
             joined.append((first, last))
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in joined)
+    return ", ".join("-".join(str(ip_address(a)) for a in dict.fromkeys(span)) for span in joined)

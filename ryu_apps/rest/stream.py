@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from ryu_apps.rest.documents import (
     Document,
     agent_network_document,
+    agent_service_document,
     endpoint_document,
     host_document,
-    service_document,
-    service_vip,
     tenant_document,
 )
 from ryu_apps.wsgi import defer, new_event
@@ -179,8 +178,8 @@ class ChangeFeed:
     def _picture(self) -> list[bytes]:
         revision = self._model.revision
         # of the services, those that agents have to do something for: the others may be very many
-        checked = [s for s in self._model.services.values() if s.check is not None]
-        objects: list[Object] = [*self._model.tenants.values(), *self._model.networks.values(), *checked]
+        services = [s for s in self._model.services.values() if s.check is not None or s.published]
+        objects: list[Object] = [*self._model.tenants.values(), *self._model.networks.values(), *services]
         lines = [_Line(o.kind, o.key, _document(o)).encode(revision) for o in objects]
         return [*lines, self._sync_line(revision)]
 
@@ -211,7 +210,7 @@ def _document(value: Object) -> Document:
     if isinstance(value, Network):
         return agent_network_document(value)
     if isinstance(value, Service):
-        return service_document(value) | {"serviceVip": service_vip(value)}
+        return agent_service_document(value)
     if isinstance(value, Endpoint):
         return endpoint_document(value)
     if isinstance(value, Tenant):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import IPv6Address, ip_address
 
-from ryu_apps.pipeline.fields import ICMP, TCP, UDP
+from ryu_apps.pipeline.family import BY_VERSION
+from ryu_apps.pipeline.fields import TCP, UDP
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.rest.inspect import find_endpoint
 from topology.errors import BadRequest, Invalid
+from topology.model import Address, Endpoint
 from topology.snapshot import Model
 
-PROTOCOLS = {"tcp": TCP, "udp": UDP, "icmp": ICMP}
 MOST = 65535
 
 
@@ -22,26 +23,39 @@ def question(parameter: Callable[[str], str | None], model: Model) -> Question:
         if not values[name]:
             raise BadRequest(f"{name}: missing, {'an endpoint or container' if name == 'from' else 'an address'}")
     sender = find_endpoint(values["from"].removeprefix("/"), model)
-    source = _address("source", values["source"]) if values["source"] else sender.addresses[0]
     to = _address("to", values["to"])
+    source = _address("source", values["source"]) if values["source"] else _own(sender, to)
+    if source.version != to.version:
+        raise Invalid(f"source {source}: must be IPv{to.version}, as {to} is")
     if to in sender.addresses:
         raise Invalid(f"to {to}: {sender.id}'s own address, such packets do not leave it")
     port, source_port = _port("port", values["port"]), _port("sourcePort", values["sourcePort"])
     proto = values["proto"].lower() or ("tcp" if port else "icmp")
-    if proto not in PROTOCOLS:
+    protocols = {"tcp": TCP, "udp": UDP, "icmp": BY_VERSION[to.version].icmp}
+    if proto not in protocols:
         raise Invalid(f"proto {values['proto']}: must be tcp, udp or icmp")
     if proto == "icmp" and (port or source_port):
         raise Invalid(f"{'port' if port else 'sourcePort'}: icmp has none")
     if proto != "icmp" and not port:
         raise Invalid(f"port: missing, {proto} needs one")
-    return Question(sender, source, to, PROTOCOLS[proto], port, source_port)
+    return Question(sender, source, to, protocols[proto], port, source_port)
 
 
-def _address(field: str, text: str) -> IPv4Address:
+def _address(field: str, text: str) -> Address:
     try:
-        return IPv4Address(text)
-    except AddressValueError:
-        raise Invalid(f"{field} {text}: must be an IPv4 address") from None
+        found = ip_address(text)
+    except ValueError:
+        found = None
+    if found is None or (isinstance(found, IPv6Address) and found.scope_id is not None):
+        raise Invalid(f"{field} {text}: must be an IPv4 or IPv6 address")
+    return found
+
+
+def _own(sender: Endpoint, to: Address) -> Address:
+    for address in sender.addresses:
+        if address.version == to.version:
+            return address
+    raise Invalid(f"to {to}: {sender.id} has no IPv{to.version} address to send from")
 
 
 def _port(field: str, text: str) -> int:

@@ -32,6 +32,12 @@ def bare(instance: private_ovs.Private, tmp_path_factory: pytest.TempPathFactory
         yield made
 
 
+@pytest.fixture(params=[4, 6], ids=["IPv4", "IPv6"])
+def version(request: pytest.FixtureRequest) -> int:
+    """Of the addresses that the test is run with."""
+    return int(request.param)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport() -> Generator[None, Any, None]:
     """A failed test shows what the running controllers said meanwhile."""

@@ -22,9 +22,9 @@ VIP = "100.1.1.1"
 @pytest.fixture(scope="module")
 def furnished(bare: Lab) -> Lab:
     """A service with two providers, and a client."""
-    bare.network("srv", "100.1.1.0/24")
-    bare.network("web", "10.1.1.0/24", "10.1.1.254")
-    bare.network("cli", "20.1.1.0/24", "20.1.1.254")
+    bare.network("srv", "100.1.1.0/24", ipv6=True)
+    bare.network("web", "10.1.1.0/24", "10.1.1.254", ipv6=True)
+    bare.network("cli", "20.1.1.0/24", "20.1.1.254", ipv6=True)
     for name in ("w1", "w2"):
         bare.host(name, "web", f"10.1.1.{name[1]}", WEB, serve=["tcp:80", "udp:53"])
     bare.host("c1", "cli", "20.1.1.1")
@@ -120,7 +120,7 @@ def test_what_changed_while_the_switch_was_away(there: Lab, client: Host) -> Non
     sent = mods(there)
 
     assert sent == difference(before, there)
-    assert sent[1] == 2, "a group for each new port"
+    assert sent[1] == 4, "a group for each new port and family"
     assert client.reaches("tcp", vip, 9090)
     assert client.reaches("tcp", VIP, 8081)
 
@@ -212,4 +212,4 @@ def test_an_empty_store_and_a_full_switch(there: Lab, instance: Private, tmp_pat
         assert there.groups() == []
         assert not any("nw_dst=100.1.1.1" in f.match for f in there.flows())
     there.connect()
-    assert len(there.groups()) == 2
+    assert len(there.groups()) == 4

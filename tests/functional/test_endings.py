@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from tests.kit.crowd import crowd
 from tests.kit.hosts import Host, ask_again
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
@@ -31,6 +32,7 @@ from tests.kit.running import (
     silent,
     to_provider,
 )  # fmt: skip
+from tests.kit.wide import of_family
 
 LAST_FLUSH = 1.5  # s after a change; then nothing of it is done any more
 
@@ -72,23 +74,28 @@ def end(request: pytest.FixtureRequest, bare: Lab, hosts: Mapping[str, Host]) ->
         hosts[name].plug()
 
 
-def test_a_client_of_a_provider_that_goes(bare: Lab, client: Host, end: Callable[[str], None]) -> None:
+def test_a_client_of_a_provider_that_goes(
+    bare: Lab, client: Host, version: int, end: Callable[[str], None]
+) -> None:
     """A resolver would ask a dead server until its own timeout, and a TCP client wait for a quarter of an hour."""
-    with connect(client, "tcp", "w1") as tcp, connect(client, "udp", "w1") as udp:
+    vip, w1 = of_family(version, VIP), of_family(version, "10.1.1.1")
+    with connect(client, "tcp", "w1", vip=vip) as tcp, connect(client, "udp", "w1", vip=vip) as udp:
         port = udp.getsockname()[1]
+        assert len(to_provider(bare, w1, vip)) >= 2
         end("w1")
-        wait_for(lambda: not to_provider(bare, "10.1.1.1"), "its connections to be forgotten", 3)
-        assert ask_again(udp).split() == ["w2", client.ip, str(port)]
-        reset(bare, tcp)
+        wait_for(lambda: not to_provider(bare, w1, vip), "its connections to be forgotten", 3)
+        assert ask_again(udp).split() == ["w2", client.address(version), str(port)]
+        reset(bare, tcp, vip)
 
 
-def test_the_last_provider_goes(bare: Lab, client: Host, end: Callable[[str], None]) -> None:
+def test_the_last_provider_goes(bare: Lab, client: Host, version: int, end: Callable[[str], None]) -> None:
     """A client would wait in silence where nobody is left to answer."""
     bare.rest.delete_endpoint("w2")
-    becomes(client, {"w1"})
-    with connect(client, "tcp", "w1") as tcp, connect(client, "udp", "w1") as udp:
+    vip = of_family(version, VIP)
+    becomes(client, {"w1"}, vip)
+    with connect(client, "tcp", "w1", vip=vip) as tcp, connect(client, "udp", "w1", vip=vip) as udp:
         end("w1")
-        reset(bare, tcp)
+        reset(bare, tcp, vip)
         with pytest.raises(ConnectionRefusedError):
             ask_again(udp)
 
@@ -150,6 +157,16 @@ def test_the_next_datagram_of_a_hundred_clients(bare: Lab, client: Host) -> None
 # The end of a service
 
 
+def test_nothing_is_left_of_thousands(bare: Lab, client: Host) -> None:
+    """Of a provider's many clients, those whose connections a flush has skipped would ask a dead one for ever."""
+    bare.instance.flush_conntrack()
+    bare.rest.delete_endpoint("w2")
+    becomes(client, {"w1"})
+    crowd(client, "udp", VIP, 53, range(10_000, 15_000))
+    bare.rest.delete_endpoint("w1")
+    wait_for(lambda: not to_provider(bare, "10.1.1.1"), "its connections to be forgotten", 3)
+
+
 def test_nothing_is_left(bare: Lab, client: Host) -> None:
     """A service that is gone would hold flows, groups, connections or its address for ever."""
     bare.rest.delete_service("default:app")
@@ -157,8 +174,10 @@ def test_nothing_is_left(bare: Lab, client: Host) -> None:
     before = bare.contents()
     put(bare, sessionAffinity=60, ports=[*PORTS, "81:81:TCP"])
     put(bare)
-    with connect(client, "tcp", "w1") as tcp, connect(client, "udp", "w2") as udp:
+    wide = of_family(6, VIP)
+    with connect(client, "tcp", "w1") as tcp, connect(client, "udp", "w2", vip=wide) as udp:
         client.ask("tcp", VIP, 8080)  # closed already
+        client.ask("tcp", wide, 8080)
         client.ask("tcp", "10.1.1.1", 80)  # and one that is not through the VIP
         assert bare.contents() != before
         assert entries(bare)

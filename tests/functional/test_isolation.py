@@ -13,6 +13,7 @@ from tests.kit import frames
 from tests.kit.hosts import Host, ask_again
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
+from tests.kit.wide import of_family
 
 VIP, CLIENT, WEB, ELSEWHERE = "100.1.1.1", "20.1.1.1", "10.1.1.1", "10.1.1.50"
 
@@ -23,9 +24,9 @@ def hosts(bare: Lab) -> Mapping[str, Host]:
     bare.rest.put_tenant("blue")
     made: dict[str, Host] = {}
     for tenant in ("default", "blue"):
-        bare.network("srv", "100.1.1.0/24", tenant=tenant)
-        bare.network("web", "10.1.1.0/24", "10.1.1.254", tenant)
-        bare.network("cli", "20.1.1.0/24", "20.1.1.254", tenant)
+        bare.network("srv", "100.1.1.0/24", tenant=tenant, ipv6=True)
+        bare.network("web", "10.1.1.0/24", "10.1.1.254", tenant, ipv6=True)
+        bare.network("cli", "20.1.1.0/24", "20.1.1.254", tenant, ipv6=True)
         assert bare.service("app", "srv", ["8080:80:TCP", "53:53:UDP"], ["tier=web"], tenant=tenant) == VIP
         a = tenant[0]
         made[f"{a}web"] = bare.host(f"{a}web", "web", WEB, {"tier": "web"}, tenant, serve=["tcp:80", "udp:53"])
@@ -36,20 +37,23 @@ def hosts(bare: Lab) -> Mapping[str, Host]:
 
 
 @pytest.mark.parametrize(("kind", "port", "target"), [("tcp", 8080, 80), ("udp", 53, 53)])
-def test_each_tenant_reaches_its_own(hosts: Mapping[str, Host], kind: str, port: int, target: int) -> None:
+def test_each_tenant_reaches_its_own(
+    hosts: Mapping[str, Host], version: int, kind: str, port: int, target: int
+) -> None:
     """A tenant's connections would end at another's container."""
+    vip = of_family(version, VIP)
     with contextlib.ExitStack() as stack:
         # same addresses, same ports, at the same time
         open_ = [
             (tenant, stack.enter_context(hosts[f"{tenant}cli"].connect(kind, address, number, source_port=5000)))
             for tenant in ("d", "b")
-            for address, number in ((VIP, port), (WEB, target))
+            for address, number in ((vip, port), (of_family(version, WEB), target))
         ]
         for _ in range(5):
             for tenant, connection in open_:
-                assert ask_again(connection).split()[:2] == [f"{tenant}web", CLIENT]
+                assert ask_again(connection).split()[:2] == [f"{tenant}web", of_family(version, CLIENT)]
     for tenant in ("d", "b"):
-        assert set(hosts[f"{tenant}cli"].who(kind, VIP, port, 10)) == {f"{tenant}web"}
+        assert set(hosts[f"{tenant}cli"].who(kind, vip, port, 10)) == {f"{tenant}web"}
 
 
 def test_what_only_another_tenant_has_is_not_there(hosts: Mapping[str, Host]) -> None:

@@ -15,12 +15,18 @@ from tests.kit import frames
 from tests.kit.hosts import Host, ask_again
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
+from tests.kit.wide import of_family
 
 VIP, EMPTY_VIP = "100.1.1.1", "100.1.1.2"
-TTL_EXCEEDED, UNREACHABLE = (11, 0), (3, 3)
+TTL_EXCEEDED, UNREACHABLE = {4: (11, 0), 6: (3, 0)}, {4: (3, 3), 6: (1, 4)}
 LONG = 10  # seconds; a kernel that hears nothing gives up after minutes only
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
-IP_RECVERR, IP_RECVTTL = 11, 12  # linux/in.h
+IP_RECVERR, IP_RECVTTL, IPV6_RECVERR = 11, 12, 25  # linux/in.h, linux/in6.h
+# by version: the level of a socket's options, those for a packet's hops, to be told of errors, and of a packet's hops
+OPTIONS = {
+    4: (socket.IPPROTO_IP, socket.IP_TTL, IP_RECVERR, IP_RECVTTL),
+    6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, IPV6_RECVERR, socket.IPV6_RECVHOPLIMIT),
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +35,9 @@ def hosts(bare: Lab) -> Mapping[str, Host]:
     made = {}
     for tenant, letter in (("default", "a"), ("blue", "b")):
         bare.rest.put_tenant(tenant)
-        bare.network("srv", "100.1.1.0/24", tenant=tenant)
-        bare.network("web", "10.1.1.0/24", "10.1.1.254", tenant=tenant)
-        bare.network("cli", "20.1.1.0/24", "20.1.1.254", tenant=tenant)
+        bare.network("srv", "100.1.1.0/24", tenant=tenant, ipv6=True)
+        bare.network("web", "10.1.1.0/24", "10.1.1.254", tenant=tenant, ipv6=True)
+        bare.network("cli", "20.1.1.0/24", "20.1.1.254", tenant=tenant, ipv6=True)
         bare.service("app", "srv", ["8080:80:TCP", "53:53:UDP"], ["tier=web"], tenant=tenant, vip=VIP)
         bare.service("empty", "srv", ["80:80:TCP", "53:53:UDP"], ["tier=none"], tenant=tenant, vip=EMPTY_VIP)
         serve = ["tcp:80", "udp:53"]
@@ -43,23 +49,25 @@ def hosts(bare: Lab) -> Mapping[str, Host]:
 
 @pytest.mark.parametrize("client", ["ca", "na"])
 @pytest.mark.parametrize(("vip", "port"), [(VIP, 81), (EMPTY_VIP, 80), (EMPTY_VIP, 81)])
-def test_tcp_is_reset(hosts: Mapping[str, Host], client: str, vip: str, port: int) -> None:
+def test_tcp_is_reset(hosts: Mapping[str, Host], version: int, client: str, vip: str, port: int) -> None:
     """A client would wait for minutes where nobody is going to answer."""
     with pytest.raises(ConnectionRefusedError):
-        hosts[client].connect("tcp", vip, port, timeout=LONG)
-    assert ask(hosts[client], "tcp", VIP, 8080) == "wa"
+        hosts[client].connect("tcp", of_family(version, vip), port, timeout=LONG)
+    assert ask(hosts[client], "tcp", of_family(version, VIP), 8080) == "wa"
 
 
 @pytest.mark.parametrize("client", ["ca", "na"])
 @pytest.mark.parametrize(("vip", "port"), [(VIP, 54), (EMPTY_VIP, 53)])
 @pytest.mark.parametrize("size", [0, 5, 1400, 4000])
-def test_udp_is_unreachable(hosts: Mapping[str, Host], client: str, vip: str, port: int, size: int) -> None:
+def test_udp_is_unreachable(
+    hosts: Mapping[str, Host], *, version: int, client: str, vip: str, port: int, size: int
+) -> None:
     """A resolver would wait for its timeout where nobody is going to answer."""
-    with hosts[client].connect("udp", vip, port, timeout=LONG) as asking:
+    with hosts[client].connect("udp", of_family(version, vip), port, timeout=LONG) as asking:
         asking.send(b"x" * size)
         with pytest.raises(ConnectionRefusedError):
             asking.recv(100)
-    assert ask(hosts[client], "udp", VIP, 53) == "wa"
+    assert ask(hosts[client], "udp", of_family(version, VIP), 53) == "wa"
 
 
 def ask(client: Host, kind: str, vip: str, port: int) -> str:
@@ -124,7 +132,7 @@ def test_no_answer_to_resets_and_to_what_makes_no_sense(hosts: Mapping[str, Host
 
 def test_providers_to_zero_and_back_to_one(bare: Lab, hosts: Mapping[str, Host]) -> None:
     """A service without providers would be silent, or not come back with them."""
-    client, provider = hosts["ca"], hosts["wa"]
+    client, provider, wide = hosts["ca"], hosts["wa"], of_family(6, VIP)
     with client.connect("tcp", VIP, 8080) as before:
         assert ask_again(before).split()[0] == "wa"
         provider.register(bare.rest, "web", {"tier": "web"}, health="unhealthy")
@@ -132,18 +140,22 @@ def test_providers_to_zero_and_back_to_one(bare: Lab, hosts: Mapping[str, Host])
         (syn,) = replies(client, segment(client, 5006, SYN, 1000, port=8080))
         assert syn[33] == RST | ACK
         assert refused(client, "udp", 53)
+        assert refused(client, "tcp", 8080, wide)
+        assert refused(client, "udp", 53, wide)
+        assert ask(hosts["cb"], "tcp", wide, 8080) == "wb"
         # other tenants see nothing of it, nor who is connected already
         assert ask(hosts["cb"], "tcp", VIP, 8080) == ask(hosts["cb"], "udp", VIP, 53) == "wb"
         assert ask_again(before).split()[0] == "wa"
     provider.register(bare.rest, "web", {"tier": "web"})
     wait_for(lambda: client.reaches("tcp", VIP, 8080) and client.reaches("udp", VIP, 53), "the service to be back")
     assert client.who("tcp", VIP, 8080, 10) == ["wa"] * 10
+    assert client.who("tcp", wide, 8080, 10) == ["wa"] * 10
 
 
-def refused(client: Host, kind: str, port: int) -> bool:
+def refused(client: Host, kind: str, port: int, vip: str = VIP) -> bool:
     """Whether a new connection to the VIP is refused: not answered, and not silent either."""
     try:
-        client.ask(kind, VIP, port)
+        client.ask(kind, vip, port)
     except ConnectionRefusedError:
         return True
     return False
@@ -186,37 +198,43 @@ def test_a_flood_does_not_slow_the_controller_down(bare: Lab, hosts: Mapping[str
 
 def hop(host: Host, target: str, port: int, ttl: int) -> tuple[str, tuple[int, int]]:
     """Who answers a probe with this TTL by an ICMP error, and by which: what traceroute asks."""
+    level, hops, errors, _ = OPTIONS[6 if ":" in target else 4]
     with host.connect("udp", target, port) as probe:
-        probe.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
-        probe.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        probe.setsockopt(level, hops, ttl)
+        probe.setsockopt(level, errors, 1)
         probe.send(b"probe")
         waiting = select.poll()
         waiting.register(probe, 0)  # for nothing but errors
         assert waiting.poll(1000 * LONG), f"no answer to a probe of {target} with TTL {ttl}"
         _, controls, _, _ = probe.recvmsg(100, 100, socket.MSG_ERRQUEUE)
-        (error,) = [data for _, kind, data in controls if kind == IP_RECVERR]
+        (error,) = [data for _, kind, data in controls if kind == errors]
     # struct sock_extended_err, then the address of who tells
-    return socket.inet_ntoa(error[20:24]), (error[5], error[6])
+    who = socket.inet_ntoa(error[20:24]) if ":" not in target else socket.inet_ntop(socket.AF_INET6, error[24:40])
+    return who, (error[5], error[6])
 
 
-def test_traceroute_shows_the_gateway(hosts: Mapping[str, Host]) -> None:
+def test_traceroute_shows_the_gateway(hosts: Mapping[str, Host], version: int) -> None:
     """Nobody could see the way that packets take."""
     client, provider = hosts["ca"], hosts["wa"]
-    assert hop(client, provider.ip, 33434, 1) == ("20.1.1.254", TTL_EXCEEDED)
-    assert hop(client, provider.ip, 33434, 2) == (provider.ip, UNREACHABLE)
-    assert hop(provider, client.ip, 33434, 1) == ("10.1.1.254", TTL_EXCEEDED)
-    assert hop(client, VIP, 53, 1) == ("20.1.1.254", TTL_EXCEEDED)
-    assert hop(client, VIP, 33434, 2) == (VIP, UNREACHABLE)
+    gateways = [of_family(version, text) for text in ("20.1.1.254", "10.1.1.254")]
+    vip, mine, its = of_family(version, VIP), client.address(version), provider.address(version)
+    exceeded, unreachable = TTL_EXCEEDED[version], UNREACHABLE[version]
+    assert hop(client, its, 33434, 1) == (gateways[0], exceeded)
+    assert hop(client, its, 33434, 2) == (its, unreachable)
+    assert hop(provider, mine, 33434, 1) == (gateways[1], exceeded)
+    assert hop(client, vip, 53, 1) == (gateways[0], exceeded)
+    assert hop(client, vip, 33434, 2) == (vip, unreachable)
     # within a network there is no hop between
-    assert hop(hosts["na"], provider.ip, 33434, 1) == (provider.ip, UNREACHABLE)
+    assert hop(hosts["na"], its, 33434, 1) == (its, unreachable)
 
 
 @pytest.mark.parametrize(("sender", "ttl"), [("ca", 63), ("na", 64)])
-def test_ttl_is_one_less_between_networks(hosts: Mapping[str, Host], sender: str, ttl: int) -> None:
+def test_ttl_is_one_less_between_networks(hosts: Mapping[str, Host], version: int, sender: str, ttl: int) -> None:
     """Packets could circle for ever; or hosts of one network would find a router between them."""
-    with hosts["wa"].open("udp") as server, hosts[sender].open("udp") as out:
+    level, _, _, told = OPTIONS[version]
+    with hosts["wa"].open("udp", version=version) as server, hosts[sender].open("udp", version=version) as out:
         server.bind(("", 7777))
-        server.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
-        out.sendto(b"hello", (hosts["wa"].ip, 7777))
+        server.setsockopt(level, told, 1)
+        out.sendto(b"hello", (hosts["wa"].address(version), 7777))
         _, ((_, _, seen),), _, address = server.recvmsg(100, 100)
-    assert (address[0], int.from_bytes(seen, "little")) == (hosts[sender].ip, ttl)
+    assert (address[0], int.from_bytes(seen, "little")) == (hosts[sender].address(version), ttl)

@@ -129,6 +129,8 @@ def add_group(group: Group, owner: str = "someone") -> Mod:
 
 
 IP_DST = 0x0A010102
+IPV6 = 0xFD00 << 112 | 0x0A01
+
 EVERY_ACTION: tuple[Action, ...] = (
     Output(7),
     Output(7, max_len=0xFFFF),
@@ -151,6 +153,13 @@ EVERY_ACTION: tuple[Action, ...] = (
     SetField("arp_spa", IP_DST),
     SetField("arp_tha", 0x020000000003),
     SetField("icmpv4_type", 0),
+    SetField("ipv6_src", IPV6),
+    SetField("ipv6_dst", IPV6),
+    SetField("icmpv6_type", 129),
+    SetField("nd_target", IPV6),
+    SetField("nd_tll", 0x020000000004),
+    SetField("nd_reserved", 3 << 29),
+    SetField("nd_options_type", 2),
     SetField("vlan_vid", 0x1005),
     Move("eth_src", "eth_dst"),
     Move("ipv4_src", "ipv4_dst"),
@@ -159,6 +168,11 @@ EVERY_ACTION: tuple[Action, ...] = (
     Move("tunnel_id", "reg3", bits=24),
     Move("reg0", "reg1", bits=16),
     Move("reg1", "tunnel_id"),
+    Move("ipv6_src", "ipv6_dst"),
+    Move("ipv6_dst", "reg3", bits=32),
+    Move("udp_src", "ipv6_dst", bits=12),
+    Move("nd_target", "ipv6_src"),
+    Move("eth_src", "nd_tll"),
     DecTtl(),
     PushVlan(),
     PopVlan(),
@@ -166,6 +180,9 @@ EVERY_ACTION: tuple[Action, ...] = (
     Ct(zone=3),
     Ct(zone=3, table=5),
     Ct(zone=3, commit=True),
+    Ct(zone=3, table=5, commit=True, nat=Nat(dst=IPV6, port=8080, version=6)),
+    Ct(zone=3, table=5, commit=True, nat=Nat(dst=IPV6, version=6)),
+    Ct(zone=3, commit=True, nat=Nat(src=IPV6, version=6)),
     Ct(zone=3, table=5, nat=Nat()),
     Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST)),
     Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST, port=8080)),
@@ -267,6 +284,41 @@ def test_fields_of_a_connection_are_what_open_vswitch_understands(switch: Sessio
     text = ofctl("dump-flows", BRIDGE, "--no-stats")
 
     assert "priority=7,ct_state=+new+trk,ct_nw_proto=17,ct_tp_dst=53,ip,nw_frag=first actions=drop" in text
+
+
+def test_ipv6_is_what_open_vswitch_understands(switch: Session) -> None:
+    """As above, for IPv6's fields: some that no library knows, and addresses that are translated to."""
+    address = 0xFD00 << 112 | 7
+    tracked = match(eth_type=0x86DD, ct_state=(0x21, 0x21), ct_ipv6_dst=address, ip_frag=(3, 3))
+    solicitation = match(eth_type=0x86DD, ip_proto=58, icmpv6_type=135, nd_target=address, nd_sll=2)
+    turned = (SetField("nd_reserved", 3 << 29), SetField("nd_options_type", 2), SetField("icmpv6_type", 136))
+    advertisement = match(eth_type=0x86DD, ip_proto=58, icmpv6_type=136, nd_tll=2)
+    back = (Move("nd_target", "ipv6_src"), Move("eth_src", "nd_tll"), Move("ipv6_dst", "reg3", bits=32))
+    translated = Ct(1, table=6, commit=True, nat=Nat(dst=address, port=80, version=6))
+    seen = Ct(1, table=6, commit=True, nat=Nat(src=address, version=6))
+    assert not switch.apply(
+        [
+            add(Flow(4, 7, tracked, (translated, seen))),
+            add(Flow(4, 6, solicitation, turned)),
+            add(Flow(4, 5, advertisement, back)),
+        ],
+        TIMEOUT,
+    )
+
+    text = ofctl("dump-flows", BRIDGE, "--no-stats")
+
+    assert (
+        "priority=7,ct_state=+new+trk,ct_ipv6_dst=fd00::7,ipv6,nw_frag=later actions="
+        "ct(commit,table=6,zone=1,nat(dst=[fd00::7]:80)),ct(commit,table=6,zone=1,nat(src=fd00::7))" in text
+    )
+    assert (
+        "priority=6,icmp6,icmp_type=135,nd_target=fd00::7,nd_sll=00:00:00:00:00:02 actions="
+        "set_field:1610612736->nd_reserved,set_field:2->nd_options_type,set_field:136->icmpv6_type" in text
+    )
+    assert (
+        "priority=5,icmp6,icmp_type=136,nd_tll=00:00:00:00:00:02 actions=move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],"
+        "move:NXM_OF_ETH_SRC[]->NXM_NX_ND_TLL[],move:NXM_NX_IPV6_DST[0..31]->NXM_NX_REG3[]" in text
+    )
 
 
 def test_a_flow_refused_at_once_names_its_owner_and_undoes_all(switch: Session) -> None:

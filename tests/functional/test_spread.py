@@ -20,6 +20,7 @@ from tests.kit.crowd import crowd, met
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
+from tests.kit.wide import of_family, wide
 
 ELSEWHERE = "00000000000000ff"
 SOURCE_PORTS = range(1024, 46024)
@@ -33,8 +34,10 @@ UDP_BOUND = 0.10
 def client(bare: Lab) -> Host:
     """A client, and networks."""
     bare.network("srv", "100.1.1.0/24")
+    bare.network("srv6", "100.6.1.0/24", ipv6=True)
+    bare.network("web6", "10.6.0.0/24", "10.6.0.254", ipv6=True)
     bare.network("web", "10.1.0.0/16", "10.1.255.254")
-    bare.network("cli", "20.1.1.0/24", "20.1.1.254")
+    bare.network("cli", "20.1.1.0/24", "20.1.1.254", ipv6=True)
     return bare.host("c1", "cli", "20.1.1.1")
 
 
@@ -53,19 +56,24 @@ class Service:
         self.lab = lab
         self.weights: dict[str, int] = {}  # by address
 
-    def start(self, weights: Sequence[int]) -> str:
+    def start(self, weights: Sequence[int], version: int = 4) -> str:
         """With as many providers, at a host that is not here; its VIP."""
         docs = []
+        name, second = ("web", 1) if version == 4 else ("web6", 6)
         for number, weight in enumerate(weights, 1):
-            address = f"10.1.{number // 250}.{number % 250 + 1}"
-            self.weights[address] = weight
+            address = f"10.{second}.{number // 250}.{number % 250 + 1}"
+            self.weights[of_family(version, address)] = weight
+            held = [address] if version == 4 else [address, wide(address)]
             doc = EndpointDoc(
-                endpointID=f"e{number}", tenantName="default", networkName="web", ipAddress=[address],
+                endpointID=f"e{number}", tenantName="default", networkName=name, ipAddress=held,
                 portName=f"e{number}", labels={"tier": "web"}, weight=weight,
             )  # fmt: skip
             docs.append(doc)
         self.lab.rest.put_host(HostDoc(hostName="far", switch=ELSEWHERE))
         self.lab.rest.sync_endpoints("far", docs)
+        if version == 6:
+            self.lab.service("app", "srv6", ["8080:80:TCP", "53:53:UDP"], ["tier=web"], vip="100.6.1.1")
+            return wide("100.6.1.1")
         return self.lab.service("app", "srv", ["8080:80:TCP", "53:53:UDP"], ["tier=web"])
 
     def delete(self) -> None:
@@ -95,6 +103,19 @@ def test_equal_providers(client: Host, service: Service, kind: str, port: int, b
 
     counts = met(service.lab, vip)
     assert sum(counts.values()) == len(SOURCE_PORTS)
+    off = service.errors(counts)
+    assert max(map(abs, off.values())) <= bound, off
+
+
+@pytest.mark.parametrize(("kind", "port", "bound"), [("tcp", 8080, 0.06), ("udp", 53, 0.13)])
+def test_equal_providers_over_ipv6(client: Host, service: Service, kind: str, port: int, bound: float) -> None:
+    """As above, within three deviations; a part of the client's port is shown to the group in another place."""
+    vip = service.start([1] * 9, version=6)
+
+    crowd(client, kind, vip, port, SOURCE_PORTS[:20000])
+
+    counts = met(service.lab, vip)
+    assert sum(counts.values()) == 20000
     off = service.errors(counts)
     assert max(map(abs, off.values())) <= bound, off
 

@@ -12,6 +12,7 @@ from netctl.documents import TraceDoc
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
+from tests.kit.wide import of_family, wide
 
 WEB = {"tier": "web"}
 VIP, STICKY = "100.1.1.1", "100.1.1.2"
@@ -20,9 +21,9 @@ VIP, STICKY = "100.1.1.1", "100.1.1.2"
 @pytest.fixture(scope="module")
 def hosts(bare: Lab) -> Mapping[str, Host]:
     """Two providers, a client, and services with and without affinity."""
-    bare.network("srv", "100.1.1.0/24")
-    bare.network("web", "10.1.1.0/24", "10.1.1.254")
-    bare.network("cli", "20.1.1.0/24", "20.1.1.254")
+    bare.network("srv", "100.1.1.0/24", ipv6=True)
+    bare.network("web", "10.1.1.0/24", "10.1.1.254", ipv6=True)
+    bare.network("cli", "20.1.1.0/24", "20.1.1.254", ipv6=True)
     assert bare.service("app", "srv", ["8080:80:TCP", "5353:53:UDP"], ["tier=web"]) == VIP
     assert bare.service("stick", "srv", ["8080:80:TCP"], ["tier=web"], options={"sessionAffinity": 60}) == STICKY
     made = {f"w{n}": bare.host(f"w{n}", "web", f"10.1.1.{n}", WEB, serve=["tcp:80", "udp:53"]) for n in (1, 2)}
@@ -39,11 +40,12 @@ def receivers(found: TraceDoc) -> set[str]:
 
 
 @pytest.mark.parametrize(("proto", "port"), [("tcp", 8080), ("udp", 5353)])
-def test_to_a_service(bare: Lab, hosts: Mapping[str, Host], proto: str, port: int) -> None:
+def test_to_a_service(bare: Lab, hosts: Mapping[str, Host], version: int, proto: str, port: int) -> None:
     """A trace would name other providers than those that answer."""
-    found = trace(bare, "c1", VIP, port, proto)
+    vip = of_family(version, VIP)
+    found = trace(bare, "c1", vip, port, proto)
     assert found["verdict"] == "delivered"
-    assert receivers(found) == set(hosts["c1"].who(proto, VIP, port, 30))
+    assert receivers(found) == set(hosts["c1"].who(proto, vip, port, 30))
 
 
 def test_refusals_and_drops(bare: Lab, hosts: Mapping[str, Host]) -> None:
@@ -58,12 +60,18 @@ def test_refusals_and_drops(bare: Lab, hosts: Mapping[str, Host]) -> None:
     assert client.pings(VIP)
     assert receivers(trace(bare, "c1", "10.1.1.1", 80)) == {"w1"}
     assert client.who("tcp", "10.1.1.1", 80) == ["w1"]
+    assert trace(bare, "c1", wide(VIP), 9999)["verdict"] == "refused"
+    assert trace(bare, "c1", wide("10.1.1.77"), 80)["verdict"] == "dropped"
+    assert trace(bare, "c1", wide(VIP))["verdict"] == "answered"
+    assert receivers(trace(bare, "c1", wide("10.1.1.1"), 80)) == {"w1"}
 
 
 def test_a_client_that_is_remembered(bare: Lab, hosts: Mapping[str, Host]) -> None:
     """Why a client always meets one provider could be found out only by reading the switch's flows."""
     assert receivers(trace(bare, "c1", STICKY, 8080)) == {"w1", "w2"}
     (name,) = hosts["c1"].who("tcp", STICKY, 8080)
+    (other,) = set(hosts["c1"].who("tcp", wide(STICKY), 8080, 3))
+    wait_for(lambda: receivers(trace(bare, "c1", wide(STICKY), 8080)) == {other}, "IPv6 to be remembered too")
     wait_for(lambda: receivers(trace(bare, "c1", STICKY, 8080)) == {name}, "the client to be remembered")
     steps = {step["table"]: step["text"] for step in trace(bare, "c1", STICKY, 8080)["steps"]}
     assert steps["sticky"] == f"20.1.1.1 had {name} last"
@@ -93,5 +101,5 @@ def test_the_command(bare: Lab, hosts: Mapping[str, Host], capsys: pytest.Captur
     assert outcome.startswith("delivered to one of 2: w1 10.1.1.1:80 at port ")
     assert main(["--netmaster", bare.controller.url, "trace", "--from", "nobody", "--to", VIP]) == 3
     assert capsys.readouterr().err == "endpoint nobody not found\n"
-    with pytest.raises(Refused, match="must be an IPv4 address"):
+    with pytest.raises(Refused, match="must be an IPv4 or IPv6 address"):
         trace(bare, "c1", "app", 80)

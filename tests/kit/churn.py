@@ -150,25 +150,28 @@ class Client:
         self.outcomes: dict[str, Outcome] = {name: Outcome() for name, _, _ in plan.targets + plan.others}
         self.busy: set[tuple[str, int]] = set()
         self.next = dict.fromkeys(self.outcomes, 0)
+        self.closing: dict[tuple[str, int], float] = {}  # since when the kernel has not let go of a port
         self.start = time.monotonic()
         self.left = plan.count
         self.begun = 0
 
     def run(self) -> None:
         while self.left > 0 or self.open_ones:
-            while self.left > 0 and len(self.open_ones) < self.plan.at_once:
-                self.begin()
+            while self.left > 0 and len(self.open_ones) < self.plan.at_once and self.begin():
+                pass
             for fd, _ in self.poll.poll(0.05):
                 self.event(self.open_ones[fd])
             now = time.monotonic()
             for one in [a for a in self.open_ones.values() if a.until < now]:
                 self.end(one, TimeoutError("no answer"))
 
-    def begin(self) -> None:
+    def begin(self) -> bool:
+        """Open the next one; False: not now, the kernel is not done with the last one from that port."""
         plan = self.plan
         number = self.begun
         self.begun += 1
-        if plan.others and number % 10 == 9:
+        other = bool(plan.others) and number % 10 == 9
+        if other:
             name, address, port = plan.others[number // 10 % len(plan.others)]
             patience = plan.hasty
         else:
@@ -185,8 +188,15 @@ class Client:
         self.poll.register(one.socket.fileno(), select.EPOLLOUT)
         try:
             one.open(plan.source, address, port)
+            self.closing.pop((name, source), None)
         except OSError as error:
+            since = self.closing.setdefault((name, source), one.began)
+            if error.errno == errno.EADDRNOTAVAIL and one.began - since < plan.patience:
+                self.left += not other
+                self.forget(one)
+                return False
             self.end(one, error)
+        return True
 
     def event(self, one: Asking) -> None:
         try:
@@ -217,6 +227,9 @@ class Client:
             out.other += 1
         if (error is not None or now - one.began > 0.9) and len(out.errors) < 20:
             out.errors.append(f"port {one.port} way {one.number % 3} at {one.began - self.start:.2f}: {error}")
+        self.forget(one)
+
+    def forget(self, one: Asking) -> None:
         del self.open_ones[one.socket.fileno()]
         self.poll.unregister(one.socket.fileno())
         self.busy.discard((one.target, one.port))

@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import re
-import socket
 import struct
 from collections import Counter
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 from tests.kit import frames
 from tests.kit.hosts import Host
@@ -21,7 +21,7 @@ AT_ONCE = 200  # frames; the switch's socket takes a few more
 
 SYN = 2
 TCP, UDP = 6, 17
-_MET = re.compile(r"orig=\(src=[\d.]+,dst=([\d.]+),.*reply=\(src=([\d.]+),")
+_MET = re.compile(r"orig=\(src=[^,]+,dst=([^,]+),.*reply=\(src=([^,]+),")
 
 
 def crowd(client: Host, kind: str, vip: str, port: int, source_ports: Sequence[int]) -> None:
@@ -42,15 +42,16 @@ def tracked(client: Host) -> int:
 
 
 def first_packet(client: Host, kind: str, vip: str, port: int, source: int) -> bytes:
-    """A SYN, or a datagram without a checksum, in its frame."""
-    if kind == "udp":
-        return frames.ip(client.mac, client.ip, vip, UDP, struct.pack("!HHHH", source, port, 8, 0))
-    segment = struct.pack("!HHIIBBHHH", source, port, 1, 0, 5 << 4, SYN, 8192, 0, 0)
-    pseudo = socket.inet_aton(client.ip) + socket.inet_aton(vip) + struct.pack("!BBH", 0, TCP, len(segment))
-    total = sum(struct.unpack("!16H", pseudo + segment))
-    total = (total & 0xFFFF) + (total >> 16)
-    checksum = ~(total + (total >> 16)) & 0xFFFF
-    return frames.ip(client.mac, client.ip, vip, TCP, segment[:16] + struct.pack("!H", checksum) + segment[18:])
+    """A SYN, or a datagram, in its frame."""
+    to = ip_address(vip)
+    own = client.address(to.version)
+    number, at = (UDP, 6) if kind == "udp" else (TCP, 16)  # and where its checksum is
+    payload = struct.pack("!HHHH", source, port, 8, 0)
+    if kind != "udp":
+        payload = struct.pack("!HHIIBBHHH", source, port, 1, 0, 5 << 4, SYN, 8192, 0, 0)
+    pseudo = ip_address(own).packed + to.packed + struct.pack("!II", len(payload), number)
+    payload = payload[:at] + frames.checksum(pseudo + payload) + payload[at + 2 :]
+    return (frames.ip if to.version == 4 else frames.ipv6)(client.mac, own, vip, number, payload)
 
 
 def met(lab: Lab, vip: str) -> Counter[str]:

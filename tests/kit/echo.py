@@ -6,6 +6,7 @@ the same size. A TCP connection stays open and every line is answered.
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import sys
 import threading
@@ -43,11 +44,31 @@ class Udp(socketserver.UDPServer):
     max_packet_size = 65535
 
 
+class Of6:
+    """The same, for IPv6 alone."""
+
+    address_family = socket.AF_INET6
+    socket: socket.socket
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        super().server_bind()  # type: ignore[misc]
+
+
+class Tcp6(Of6, Tcp):
+    pass
+
+
+class Udp6(Of6, Udp):
+    pass
+
+
 def main(ports: list[str]) -> None:
-    kinds: dict[str, Any] = {"tcp": (Tcp, Lines), "udp": (Udp, Datagram)}
+    kinds: dict[str, Any] = {"tcp": ((Tcp, Tcp6), Lines), "udp": ((Udp, Udp6), Datagram)}
     for kind, _, port in (p.partition(":") for p in ports):
-        server, handler = kinds[kind]
-        threading.Thread(target=server(("", int(port)), handler).serve_forever).start()
+        servers, handler = kinds[kind]
+        for server in servers:
+            threading.Thread(target=server(("", int(port)), handler).serve_forever).start()
     print("ready", flush=True)
 
 

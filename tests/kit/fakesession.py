@@ -77,6 +77,9 @@ class FakeSession:
     ) -> None:
         self.flushed.append((zone, ip_proto, orig, reply))
 
+    def barrier(self, _timeout: float) -> None:
+        pass
+
     def send_plain(self, message: bytes) -> None:
         self.plain.append((len(self.flows), message))
 

@@ -9,7 +9,8 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_RPL, CT_TRK, TCP
+from ryu_apps.pipeline.family import of_packet
+from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_RPL, CT_TRK, TCP
 from ryu_apps.pipeline.values import (
     Bucket,
     Ct,
@@ -53,6 +54,7 @@ class FakeSwitch(Walker):
         self.connections: dict[tuple[int, FiveTuple], Connection] = {}
         self._choose = choose or self._by_hash
         self.counters: dict[Key, int] = {}
+        self.misfits = False  # packets of known connections are out of their windows
 
     def load(self, flows: Iterable[Flow], groups: Iterable[Group]) -> None:
         """Replace all: atomic, referents checked as the real one does."""
@@ -109,6 +111,8 @@ class FakeSwitch(Walker):
         elif found is None:
             tcp_answer = packet.get("ip_proto") == TCP and packet.get("tcp_flags") == 0x12
             state = CT_INV if tcp_answer else CT_NEW
+        elif self.misfits:
+            state = CT_INV
         elif here == found.reverse:
             found.answered = True
             state = CT_EST | CT_RPL
@@ -116,9 +120,11 @@ class FakeSwitch(Walker):
             state = CT_EST if found.answered or packet.get("ip_proto") == TCP else CT_NEW
         packet["ct_state"] = CT_TRK | state
         packet["ct_zone"] = ct.zone
-        packet["ct_nw_dst"] = found.forward[3] if found else here[3]
+        packet[of_packet(packet).ct_dst] = found.forward[3] if found else here[3]
         if ct.nat is not None and found is not None:
             _translate(packet, found, reply=here == found.reverse)
+            if packet[of_packet(packet).dst] != here[3]:
+                packet["ct_state"] |= CT_DNAT
         return packet
 
     def _commit(self, ct: Ct, here: FiveTuple) -> Connection:
@@ -140,6 +146,7 @@ def _translate(packet: Packet, connection: Connection, *, reply: bool) -> None:
     proto, a, aport, b, bport = connection.forward if reply else connection.reverse
     names = PORTS.get(proto)
     # what is sent is the other direction's tuple, turned round
-    packet["ipv4_src"], packet["ipv4_dst"] = b, a
+    family = of_packet(packet)
+    packet[family.src], packet[family.dst] = b, a
     if names:
         packet[names[0]], packet[names[1]] = bport, aport

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 ROUTER = "0e:4e:43:00:00:01"
@@ -38,7 +38,62 @@ def ip(
     """An IPv4 packet, likewise; ``fragment``: the header's flags and offset."""
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, fragment, 64, protocol, 0)
     head += _ip(sender) + _ip(target)
-    total = sum(struct.unpack("!10H", head))
-    total = (total & 0xFFFF) + (total >> 16)
-    head = head[:10] + struct.pack("!H", 0xFFFF - (total & 0xFFFF) - (total >> 16)) + head[12:]
+    head = head[:10] + checksum(head) + head[12:]
     return (_mac(to) + _mac(mac) + b"\x08\x00" + head + payload).ljust(_SHORTEST, b"\0")
+
+
+ICMPV6 = 58
+ALL_NODES = ("ff02::1", "33:33:00:00:00:01")  # the group, and its MAC
+
+
+def ipv6(
+    mac: str, sender: str, target: str, protocol: int, payload: bytes, *, to: str = ROUTER, hops: int = 64
+) -> bytes:
+    """An IPv6 packet, to the router's MAC unless told; the checksum of ICMPv6 is filled in."""
+    addresses = IPv6Address(sender).packed + IPv6Address(target).packed
+    if protocol == ICMPV6:
+        pseudo = addresses + struct.pack("!II", len(payload), ICMPV6)
+        payload = payload[:2] + checksum(pseudo + payload[:2] + b"\0\0" + payload[4:]) + payload[4:]
+    head = struct.pack("!IHBB", 6 << 28, len(payload), protocol, hops) + addresses
+    return (_mac(to) + _mac(mac) + b"\x86\xdd" + head + payload).ljust(_SHORTEST, b"\0")
+
+
+def udp6(mac: str, sender: str, target: str, port: int, *, to: str = ROUTER, data: bytes = MARK) -> bytes:
+    """A UDP datagram, to the router's MAC unless told."""
+    payload = struct.pack("!HHHH", 1000, port, 8 + len(data), 0) + data
+    pseudo = IPv6Address(sender).packed + IPv6Address(target).packed + struct.pack("!II", len(payload), 17)
+    return ipv6(mac, sender, target, 17, payload[:6] + checksum(pseudo + payload) + payload[8:], to=to)
+
+
+def neighbour(mac: str, sender: str, target: str, kind: int, *, option: str = "", to: tuple[str, str] = ALL_NODES,
+              flags: int = 0) -> bytes:  # fmt: skip
+    """A message of neighbour discovery; ``option``: the MAC in it, else the sender's; none from nobody (``::``).
+
+    135 asks for the target, 136 announces it, 137 redirects to it, 134 is a router's advertisement.
+    """
+    of_source = kind in (134, 135)
+    body = struct.pack("!BBHI", kind, 0, 0, flags)
+    body += bytes(8) if kind == 134 else IPv6Address(target).packed
+    body += IPv6Address(target).packed if kind == 137 else b""
+    if sender != "::":
+        body += bytes((1 if of_source else 2, 1)) + _mac(option or mac)
+    return ipv6(mac, sender, to[0], ICMPV6, body, to=to[1], hops=255)
+
+
+def solicited_node(target: str) -> tuple[str, str]:
+    """The group of those who may have an address, and its MAC."""
+    low = IPv6Address(target).packed[-3:]
+    return str(IPv6Address(bytes.fromhex("ff0200000000000000000001ff") + low)), "33:33:ff:" + low.hex(":")
+
+
+def link_local(mac: str) -> str:
+    """The address that a host has on its link by its MAC."""
+    octets = _mac(mac)
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + bytes((octets[0] ^ 2,)) + octets[1:3] + b"\xff\xfe" + octets[3:]))
+
+
+def checksum(data: bytes) -> bytes:
+    """The Internet checksum over data that have none yet."""
+    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)

@@ -22,10 +22,14 @@ from netctl.client import Client
 from netctl.documents import EndpointDoc
 from tests.kit.controller import DIES_WITH_US
 from tests.kit.ovs import PREFIX, Instance, run, wait_for_live
+from tests.kit.wide import wide
 
 ECHO = Path(__file__).with_name("echo.py")
 ETH_P_ALL = 3
 TIMEOUT = 3.0
+ETH0 = {"disable_ipv6": "0", "accept_dad": "0", "router_solicitations": "0", "autoconf": "0"}
+"""How a host with IPv6 has it: its addresses can be used at once, and it asks for nothing."""
+
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -53,6 +57,7 @@ class Namespace:
         self.name = name
         self.netns = netns
         self.ip = ip
+        self.ip6 = ""
         self._servers: list[subprocess.Popen[str]] = []
 
     def serve(self, *ports: str) -> None:
@@ -75,18 +80,23 @@ class Namespace:
             server.stdout.close()
         self._servers.clear()
 
-    def open(self, kind: str, source_port: int = 0, timeout: float = TIMEOUT) -> socket.socket:
+    def address(self, version: int) -> str:
+        """Its address of a family; empty: it has none."""
+        return self.ip if version == 4 else self.ip6
+
+    def open(self, kind: str, source_port: int = 0, timeout: float = TIMEOUT, version: int = 4) -> socket.socket:
         """A socket inside: ``tcp``, ``udp``, or ``raw`` for frames as they are."""
         with inside(self.netns):
             if kind == "raw":
                 made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
                 made.bind(("eth0", 0))
             else:
-                made = socket.socket(socket.AF_INET, {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[kind])
+                family = socket.AF_INET if version == 4 else socket.AF_INET6
+                made = socket.socket(family, {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[kind])
                 if source_port:
                     # not without: the kernel could give two UDP sockets the same port, and one of them all answers
                     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    made.bind((self.ip, source_port))
+                    made.bind((self.address(version), source_port))
         made.settimeout(timeout)
         return made
 
@@ -94,7 +104,7 @@ class Namespace:
         self, kind: str, address: str, port: int, source_port: int = 0, timeout: float = TIMEOUT
     ) -> socket.socket:
         """A connection from inside; OSError where there is none."""
-        made = self.open(kind, source_port, timeout)
+        made = self.open(kind, source_port, timeout, version=6 if ":" in address else 4)
         try:
             made.connect((address, port))
         except OSError:
@@ -127,16 +137,22 @@ class Namespace:
 
 
 class Host(Namespace):
-    """One host. ``name`` is at most five letters: interface names are short."""
+    """One host. ``name`` is at most five letters: interface names are short.
 
-    def __init__(self, name: str, instance: Instance, bridge: str, address: str, gateway: str = "") -> None:
+    With ``ipv6`` it has the address and gateway that go with its IPv4 ones (`tests.kit.wide`) as well.
+    """
+
+    def __init__(
+        self, name: str, instance: Instance, bridge: str, address: str, gateway: str = "", *, ipv6: bool = False
+    ) -> None:
         super().__init__(name, f"{PREFIX}-{name}", address.partition("/")[0])
         self.instance = instance
         self.bridge = bridge
-        self.address = address
+        self.cidr = address
         self.gateway = gateway
         self.port_name = f"{PREFIX}{name}"
         self.mac = ""
+        self.ip6 = wide(self.ip) if ipv6 else ""
 
     def start(self) -> None:
         """Make the namespace, with its interface set up but not plugged in."""
@@ -147,14 +163,22 @@ class Host(Namespace):
                 Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
         pair = ("link", "add", self.port_name, "type", "veth", "peer", "name", "eth0", "netns", self.netns)
         self.instance.ip(*pair)
+        with inside(self.instance.netns) if self.instance.netns else contextlib.nullcontext():
+            # as the agent does: the switch's end is no host's
+            Path(f"/proc/sys/net/ipv6/conf/{self.port_name}/disable_ipv6").write_text("1")
         self.instance.ip("link", "set", self.port_name, "up")
         enter = ("nsenter", f"--net=/run/netns/{self.netns}")
         run(*enter, "ethtool", "-K", "eth0", "tx", "off")
+        with inside(self.netns):
+            for name, value in ETH0.items() if self.ip6 else ():
+                Path(f"/proc/sys/net/ipv6/conf/eth0/{name}").write_text(value)
         for command in (
             "link set lo up",
-            f"address add {self.address} dev eth0",
+            f"address add {self.cidr} dev eth0",
+            *([f"address add {self.ip6}/64 dev eth0 nodad"] if self.ip6 else []),
             "link set eth0 up",
             *([f"route add default via {self.gateway}"] if self.gateway else []),
+            *([f"-6 route add default via {wide(self.gateway)}"] if self.ip6 and self.gateway else []),
         ):
             run("ip", "-n", self.netns, *command.split())
         with self.open("raw") as probe:
@@ -181,7 +205,7 @@ class Host(Namespace):
             endpointID=self.name,
             tenantName=tenant,
             networkName=network,
-            ipAddress=[self.ip],
+            ipAddress=[self.ip, self.ip6] if self.ip6 else [self.ip],
             macAddress=self.mac,
             switch=dpid,
             portName=self.port_name,
@@ -219,10 +243,11 @@ def ask_again(connection: socket.socket, size: int = 5) -> str:
 
 @contextlib.contextmanager
 def host(
-    name: str, instance: Instance, bridge: str, address: str, gateway: str = "", *, number: int = 0
+    name: str, instance: Instance, bridge: str, address: str, gateway: str = "", *, number: int = 0,
+    ipv6: bool = False,
 ) -> Iterator[Host]:
     """A host that is plugged in; gone at the end."""
-    made = Host(name, instance, bridge, address, gateway)
+    made = Host(name, instance, bridge, address, gateway, ipv6=ipv6)
     try:
         made.start()
         made.plug(number)

@@ -20,6 +20,7 @@ from tests.kit.controller import Controller, controller
 from tests.kit.hosts import Host, host
 from tests.kit.ovs import wait_for
 from tests.kit.private_ovs import Private
+from tests.kit.wide import wide
 
 CLOSED = "tcp:127.0.0.1:1"
 """A controller that is never there."""
@@ -48,7 +49,7 @@ class Lab:
         self.controller = ctl
         self.dpid = instance.vsctl("get", "bridge", bridge, "datapath_id").strip('"')
         self._stack = stack
-        self._networks: dict[tuple[str, str], tuple[str, str]] = {}
+        self._networks: dict[tuple[str, str], tuple[str, str, bool]] = {}
 
     @property
     def rest(self) -> Client:
@@ -70,11 +71,16 @@ class Lab:
         """Wait until the switch is connected and carries out the model; its REST document."""
         return self.controller.wait_for_switch(self.dpid)
 
-    def network(self, name: str, subnet: str, gateway: str = "", tenant: str = "default") -> None:
-        """Make a network."""
-        doc = NetworkDoc(tenantName=tenant, networkName=name, subnet=subnet, gateway=gateway)
+    def network(
+        self, name: str, subnet: str, gateway: str = "", tenant: str = "default", *, nat: bool = False,
+        ipv6: bool = False,
+    ) -> None:
+        """Make a network; with ``ipv6``, also with the subnet and gateway that go with its IPv4 ones."""
+        doc = NetworkDoc(tenantName=tenant, networkName=name, subnet=subnet, gateway=gateway, nat=nat)
+        if ipv6:
+            doc |= NetworkDoc(ipv6Subnet=wide(subnet), ipv6Gateway=wide(gateway))
         self.rest.put_network(doc)
-        self._networks[tenant, name] = (subnet.partition("/")[2], gateway)
+        self._networks[tenant, name] = (subnet.partition("/")[2], gateway, ipv6)
 
     def service(
         self,
@@ -87,7 +93,10 @@ class Lab:
         vip: str = "",
         options: Mapping[str, Any] | None = None,
     ) -> str:
-        """Make or change a service; its VIP. ``options``: more fields of its document."""
+        """Make or change a service; its VIP. ``options``: more fields of its document.
+
+        In a network with IPv6, a VIP that is asked for brings the IPv6 one that goes with it.
+        """
         doc = ServiceDoc(
             tenantName=tenant,
             serviceName=name,
@@ -96,6 +105,8 @@ class Lab:
             selectors=list(selectors),
             ports=list(ports),
         )
+        if vip and self._networks[tenant, network][2]:
+            doc["ipv6Address"] = wide(vip)
         self.rest.put_service(doc | (options or {}))  # type: ignore[operator]
         return next(
             s["serviceVip"] for s in self.rest.services() if (s["tenantName"], s["serviceName"]) == (tenant, name)
@@ -113,8 +124,10 @@ class Lab:
         register: bool = True,
     ) -> Host:
         """A host that is plugged in, registered, and serves at ports such as ``tcp:80``."""
-        prefix, gateway = self._networks[tenant, network]
-        made = self._stack.enter_context(host(name, self.instance, self.bridge, f"{address}/{prefix}", gateway))
+        prefix, gateway, ipv6 = self._networks[tenant, network]
+        made = self._stack.enter_context(
+            host(name, self.instance, self.bridge, f"{address}/{prefix}", gateway, ipv6=ipv6)
+        )
         if register:
             made.register(self.rest, network, labels, tenant)
         if serve:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ryu_apps.pipeline.family import V4
 from ryu_apps.pipeline.fields import ETH_ARP, ETH_IP, ICMP, TCP, UDP
-from ryu_apps.pipeline.tables import HIDDEN_BASE, ROUTER_MAC
+from ryu_apps.pipeline.tables import ROUTER_MAC
 from ryu_apps.pipeline.values import CONTROLLER
 from tests.kit.world import ip, mac
 
@@ -112,10 +113,10 @@ CASES = [
     Case("a protocol without ports to the VIP", 1, ipv4(1, C1, VIP, ip_proto=47), zones=(1,)),
     Case("ICMP to the VIP that is no echo", 1, echo(1, C1, VIP, icmpv4_type=13), zones=(1,)),
     Case("straight to a service port", 1, tcp(1, C1, W1, 999, 80), zones=(1, 1), to=(W1,),
-         fields={"ipv4_dst": HIDDEN_BASE + 2}),
+         fields={"ipv4_dst": V4.hidden + 2}),
     Case("to another port of a provider: no conntrack", 1, tcp(1, C1, W1, 999, 22), (2,)),
     Case("to the same port of no provider: no conntrack", 1, tcp(1, C1, O1, 999, 80), (4,)),
     Case("from a service port: looked up", 2, tcp(2, W1, C1, 80, 999), (1,), zones=(1,)),
     Case("from another port of a provider: no conntrack", 2, tcp(2, W1, C1, 22, 999), (1,)),
-    Case("the hidden address is nobody's to send to", 1, tcp(1, C1, HIDDEN_BASE + 2, 999, 80)),
+    Case("the hidden address is nobody's to send to", 1, tcp(1, C1, V4.hidden + 2, 999, 80)),
 ]  # fmt: skip

@@ -5,14 +5,19 @@
     port 3 w2   10.1.1.2   web, tier=web      port 8 x1  30.1.1.1  island (no gateway)
     port 4 o1   10.1.1.3   web
     services in both tenants: app-svc, VIP 100.1.1.1, 8080:80:TCP and 5353:53:UDP, tier=web
+
+`dual` is the same with IPv6 beside IPv4, but for the island; addresses are those of `tests.kit.wide`.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from ryu_apps.pipeline.compile import compile_owner, owners
 from ryu_apps.pipeline.context import Context, Program
+from tests.kit.wide import wide
 from topology.model import Endpoint, Network, Object, Service, ServicePort, Tenant
 from topology.snapshot import Model
 
@@ -22,8 +27,8 @@ PORTS = {f"p{n}": n for n in range(1, 9)}
 
 
 def ip(text: str) -> int:
-    """An address as its 32 bits."""
-    return int(IPv4Address(text))
+    """An address as its bits."""
+    return int(ip_address(text))
 
 
 def mac(port: int) -> int:
@@ -82,15 +87,38 @@ def objects() -> list[Object]:
     return out
 
 
+def dual() -> list[Object]:
+    """The world with IPv6."""
+    return [_dual(value) for value in objects()]
+
+
+def _dual(value: Object) -> Object:
+    if isinstance(value, Network) and value.name != "island":
+        gateway = wide(str(value.gateway or ""))
+        return replace(
+            value, subnet6=IPv6Network(wide(str(value.subnet))), gateway6=IPv6Address(gateway) if gateway else None
+        )
+    if isinstance(value, Service):
+        return replace(value, vips=(*value.vips, IPv6Address(wide(str(value.vips[0])))))
+    if isinstance(value, Endpoint) and value.network != "island":
+        return replace(value, addresses=(*value.addresses, IPv6Address(wide(str(value.addresses[0])))))
+    return value
+
+
 def model(extra: tuple[Object, ...] = (), without: tuple[str, ...] = ()) -> Model:
     """The world as a model, with more objects or without some (by key)."""
+    return model_of([o for o in (*objects(), *extra) if o.key not in without])
+
+
+def model_of(everything: Iterable[Object]) -> Model:
+    """A model of these objects."""
     out = Model()
-    out.load(1, [o for o in (*objects(), *extra) if o.key not in without])
+    out.load(1, everything)
     return out
 
 
-def program(of: Model, ports: dict[str, int] | None = None) -> Program:
+def program(of: Model, ports: dict[str, int] | None = None, *, sctp: bool = False) -> Program:
     """Everything that the model wants on the switch."""
-    context = Context(of, DPID, PORTS if ports is None else ports)
+    context = Context(of, DPID, PORTS if ports is None else ports, sctp)
     parts = [compile_owner(context, owner) for owner in owners(of)]
     return Program(tuple(f for p in parts for f in p.flows), tuple(g for p in parts for g in p.groups))

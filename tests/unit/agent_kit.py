@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
 
 from netctl.agent import networks, registry, sync
 from netctl.agent.docker_api import DockerGone, DockerRefused
+from netctl.agent.state import Subnets
 from netctl.client import NoConnection, Refused
 
 URL = "http://controller:9999"
@@ -75,19 +75,20 @@ class FakeClient:
         if self.c.read_only and name != "put_host":
             raise Refused(503, "store etcd://e:2379/netctl can't be reached: Connection refused")
 
-    def put_host(self, doc: Mapping[str, Any]) -> None:
+    def put_host(self, doc: Mapping[str, Any]) -> dict[str, Any]:
         self.called("put_host")
         self.c.hosts[doc["hostName"]] = doc
+        return {**doc, "hostAddress": "169.254.0.1"}
 
-    def grant_lease(self, tenant: str, network: str, host: str, address: str = "") -> dict[str, str]:
+    def grant_lease(self, tenant: str, network: str, host: str, address: str = "", family: int = 4) -> dict[str, str]:
         self.called("grant_lease")
         if not address:
-            free = (f"10.1.1.{n}" for n in itertools.count(1))
+            free = (f"fd01::{n:x}" if family == 6 else f"10.1.1.{n}" for n in itertools.count(1))
             address = next(a for a in free if self.c.holder(tenant, network, a) is None)
         elif holder := self.c.holder(tenant, network, address):
             raise Refused(409, f"ipAddress {address} is taken: it is {holder}")
         self.c.leases[f"{tenant}:{network}:{address}"] = host
-        return {"key": f"{tenant}:{network}:{address}", "ipAddress": f"{address}/24"}
+        return {"key": f"{tenant}:{network}:{address}", "ipAddress": f"{address}/{64 if ':' in address else 24}"}
 
     def release_lease(self, key: str) -> None:
         self.called("release_lease")
@@ -175,15 +176,19 @@ class FakeDocker:
         self.items[str(item["Id"])] = item
         return item
 
-    def create_network(
-        self, name: str, tenant: str, network: str, subnet: IPv4Network, gateway: IPv4Address | None
-    ) -> None:
+    def create_network(self, name: str, tenant: str, network: str, subnets: Subnets) -> None:
         self._answer()
         if any(item["Name"] == name for item in self.items.values()):
             raise DockerRefused(f"network with name {name} already exists", 409)
-        item = self.user_network(name, str(subnet), tenant=tenant, network=network)
-        if gateway:
-            item["IPAM"]["Config"][0]["Gateway"] = str(gateway)
+        item = self.user_network(name, str(subnets.subnet), tenant=tenant, network=network)
+        pools = item["IPAM"]["Config"]
+        if subnets.gateway:
+            pools[0]["Gateway"] = str(subnets.gateway)
+        if subnets.subnet6:
+            item["EnableIPv6"] = True
+            pools.append({"Subnet": str(subnets.subnet6)})
+            if subnets.gateway6:
+                pools[1]["Gateway"] = str(subnets.gateway6)
         self.made(item)
 
     def remove_network(self, network_id: str) -> None:

@@ -13,6 +13,9 @@ from topology.store import Store
 
 SRV = NetworkSpec("default", "srv", "100.1.1.0/24", gateway="100.1.1.254")
 WEB = NetworkSpec("default", "web", "10.1.1.0/24", gateway="10.1.1.254")
+DUAL = NetworkSpec(
+    "default", "dual", "10.6.1.0/24", gateway="10.6.1.254", subnet6="fd00:6:1::/64", gateway6="fd00:6:1::fe"
+)
 APP = ServiceSpec("default", "app", "srv", selectors=["tier=web", "release=stable"], ports=["80:8080:TCP"])
 WEB1 = EndpointSpec("web1", "default", "web", labels={"tier": "web", "release": "stable", "v": "1"})
 

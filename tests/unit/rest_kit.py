@@ -31,6 +31,9 @@ class Switches:
     def trace(self, question: Question) -> Json:
         return {"from": question.sender.id, "to": str(question.to), "port": question.port}
 
+    def without_sctp(self) -> list[str]:
+        return ["host h1 (Open vSwitch 3.1.0)"]
+
     def counters(self, service_key: str) -> Json:
         return {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, cast
@@ -59,9 +60,19 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     return World(FakeController(monkeypatch), tmp_path)
 
 
-def doc(name: str = "net", subnet: str = "10.1.1.0/24", gateway: str = "", tenant: str = "default") -> StreamNetworkDoc:
+def doc(
+    name: str = "net",
+    subnet: str = "10.1.1.0/24",
+    gateway: str = "",
+    tenant: str = "default",
+    *,
+    subnet6: str = "",
+    gateway6: str = "",
+) -> StreamNetworkDoc:
     docker_name = name if tenant == "default" else f"{name}/{tenant}"
     return {
+        "ipv6Subnet": subnet6,
+        "ipv6Gateway": gateway6,
         "key": f"{tenant}:{name}",
         "tenantName": tenant,
         "networkName": name,
@@ -104,6 +115,50 @@ def test_reconciling_makes_what_is_missing_and_removes_what_is_not_used(world: W
     subnets = {i["Name"]: i["IPAM"]["Config"][0]["Subnet"] for i in world.docker.items.values()}
     assert subnets["changed"] == "10.3.0.0/24"
     assert world.networks.reconcile() == {}
+
+
+@pytest.mark.parametrize("gateway6", ["", "fd01::fe"])
+def test_a_network_with_ipv6(world: World, gateway6: str) -> None:
+    """Else its containers have no IPv6, or lose it at the agent's restart."""
+    world.state.model = {"default:net": doc(subnet6="fd01::/64", gateway6=gateway6)}
+    assert world.networks.reconcile() == {}
+    (made,) = world.docker.items.values()
+    assert made["EnableIPv6"]
+    assert made["IPAM"]["Config"][1].get("Gateway", "") == gateway6
+    known = world.state.networks[made["Id"]]
+    world.state.set_network(replace(known, gateway6=None))  # as Docker lists one that our IPAM driver chose
+    assert world.networks.reconcile() == {}
+    assert world.state.networks == {known.id: known}
+    world.state.model = {"default:net": doc(subnet6="fd02::/64", gateway6=gateway6.replace("fd01", "fd02"))}
+    assert world.networks.reconcile() == {}
+    (made,) = world.docker.items.values()
+    assert made["IPAM"]["Config"][1]["Subnet"] == "fd02::/64"
+    world.state.model = {"default:net": doc()}
+    assert world.networks.reconcile() == {}
+    (made,) = world.docker.items.values()
+    assert not made.get("EnableIPv6")
+    assert len(made["IPAM"]["Config"]) == 1
+
+
+def test_an_ipv6_gateway_alone(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Else nobody is told why containers have no default route: Docker sets none without an IPv4 gateway."""
+    world.networks.apply("default:net", doc(subnet6="fd01::/64", gateway6="fd01::fe"))
+    assert "network default:net: containers get no route to gateway fd01::fe: there is no IPv4 one" in caplog.text
+
+
+def test_a_users_network_with_ipv6_is_registered(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Else the model has it without its IPv6, or the user wonders where the subnet has gone."""
+    item = world.docker.user_network("mine", "10.9.0.0/24")
+    item["IPAM"]["Config"] += [{"Subnet": "fd09::/64", "Gateway": "fd09::1/64"}]
+    for enabled, found in ((True, ("fd09::/64", "fd09::1")), (False, (None, None))):
+        item["EnableIPv6"] = enabled
+        world.know(item)
+        world.registry.register(item["Id"])
+        wait_for(lambda: "default:mine" in world.controller.networks, "the registration")
+        known = world.controller.networks.pop("default:mine")
+        assert (known.get("ipv6Subnet"), known.get("ipv6Gateway")) == found
+        line = "network default:mine: subnet fd09::/64 is not used: Docker was not told --ipv6"
+        assert (line in caplog.text) is not enabled
 
 
 def test_nothing_is_removed_before_both_sides_are_known(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import socket
 import stat
 import threading
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from netctl.agent.ipam import Ipam
 from netctl.agent.ovsdb import Ovsdb
 from netctl.agent.plugin import MAX_BODY, PluginServer
 from netctl.agent.ports import Ports
-from netctl.agent.state import LocalNetwork, Pending, State
+from netctl.agent.state import LocalNetwork, Pending, State, Subnets
 from netctl.agent.sync import Synchroniser
 
 NOBODY = "http://127.0.0.1:9"
@@ -120,14 +121,22 @@ def test_what_docker_asks_first(plugin: Plugin) -> None:
         ("NetworkDriver.CreateEndpoint", b'{"EndpointID":7}', "EndpointID: a string, not 7"),
         ("NetworkDriver.CreateEndpoint", b'{"EndpointID":"../../etc"}', "not an id of Docker's"),
         ("NetworkDriver.DeleteEndpoint", b'{"EndpointID":null, "a":1}', "EndpointID is missing"),
-        ("NetworkDriver.CreateNetwork", b'{"NetworkID":"' + b"a" * 64 + b'"}', "one subnet, not 0"),
+        ("NetworkDriver.CreateNetwork", b'{"NetworkID":"' + b"a" * 64 + b'"}', "one IPv4 subnet, not 0"),
         ("NetworkDriver.CreateNetwork", b'{"NetworkID":"' + b"a" * 64 + b'","IPv4Data":[1]}', "a list of objects"),
         ("NetworkDriver.CreateNetwork", b'{"NetworkID":"' + b"a" * 64 + b'","Options":[]}', "Options: an object"),
         ("NetworkDriver.Join", b'{"EndpointID":"' + b"a" * 64 + b'"}', "NetworkID is missing"),
         ("IpamDriver.RequestPool", b'{"Pool":"10.1.1.0/33"}', "not an IPv4 subnet"),
         ("IpamDriver.RequestPool", b'{"Pool":"10.1.1.1/24"}', "has host bits set; 10.1.1.0/24?"),
         ("IpamDriver.RequestPool", b'{"Pool":"fd00::/64"}', "not an IPv4 subnet"),
-        ("IpamDriver.RequestPool", b'{"V6":true}', "IPv6 is not supported"),
+        ("IpamDriver.RequestPool", b'{"V6":true,"Pool":"10.1.1.0/24"}', "not an IPv6 subnet x:x::/len"),
+        ("IpamDriver.RequestPool", b'{"V6":true,"Pool":"fd00::1/64"}', "has host bits set; fd00::/64?"),
+        ("IpamDriver.RequestPool", b'{"V6":true,"Pool":"fe80::%eth0/64"}', "not an IPv6 subnet"),
+        ("IpamDriver.RequestPool", b'{"V6":true,"SubPool":"fd00::/80"}', "a range needs a subnet"),
+        (
+            "IpamDriver.RequestPool",
+            b'{"V6":true,"Pool":"fd00::/64","SubPool":"fd00::/80"}',
+            "the range fd00::/80: IPv6",
+        ),
         ("IpamDriver.RequestPool", b'{"V6":"perhaps"}', "V6: true or false"),
         ("IpamDriver.RequestPool", b'{"Pool":"10.1.1.0/24","SubPool":"10.1.2.0/25"}', "not within the subnet"),
         ("IpamDriver.RequestPool", b'{"SubPool":"10.1.2.0/25"}', "a range needs a subnet"),
@@ -137,6 +146,9 @@ def test_what_docker_asks_first(plugin: Plugin) -> None:
         ("IpamDriver.RequestAddress", b'{"PoolID":"default/10.9.0.0/24"}', "no network of tenant default has"),
         ("IpamDriver.RequestAddress", b'{"PoolID":"default/10.1.1.0/24","Address":"10.1.2.3"}', "is not in the subnet"),
         ("IpamDriver.RequestAddress", b'{"PoolID":"default/10.1.1.0/24","Address":"x"}', "not an IPv4 address"),
+        ("IpamDriver.RequestAddress", b'{"PoolID":"default/fd00::/64","Address":"fd01::1"}', "is not in the subnet"),
+        ("IpamDriver.RequestAddress", b'{"PoolID":"default/fd00::/64","Address":"10.1.1.1"}', "not an IPv6 address"),
+        ("IpamDriver.RequestAddress", b'{"PoolID":"default/fd00::/64"}', "no network of tenant default has"),
         ("IpamDriver.ReleaseAddress", b'{"PoolID":"default/10.1.1.0/24"}', "Address is missing"),
         ("IpamDriver.ReleasePool", b'{"a":1}', "PoolID is missing"),
         ("NetworkDriver.Nothing", b"{}", "unknown method NetworkDriver.Nothing"),
@@ -157,7 +169,9 @@ def endpoint(**interface: str) -> dict[str, Any]:
     ("interface", "line"),
     [
         ({}, "Address is missing"),
-        ({"Address": "10.1.1.1/24", "AddressIPv6": "fd00::1/64"}, "IPv6 is not supported"),
+        ({"AddressIPv6": "fd00::1/64"}, "Address is missing"),
+        ({"Address": "fd00::1/64"}, "not an IPv4 address"),
+        ({"Address": "10.1.1.1/24", "AddressIPv6": "10.1.1.1/24"}, "AddressIPv6 '10.1.1.1/24': not an IPv6 address"),
         ({"Address": "10.1.1.1/24", "MacAddress": "02:11"}, "six pairs of hexadecimal digits"),
         ({"Address": "10.1.1.1/24", "MacAddress": "01:00:00:00:00:01"}, "not one that an interface can have"),
         ({"Address": "10.1.1.1/24", "MacAddress": "00:00:00:00:00:00"}, "not one that an interface can have"),
@@ -191,6 +205,65 @@ def test_join(plugin: Plugin) -> None:
         "DisableGatewayService": True,
         "Gateway": "10.1.1.254",
     }
+    both = replace(plugin.state.networks[NETWORK], subnet6=IPv6Network("fd00::/64"), gateway6=IPv6Address("fd00::fe"))
+    plugin.state.set_network(both)
+    answer = plugin.call("NetworkDriver.Join", **endpoint())
+    assert (answer["Gateway"], answer["GatewayIPv6"]) == ("10.1.1.254", "fd00::fe")
+    plugin.state.set_network(replace(both, internal=True))
+    assert not {"Gateway", "GatewayIPv6"} & set(plugin.call("NetworkDriver.Join", **endpoint()))
+
+
+def pool(subnet: str, gateway: str = "") -> dict[str, str]:
+    return {"AddressSpace": "netctl-local", "Pool": subnet, "Gateway": gateway}
+
+
+def test_a_network_of_both_versions(plugin: Plugin) -> None:
+    """Else Docker and the model disagree about a network's IPv6, or it is left out in silence."""
+    asked = {
+        "NetworkID": "2" * 64,
+        "Options": {"com.docker.network.enable_ipv6": True, "com.docker.network.generic": {"network": "n6"}},
+        "IPv4Data": [pool("10.6.0.0/24", "10.6.0.254/24")],
+        "IPv6Data": [pool("fd06::/64", "fd06::fe/64")],
+    }
+    for version, subnet in ((False, "10.6.0.0/24"), (True, "fd06::/64")):
+        answer = plugin.call("IpamDriver.RequestPool", Pool=subnet, V6=version)
+        assert answer == {"PoolID": f"-/{subnet}", "Pool": subnet, "Data": {}}
+    kept = {"PoolID": "-/fd06::/64", "Address": "fd06::77"}
+    assert plugin.call("IpamDriver.RequestAddress", **kept)["Address"] == "fd06::77/64"
+    assert "no network can be made now" in refused(plugin.call("NetworkDriver.CreateNetwork", **asked))
+    other = {**asked, "IPv6Data": [pool("fd08::/64")]}
+    assert "restarted while this network was" in refused(plugin.call("NetworkDriver.CreateNetwork", **other))
+    plugin.state.model["default:n6"] = {
+        "tenantName": "default",
+        "networkName": "n6",
+        "subnet": "10.6.0.0/24",
+        "gateway": "10.6.0.254",
+        "ipv6Subnet": "fd06::/64",
+        "ipv6Gateway": "fd06::fe",
+    }
+    assert plugin.call("NetworkDriver.CreateNetwork", **asked) == {}
+    made = plugin.state.networks["2" * 64]
+    assert made.subnets == Subnets(
+        IPv4Network("10.6.0.0/24"), IPv4Address("10.6.0.254"), IPv6Network("fd06::/64"), IPv6Address("fd06::fe")
+    )
+    assert made.reserved == (IPv6Address("fd06::77"),)
+    for more, line in (
+        ({"IPv6Data": [pool("fd06::/64"), pool("fd07::/64")]}, "one IPv6 subnet, not 2"),
+        ({"IPv6Data": [pool("")]}, "IPv6Data: Pool is missing"),
+        ({"IPv6Data": [pool("10.6.0.0/24")]}, "not an IPv6 subnet"),
+        ({"IPv6Data": [pool("fd06::/64", "10.6.0.1/24")]}, "not an IPv6 address"),
+    ):
+        assert line in refused(plugin.call("NetworkDriver.CreateNetwork", **{**asked, **more}))
+
+
+def test_an_ipv6_subnet_that_docker_leaves_to_us(plugin: Plugin) -> None:
+    """Else `docker network create --ipv6` without a subnet fails, or two sites get the same one."""
+    found = [plugin.call("IpamDriver.RequestPool", V6=True)["Pool"] for _ in range(2)]
+    assert len(set(found)) == 2
+    for subnet in found:
+        assert IPv6Network(subnet).subnet_of(IPv6Network("fd00::/8"))
+        assert IPv6Network(subnet).prefixlen == 64
+        assert (f"-/{subnet}") in {f"-/{known}" for _, known in plugin.state.pools}
 
 
 def test_gateways_that_docker_asks_for(plugin: Plugin) -> None:
@@ -202,12 +275,24 @@ def test_gateways_that_docker_asks_for(plugin: Plugin) -> None:
         "networkName": "web",
         "subnet": "10.3.0.5-10.3.0.9/16",
         "gateway": "10.3.0.1",
+        "ipv6Subnet": "fd03::/64",
+        "ipv6Gateway": "fd03::fe",
+    }
+    plugin.state.model["default:half"] = {
+        "tenantName": "default",
+        "networkName": "half",
+        "subnet": "10.5.0.0/24",
+        "gateway": "10.5.0.1",
+        "ipv6Subnet": "fd05::/64",
     }
     for pool, asked, answered in (
         ("default/100.1.1.0/24", "", "100.1.1.0/24"),  # none: the subnet's own address stands for it
         ("default/10.3.0.0/16", "", "10.3.0.1/16"),
         ("-/10.4.0.0/24", "", "10.4.0.1/24"),  # a user's new network
         ("-/10.4.0.0/24", "10.4.0.7", "10.4.0.7/24"),
+        ("default/fd03::/64", "", "fd03::fe/64"),
+        ("default/fd05::/64", "", "fd05::/64"),
+        ("-/fd04::/64", "", "fd04::1/64"),
     ):
         answer = plugin.call("IpamDriver.RequestAddress", PoolID=pool, Address=asked, Options=options)
         assert answer == {"Address": answered, "Data": {}}
@@ -249,8 +334,9 @@ def test_half_a_request(plugin: Plugin) -> None:
     assert "Implements" in plugin.call("Plugin.Activate")
 
 
+WORDS = st.sampled_from(["10.1.1.0/24", "fd00::/64", "default/fd00::/64", "a" * 64])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just("10.1.1.0/24") | st.just("a" * 64),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from netctl.agent.docker_api import container_of, network_of
 from netctl.agent.driver import derived_mac
 from netctl.agent.errors import Refusal
-from netctl.agent.events import endpoints_of
+from netctl.agent.events import endpoints_of, merged
 from netctl.agent.memory import FILE, Memory
 from netctl.agent.registry import ranged
 from netctl.agent.state import Container, LocalEndpoint, LocalNetwork, Pending, State, model_name, subnet_of
@@ -145,6 +146,16 @@ def test_a_network_of_dockers_inspection() -> None:
     assert found is not None
     assert (found.key, found.own_ipam, found.tenant_in_pool) == ("default:my_net", False, False)
     assert found.gateway == IPv4Address("172.18.0.1")
+    both = [{"Subnet": "fd09::/64", "Gateway": "fd09::1/64", "AuxiliaryAddresses": {"a": "fd09::7"}}, *ipam["Config"]]
+    options: dict[str, Any] = {"Name": "my_net", "Options": {}, "IPAM": {"Driver": "default", "Config": both}}
+    assert network_of(inspected(**options), "netctl") == found  # Docker was not told --ipv6
+    other = network_of(inspected(**options, EnableIPv6=True), "netctl")
+    assert other == replace(
+        found,
+        subnet6=IPv6Network("fd09::/64"),
+        gateway6=IPv6Address("fd09::1"),
+        reserved=(IPv6Address("fd09::7"),),
+    )
     assert network_of(inspected(IPAM={"Driver": "netctl", "Config": []}), "netctl") is None
     assert network_of(inspected(IPAM={"Config": [{"Subnet": "fd00::/64"}]}), "netctl") is None
 
@@ -153,6 +164,18 @@ def test_endpoints_of_dockers_inspection() -> None:
     """Else endpoints of containers that are just starting are swept away by a restarted agent."""
     found = {e.id: e.container_id for e in endpoints_of(inspected())}
     assert found == {"e1": "c" * 64, "e2": ""}
+    both = {"EndpointID": "e1", "MacAddress": "m", "IPv4Address": "10.1.1.1/24", "IPv6Address": "fd09::2/64"}
+    (endpoint,) = endpoints_of({"Id": "1" * 64, "Containers": {"c": both}})
+    assert endpoint.addresses == (IPv4Address("10.1.1.1"), IPv6Address("fd09::2"))
+
+
+def test_gateways_that_docker_does_not_list() -> None:
+    """Else containers have no way out after a restart of Docker while the controller is away."""
+    known = network(subnet6=IPv6Network("fd09::/64"), gateway6=IPv6Address("fd09::1"))
+    listed = replace(known, gateway=None, gateway6=None)
+    assert merged(listed, known) == known
+    assert merged(listed, None) == listed
+    assert merged(replace(listed, gateway6=IPv6Address("fd09::2")), known).gateway6 == IPv6Address("fd09::2")
 
 
 def test_a_mac_of_an_address() -> None:
@@ -185,10 +208,15 @@ def test_addresses_released_while_the_controller_is_away() -> None:
     """Else such an address is handed out in another network, or twice."""
     state = State("host")
     state.spare = {"default:net:10.1.1.9", "default:net:10.1.1.10", "default:net2:10.1.1.1", "blue:net:10.1.1.2"}
-    assert state.take_spare("default", "net", IPv4Address("10.1.1.2")) is None
-    assert state.take_spare("default", "net", None) == IPv4Address("10.1.1.9")
-    assert state.take_spare("default", "net", IPv4Address("10.1.1.10")) == IPv4Address("10.1.1.10")
-    assert state.take_spare("default", "net", None) is None
+    assert state.take_spare("default", "net", IPv4Address("10.1.1.2"), 4) is None
+    assert state.take_spare("default", "net", None, 4) == IPv4Address("10.1.1.9")
+    assert state.take_spare("default", "net", IPv4Address("10.1.1.10"), 4) == IPv4Address("10.1.1.10")
+    assert state.take_spare("default", "net", None, 4) is None
+    state.spare = {"default:net:fd01::10", "default:net:fd01::9"}
+    assert state.take_spare("default", "net", None, 4) is None
+    assert state.take_spare("default", "net", IPv6Address("fd01::11"), 6) is None
+    assert state.take_spare("default", "net", None, 6) == IPv6Address("fd01::9")
+    state.granted.pop("default:net:fd01::9")
     assert state.leases() == {"default:net:10.1.1.9", "default:net:10.1.1.10"}
 
 
@@ -202,7 +230,12 @@ def test_auxiliary_addresses_are_kept() -> None:
 def test_networks_are_remembered(tmp_path: Path) -> None:
     """Else containers that Docker starts before it answers the agent start without a network."""
     state = State("host")
-    known = network(ip_range=IPv4Network("10.1.1.128/25"), reserved=(IPv4Address("10.1.1.7"),))
+    known = network(
+        ip_range=IPv4Network("10.1.1.128/25"),
+        reserved=(IPv4Address("10.1.1.7"), IPv6Address("fd09::7")),
+        subnet6=IPv6Network("fd09::/64"),
+        gateway6=IPv6Address("fd09::1"),
+    )
     state.set_network(known)
     state.set_network(network(2, name="pending"))
     state.pending["2" * 64] = Pending()

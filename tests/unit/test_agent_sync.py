@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 import pytest
 
 from netctl.agent import sync as module
 from netctl.agent.errors import Refusal
-from netctl.agent.state import LocalEndpoint, LocalNetwork, State
+from netctl.agent.state import Address, LocalEndpoint, LocalNetwork, State
 from netctl.agent.sync import Synchroniser
 from netctl.client import NoConnection, Refused
 from tests.unit.agent_kit import URL, FakeController, wait_for
@@ -39,9 +39,11 @@ class World:
         return self.sync.endpoint(name * 64)
 
     def grant(self, address: str = "") -> IPv4Address:
-        return self.sync.grant("default", "net", IPv4Address(address) if address else None)
+        granted = self.sync.grant("default", "net", IPv4Address(address) if address else None, 4)
+        assert isinstance(granted, IPv4Address)
+        return granted
 
-    def release(self, address: IPv4Address) -> None:
+    def release(self, address: Address) -> None:
         self.sync.release("default", "net", address)
 
     def settle(self) -> None:
@@ -119,7 +121,7 @@ def test_without_a_controller_released_addresses_are_used_again(world: World) ->
     with pytest.raises(NoConnection):
         world.drop("e").result(10)
     world.release(first)
-    with pytest.raises(Refusal, match=f"no address for {second} in default:net: the controller at {URL}"):
+    with pytest.raises(Refusal, match=f"no address {second} in default:net: the controller at {URL}"):
         world.grant(str(second))
     assert world.grant() == first
     with pytest.raises(NoConnection):
@@ -141,6 +143,26 @@ def test_an_address_that_is_given_up_while_the_controller_is_away_is_freed_later
     world.settle()
     world.go(away=False)
     assert not world.controller.leases
+
+
+def test_an_endpoint_with_both_addresses(world: World) -> None:
+    """Else its IPv6 address is leaked, free while a container has it, or given out as an IPv4 one."""
+    first, second = world.grant(), world.sync.grant("default", "net", None, 6)
+    assert isinstance(second, IPv6Address)
+    endpoint_id = "e" * 64
+    world.state.put_endpoint(LocalEndpoint(endpoint_id, NETWORK, first, "02:42:0a:01:01:01", address6=second))
+    world.sync.endpoint(endpoint_id).result(10)
+    assert world.state.leases() == set()
+    assert world.controller.endpoints[endpoint_id]["ipAddress"] == [str(first), str(second)]
+    world.go(away=True)
+    with pytest.raises(NoConnection):
+        world.drop("e").result(10)
+    world.release(first)
+    world.release(second)
+    assert world.sync.grant("default", "net", None, 6) == second
+    with pytest.raises(Refusal, match="no IPv6 address in default:net: the controller"):
+        world.sync.grant("default", "net", None, 6)
+    assert world.grant() == first
 
 
 def test_a_short_absence_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def test_network_flags(fake: FakeController, run: Run) -> None:
     """Otherwise a script written for Contiv makes another network than it asks for."""
     run("tenant", "create", "blue")
     args = "network create n -t blue -n infra -e vlan -p 12 -s 10.1.1.0/24 -g 10.1.1.1 -s6 fd::/64 -g6 fd::1"
-    assert run(*args.split(), "-tag", "x") == "Creating network blue:n\n"
+    assert run(*args.split(), "-tag", "x", "--nat") == "Creating network blue:n\n"
     assert fake.docs["networks"]["blue:n"] == {
         "key": "blue:n",
         "tenantName": "blue",
@@ -79,6 +79,7 @@ def test_network_flags(fake: FakeController, run: Run) -> None:
         "gateway": "10.1.1.1",
         "ipv6Subnet": "fd::/64",
         "ipv6Gateway": "fd::1",
+        "nat": True,
         "cfgdTag": "x",
     }
 
@@ -87,14 +88,17 @@ def test_network_ls(run: Run) -> None:
     """Otherwise scripts that read Contiv's columns read the wrong ones."""
     run("net", "create", "b", "-s", "10.2.0.0/16")
     run("net", "create", "a", "-s", "10.1.1.0/24", "-g", "10.1.1.254", "-p", "7", "-tag", "t")
+    run("net", "create", "c", "-s", "10.3.1.0/24", "-g", "10.3.1.1", "--nat", "-s6=fd00:3::/64", "-g6=fd00:3::1")
     assert run("net", "ls").splitlines() == [
-        "Tenant   Network  Nw Type  Encap type  Packet tag  Subnet       Gateway     IPv6Subnet  IPv6Gateway"
-        "  Cfgd Tag",
-        "------   -------  -------  ----------  ----------  ------       -------     ----------  -----------"
-        "  --------",
-        "default  a        data     vxlan       7           10.1.1.0/24  10.1.1.254                         "
+        "Tenant   Network  Nw Type  Encap type  Packet tag  Subnet       Gateway     IPv6Subnet   IPv6Gateway"
+        "  Cfgd Tag  NAT",
+        "------   -------  -------  ----------  ----------  ------       -------     ----------   -----------"
+        "  --------  ---",
+        "default  a        data     vxlan       7           10.1.1.0/24  10.1.1.254                          "
         "  t",
         "default  b        data     vxlan       0           10.2.0.0/16",
+        "default  c        data     vxlan       0           10.3.1.0/24  10.3.1.1    fd00:3::/64  fd00:3::1  "
+        "            yes",
     ]
 
 
@@ -140,12 +144,17 @@ def test_service_ls(fake: FakeController, run: Run) -> None:
         healthyProviders=3,
     )
     assert run("service", "ls").splitlines() == [
-        "ServiceName  Tenant   Network  VIP        Ports                     Providers  Selectors",
-        "-----------  ------   -------  ---        -----                     ---------  ---------",
+        "ServiceName  Tenant   Network  VIP        Ports                     Providers  Selectors                "
+        "  Published",
+        "-----------  ------   -------  ---        -----                     ---------  ---------                "
+        "  ---------",
         "web          default  srv      100.1.1.2  80:8080:TCP,643:7070:UDP  3/4        "
         "[tier=web release=stable]",
     ]
     assert len(fake.seen) == 1
+    fake.docs["serviceLBs"]["default:web"] |= {"serviceVip6": "fd00::2", "publish": ["80:80:TCP", "53:643:UDP"]}
+    words = run("service", "ls").splitlines()[-1].split()
+    assert (words[3], words[-1]) == ("100.1.1.2,fd00::2", "80:80:TCP,53:643:UDP")
 
 
 def test_service_ls_json_keeps_a_zero(fake: FakeController, run: Run) -> None:
@@ -161,6 +170,7 @@ def test_service_preferred_ip(fake: FakeController, run: Run) -> None:
     run("net", "create", "n", "-s", "10.1.1.0/24")
     run("service", "create", "s", "-s", "n", "-l", "a=b", "-p", "80:80:TCP", "-ip", "10.1.1.9")
     assert fake.docs["serviceLBs"]["default:s"]["ipAddress"] == "10.1.1.9"
+    assert not {"ipv6Address", "publish"} & fake.docs["serviceLBs"]["default:s"].keys()
 
 
 SERVICE = ("service", "create", "s", "-s", "n", "-l", "a=b", "-p", "80:80:TCP")
@@ -176,6 +186,9 @@ SERVICE = ("service", "create", "s", "-s", "n", "-l", "a=b", "-p", "80:80:TCP")
             {"sessionAffinity": 60, "affinityMode": "absolute"},
         ),
         ("--drain-timeout 0", {"drainTimeout": 0}),
+        ("--preferred-ipv6 fd00::9", {"ipv6Address": "fd00::9"}),
+        ("-ip6=fd00::9", {"ipv6Address": "fd00::9"}),
+        ("--publish 8000:80:TCP -publish=8001:80", {"publish": ["8000:80:TCP", "8001:80"]}),
         ("--check tcp", {"healthCheck": {"protocol": "tcp"}}),
         (
             "--check http --check-path /up --check-interval 9 --check-timeout 3 --check-rise 1 --check-fall 4",
@@ -196,7 +209,7 @@ def test_service_options(fake: FakeController, run: Run, flags: str, sent: dict[
     """Otherwise an option of a service is lost on its way, or one that was left out is not the default."""
     run("net", "create", "n", "-s", "10.1.1.0/24")
     run(*SERVICE, *flags.split())
-    options = {"sessionAffinity", "affinityMode", "drainTimeout", "healthCheck"}
+    options = {"sessionAffinity", "affinityMode", "drainTimeout", "healthCheck", "ipv6Address", "publish"}
     document = fake.docs["serviceLBs"]["default:s"]
     assert {k: v for k, v in document.items() if k in options} == sent
 
@@ -265,6 +278,10 @@ def test_bare_host(fake: FakeController, run: Run) -> None:
     }
     assert run("ep", "rm", "h1") == "Deleting endpoint h1\n"
     assert not fake.docs["endpoints"]
+    run("ep", "create", "h1", "-s", "n", "-w", "1", "-p", "p1", "--ipv6", "fd00::5")
+    assert fake.docs["endpoints"]["h1"]["ipAddress"] == ["fd00::5"]
+    run("ep", "create", "h1", "-s", "n", "-w", "1", "-p", "p1", "--ipv6", "fd00::5", "--ip", "10.1.1.5")
+    assert fake.docs["endpoints"]["h1"]["ipAddress"] == ["10.1.1.5", "fd00::5"]
 
 
 def test_endpoint_ls(fake: FakeController, run: Run) -> None:
@@ -274,7 +291,7 @@ def test_endpoint_ls(fake: FakeController, run: Run) -> None:
             "endpointID": CONTAINER,
             "tenantName": "default",
             "networkName": "n",
-            "ipAddress": ["10.1.1.1"],
+            "ipAddress": ["10.1.1.1", "fd00::1"],
             "macAddress": "02:00:00:00:00:01",
             "homingHost": "node1",
             "containerName": "/web\x1b[2J",
@@ -297,7 +314,7 @@ def test_endpoint_ls(fake: FakeController, run: Run) -> None:
             "abababababab",
             "default",
             "n",
-            "10.1.1.1",
+            "10.1.1.1,fd00::1",
             "02:00:00:00:00:01",
             "node1",
             "web\\x1b[2J",
@@ -324,6 +341,7 @@ def test_hosts(fake: FakeController, run: Run) -> None:
             "hostName": "a",
             "switch": "0000000000000001",
             "tunnelAddress": "192.0.2.1",
+            "hostAddress": "169.254.0.1",
             "connected": True,
             "lastHeartbeat": 0.5,
         },
@@ -331,15 +349,15 @@ def test_hosts(fake: FakeController, run: Run) -> None:
     }
     fake.docs["endpoints"] = {"e": {"endpointID": "e", "homingHost": "a"}}
     assert run("host", "ls").splitlines() == [
-        "Host  Switch            Tunnel address  Connected  Endpoints",
-        "----  ------            --------------  ---------  ---------",
-        "a     0000000000000001  192.0.2.1       yes        1",
-        "b                                       no         0",
+        "Host  Switch            Tunnel address  Host address  Connected  Endpoints",
+        "----  ------            --------------  ------------  ---------  ---------",
+        "a     0000000000000001  192.0.2.1       169.254.0.1   yes        1",
+        "b                                                     no         0",
     ]
     assert json.loads(run("host", "ls", "-j"))[1] == {"hostName": "b", "connected": False}
     assert json.loads(run("host", "inspect", "a")) == {
         "Config": {"hostName": "a", "switch": "0000000000000001", "tunnelAddress": "192.0.2.1"},
-        "Oper": {"connected": True, "lastHeartbeat": 0.5},
+        "Oper": {"hostAddress": "169.254.0.1", "connected": True, "lastHeartbeat": 0.5},
     }
     assert run("host", "rm", "b") == "Deleting host b\n"
     assert run("host", "ls", "-q") == "a\n"

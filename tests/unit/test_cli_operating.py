@@ -79,6 +79,17 @@ def test_service_stats(fake: FakeController, run: Run, verb: str) -> None:
     assert urlsplit(fake.seen[0][1]).path == "/api/v1/inspect/serviceLBs/blue:app/"
 
 
+def test_service_stats_of_both_families(fake: FakeController, run: Run) -> None:
+    """Otherwise the IPv6 address of a service or of a provider is nowhere to be read."""
+    oper: dict[str, Any] = {"serviceVip": "100.1.1.1", "serviceVip6": "fd00::1", "counters": COUNTERS}
+    oper["providers"] = [PROVIDERS[1] | {"ipAddress": ["10.1.1.2", "fd00::2"]}]
+    fake.raw = json.dumps({"Oper": oper}).encode()
+    lines = run("service", "stats", "app").splitlines()
+    assert lines[0] == "default:app at 100.1.1.1 and fd00::1: 400 packets, 2 refused"
+    assert lines[-2].split()[:2] == ["w2", "10.1.1.2,fd00::2"]
+    assert json.loads(run("service", "stats", "app", "-j"))["serviceVip6"] == "fd00::1"
+
+
 def test_service_stats_without_an_answer(fake: FakeController, run: Run) -> None:
     """Otherwise a switch that does not answer looks like a service that nobody uses."""
     answer(fake, {})
@@ -130,12 +141,37 @@ def test_trace_of_a_ping(fake: FakeController, run: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("goal", "sent", "shown"),
+    [
+        ("fd00::1", {"to": "fd00::1"}, "fd00::1"),
+        ("::", {"to": "::"}, "::"),
+        ("[fd00::1]", {"to": "fd00::1"}, "fd00::1"),
+        ("[fd00::1]:8080", {"to": "fd00::1", "port": "8080"}, "[fd00::1]:8080"),
+        ("[fd00::1]:53/udp", {"to": "fd00::1", "port": "53", "proto": "udp"}, "[fd00::1]:53"),
+    ],
+)
+def test_trace_to_an_ipv6_address(
+    fake: FakeController, run: Run, goal: str, sent: dict[str, str], shown: str
+) -> None:
+    """Otherwise the colons of an IPv6 address are taken for a port's."""
+    port = int(sent.get("port", "0"))
+    fake.raw = json.dumps(TRACE | {"to": "fd00::1" if port else sent["to"], "port": port}).encode()
+    assert f" to {shown}, at switch" in run("trace", "--from", "web-1", "--to", goal)
+    query = parse_qs(urlsplit(fake.seen[0][1]).query)
+    assert {name: values for name, (values,) in query.items() if name != "from"} == sent
+
+
+@pytest.mark.parametrize(
     ("args", "line"),
     [
         (["--to", "1.1.1.1"], "netctl trace: --from required (see netctl trace --help)"),
         (["--from", "c1"], "netctl trace: --to required (see netctl trace --help)"),
         (["--from", "c1", "--to", "1.1.1.1:80/sctp"],
          "netctl trace: --to takes ADDRESS[:PORT[/tcp|udp]], not '1.1.1.1:80/sctp' (see netctl trace --help)"),
+        (["--from", "c1", "--to", "[fd00::1]80"],
+         "netctl trace: --to takes ADDRESS[:PORT[/tcp|udp]], not '[fd00::1]80' (see netctl trace --help)"),
+        (["--from", "c1", "--to", "fd00::1/tcp"],
+         "netctl trace: --to takes ADDRESS[:PORT[/tcp|udp]], not 'fd00::1/tcp' (see netctl trace --help)"),
     ],
 )  # fmt: skip
 def test_usage_of_trace(fake: FakeController, capsys: pytest.CaptureFixture[str], args: list[str], line: str) -> None:

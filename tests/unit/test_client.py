@@ -68,6 +68,10 @@ def test_agent_calls(fake: FakeController, client: Client) -> None:
     assert lease == {"ipAddress": "10.1.1.1/24", "key": "default:net:10.1.1.1"}
     client.release_lease(lease["key"])
     assert not fake.docs["leases"]
+    for address, family in (("", 4), ("", 6), ("fd00::9", 6)):
+        client.grant_lease("default", "net", "h", address, family)
+    assert [body.get("family") for *_, body in fake.seen[-3:]] == [None, 6, None]
+    client.release_lease("default:net:fd00::9")
 
 
 def test_checks_of_an_endpoint(fake: FakeController, client: Client) -> None:

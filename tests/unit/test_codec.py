@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from ryu_apps import framework
 from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.actions import learned_cookie
 from ryu_apps.openflow.messages import Tuple5
-from ryu_apps.pipeline.fields import ETH_ARP, ETH_IP, FIELDS, ICMP, TCP, UDP
+from ryu_apps.pipeline.fields import ETH_ARP, ETH_IP, ETH_IPV6, FIELDS, ICMP, ICMPV6, SCTP, TCP, UDP
 from ryu_apps.pipeline.values import (
     ANY,
     CONTROLLER,
@@ -55,24 +55,30 @@ def serialized(message: Any) -> bytes:
 
 # --- values in the library's terms
 
-NOT_THEIRS = {"ct_nw_proto", "ct_nw_dst", "ct_tp_dst"}  # tests/functional/test_session.py has Open vSwitch read these
+NOT_THEIRS = {"ct_nw_proto", "ct_nw_dst", "ct_ipv6_dst", "ct_tp_dst", "nd_reserved", "nd_options_type"}
+# tests/functional/test_session.py has Open vSwitch read these
 THEIRS = sorted(FIELDS.keys() - NOT_THEIRS)
 MACS = {name for name, field in FIELDS.items() if field.bits == 48}
+WIDE = {name for name, field in FIELDS.items() if field.bits == 128}
 ADDRESSES = {"ipv4_src", "ipv4_dst", "arp_spa", "arp_tpa", "tun_ipv4_dst"}
-NO_NXM_TWIN = {"vlan_vid"} | {name for name, field in FIELDS.items() if field.oxm_class == 1}
+NO_NXM_TWIN = {"vlan_vid", "sctp_src", "sctp_dst"} | {name for name, field in FIELDS.items() if field.oxm_class == 1}
 
 
 def their_name(name: str) -> str:
-    return {"ip_ttl": "nw_ttl"}.get(name, name)
+    return {"ip_ttl": "nw_ttl"}.get(name, f"ipv6_{name}" if name.startswith("nd_") else name)
 
 
 def their_nxm_name(name: str) -> str:
+    if name.startswith("nd_"):
+        return name
     return their_name(name) if name in NO_NXM_TWIN else f"{name}_nxm"
 
 
 def their_value(name: str, value: int) -> Any:
     if name in MACS:
         return value.to_bytes(6, "big").hex(":")
+    if name in WIDE:
+        return str(IPv6Address(value))
     return str(IPv4Address(value)) if name in ADDRESSES else value
 
 
@@ -87,6 +93,9 @@ def their_match(ours: Match) -> Any:
 def their_nat(nat: Nat) -> Any:
     address = nat.src if nat.src is not None else nat.dst
     flags = 0 if address is None else 1 if nat.src is not None else 2
+    if nat.version == 6:
+        low = "" if address is None else str(IPv6Address(address))
+        return PARSER.NXActionNAT(flags=flags, range_ipv6_min=low, range_proto_min=nat.port)
     low = "" if address is None else str(IPv4Address(address))
     return PARSER.NXActionNAT(flags=flags, range_ipv4_min=low, range_proto_min=nat.port)
 
@@ -156,13 +165,20 @@ def their_flow_mod(flow: Flow) -> Any:
 
 PORT = st.integers(0, 0xFFFF)
 ADDRESS = st.integers(0, 0xFFFFFFFF)
+ADDRESS6 = st.integers(0, (1 << 128) - 1)
 KINDS: tuple[tuple[dict[str, int], tuple[str, ...]], ...] = (
     ({}, ()),
     ({"eth_type": ETH_ARP}, ("arp_op", "arp_spa", "arp_tpa", "arp_sha", "arp_tha")),
     ({"eth_type": ETH_IP}, ("ipv4_src", "ipv4_dst", "ip_frag", "ip_ttl")),
     ({"eth_type": ETH_IP, "ip_proto": TCP}, ("ipv4_src", "ipv4_dst", "tcp_src", "tcp_dst", "ip_frag")),
     ({"eth_type": ETH_IP, "ip_proto": UDP}, ("ipv4_dst", "udp_src", "udp_dst")),
+    ({"eth_type": ETH_IP, "ip_proto": SCTP}, ("ipv4_src", "sctp_src", "sctp_dst")),
     ({"eth_type": ETH_IP, "ip_proto": ICMP}, ("ipv4_dst", "icmpv4_type", "icmpv4_code")),
+    ({"eth_type": ETH_IPV6}, ("ipv6_src", "ipv6_dst", "ip_frag", "ip_ttl")),
+    ({"eth_type": ETH_IPV6, "ip_proto": TCP}, ("ipv6_src", "ipv6_dst", "tcp_src", "tcp_dst", "ip_frag")),
+    ({"eth_type": ETH_IPV6, "ip_proto": ICMPV6}, ("ipv6_dst", "icmpv6_type", "icmpv6_code")),
+    ({"eth_type": ETH_IPV6, "ip_proto": ICMPV6, "icmpv6_type": 135}, ("ipv6_src", "nd_target", "nd_sll")),
+    ({"eth_type": ETH_IPV6, "ip_proto": ICMPV6, "icmpv6_type": 136}, ("nd_target", "nd_tll")),
 )
 ANYWHERE = (
     "in_port", "eth_dst", "eth_src", "vlan_vid", "tunnel_id", "tun_ipv4_dst", "ct_state", "ct_zone",
@@ -197,6 +213,8 @@ NATS = st.one_of(
     st.just(Nat()),
     st.builds(Nat, dst=ADDRESS, port=st.none() | st.integers(1, 0xFFFF)),
     st.builds(Nat, src=ADDRESS, port=st.none() | st.integers(1, 0xFFFF)),
+    st.builds(Nat, dst=ADDRESS6, port=st.none() | st.integers(1, 0xFFFF), version=st.just(6)),
+    st.builds(Nat, src=ADDRESS6, port=st.none() | st.integers(1, 0xFFFF), version=st.just(6)),
 )
 TABLES = st.integers(0, 254)
 NAMES = st.sampled_from(THEIRS)
@@ -402,6 +420,11 @@ def test_ct_flush() -> None:
         32,
         f"06 00000000000000 0000 0020 00000000 {destination}"
         f"0001 0028 00000000 {source} {source_port} 0002 0006 0005 0000",
+    )
+    wide = "0001 0014 fd000000000000000000000000000002 00000000"
+    address = int(IPv6Address("fd00::2"))
+    assert codec.with_xid(messages.ct_flush(5, 17, Tuple5(dst=address, version=6), Tuple5(version=6)), XID) == nicira(
+        32, f"11 00000000000000 0000 0020 00000000 {wide} 0002 0006 0005 0000"
     )
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.unit.modelkit import Door, contents
-from topology.allocate import COOLING_SECONDS
+from topology.allocate import COOLING_SECONDS, LIMITS
 from topology.errors import NetctlError
-from topology.model import Lease, Object
+from topology.model import Address, Lease, Object, Prefix
 from topology.snapshot import held_by, network_of, numbers_of
 from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
 
@@ -25,6 +25,9 @@ LAST = st.integers(0, 9)
 ADDRESSES = st.sampled_from(
     [""] * 10 + [f"10.1.0.{n}" for n in range(8)] + [f"10.1.1.{n}" for n in range(2, 7)] + ["10.1.2.1"]
 )
+SUBNETS6 = st.sampled_from([""] * 4 + ["fd00:2::/126", "fd00:2::/125", "fd00:1::/64", "fd00:3::1/64"])
+ADDRESSES6 = st.sampled_from([""] * 10 + [f"fd00:1::{n}" for n in range(5)] + ["FD00:1:0::2", "fd00:2::1", "fe80::1"])
+PUBLISH = st.lists(st.sampled_from(["8000:80", "8000:81:TCP", "8001:80:TCP", "8000:80:UDP", "80"]), max_size=1)
 NAMES = st.sampled_from([*"abcd" * 3, ""])
 PAIRS = st.lists(st.sampled_from(["k=1", "k=2", "l=1", "m="] * 3 + ["bad"]), max_size=2, unique_by=lambda p: p[0])
 PORTS = st.lists(st.sampled_from(["80:80:TCP", "80:81:UDP", "81:80:tcp", "82:82:TCP"] * 3 + ["80:80"]), max_size=2)
@@ -36,7 +39,7 @@ ENDPOINTS = st.builds(
     id=NAMES,
     tenant=TENANTS,
     network=NETWORKS,
-    addresses=ADDRESSES.map(lambda a: [a] if a else []),
+    addresses=st.tuples(ADDRESSES, ADDRESSES6).map(lambda both: [a for a in both if a]),
     mac=MACS,
     host=HOSTS,
     labels=LABELS,
@@ -53,6 +56,11 @@ GOOD_ENDPOINTS = st.builds(
 )
 
 
+def versions(found: Iterable[Address | Prefix]) -> set[int]:
+    """The families that are there."""
+    return {one.version for one in found}
+
+
 class Sequences(RuleBasedStateMachine):
     """A door, and what hypothesis does to it."""
 
@@ -62,11 +70,17 @@ class Sequences(RuleBasedStateMachine):
         for tenant in ("default", "blue"):
             self.door.commands.put_tenant(tenant)
             self.door.commands.put_network(NetworkSpec(tenant, "n1", "10.1.0.0/29", "10.1.0.6"))
-            self.door.commands.put_network(NetworkSpec(tenant, "n2", "10.1.1.3-10.1.1.5/28"))
+            # the IPv6 subnet runs out of addresses sooner than the IPv4 one
+            self.door.commands.put_network(
+                NetworkSpec(
+                    tenant, "n2", "10.1.1.3-10.1.1.9/28", "10.1.1.1", subnet6="fd00:1::/125", gateway6="fd00:1::4"
+                )
+            )
 
     def run(self, command: Callable[[], object], asked: frozenset[str] = frozenset()) -> None:
         """Do it; a refusal must leave everything as it was, and an address that cools is not given unasked."""
         before = self.door.state()
+        wanted = {ip_address(text) for text in asked if text}
         had = contents(self.door.model)
         cooling = {
             lease.key: lease
@@ -84,13 +98,13 @@ class Sequences(RuleBasedStateMachine):
             had_it = had.get((value.kind, value.key))
             for address in held_by(value):
                 key = f"{network_of(value)}:{address}"
-                if key in cooling and str(address) not in asked and had_it != value:
-                    self.check_nothing_else_was_free(str(network_of(value)), cooling)
+                if key in cooling and address not in wanted and had_it != value:
+                    self.check_nothing_else_was_free(str(network_of(value)), address.version, cooling)
 
-    def check_nothing_else_was_free(self, network_key: str, cooling: dict[str, Lease]) -> None:
-        network = self.door.model.networks[network_key]
-        for number in range(int(network.first), int(network.last) + 1):
-            address = IPv4Address(number)
+    def check_nothing_else_was_free(self, network_key: str, version: int, cooling: dict[str, Lease]) -> None:
+        first, last = self.door.model.networks[network_key].handed_out(version)
+        for number in range(first, last + 1):
+            address = ip_address(number)
             key = f"{network_key}:{address}"
             assert self.door.model.holder(network_key, address) or key in cooling or key in self.door.model.leases
 
@@ -121,24 +135,42 @@ class Sequences(RuleBasedStateMachine):
         subnet=SUBNETS,
         gateway=st.sampled_from(["", "", "10.1.2.1", "10.1.2.7"]),
         tag=st.sampled_from([0, 0, 2, 9]),
+        subnet6=SUBNETS6,
+        nat=st.booleans(),
     )
-    def put_network(self, tenant: str, name: str, subnet: str, gateway: str, tag: int) -> None:
-        spec = NetworkSpec(tenant, name, subnet, gateway, pkt_tag=tag)
+    def put_network(  # noqa: PLR0917 - hypothesis gives each
+        self, tenant: str, name: str, subnet: str, gateway: str, tag: int, subnet6: str, nat: bool
+    ) -> None:
+        spec = NetworkSpec(tenant, name, subnet, gateway, pkt_tag=tag, subnet6=subnet6, nat=nat and bool(gateway))
         self.run(lambda: self.door.commands.put_network(spec))
 
-    @rule(tenant=TENANTS, name=NAMES, network=NETWORKS, vip=ADDRESSES, selectors=PAIRS, ports=PORTS, check=CHECKS)
+    @rule(
+        tenant=TENANTS,
+        name=NAMES,
+        network=NETWORKS,
+        vip=ADDRESSES,
+        vip6=ADDRESSES6,
+        selectors=PAIRS,
+        ports=PORTS,
+        check=CHECKS,
+        publish=PUBLISH,
+    )
     def put_service(  # noqa: PLR0917 - hypothesis gives each
         self,
         tenant: str,
         name: str,
         network: str,
         vip: str,
+        vip6: str,
         selectors: list[str],
         ports: list[str],
         check: CheckSpec | None,
+        publish: list[str],
     ) -> None:
-        spec = ServiceSpec(tenant, name, network, vip, selectors, ports, check=check)
-        self.run(lambda: self.door.commands.put_service(spec), frozenset({vip}))
+        spec = ServiceSpec(
+            tenant, name, network, vip, selectors, ports, check=check, ip_address6=vip6, publish=publish
+        )
+        self.run(lambda: self.door.commands.put_service(spec), frozenset({vip, vip6}))
 
     @rule(which=LAST, verdicts=st.lists(st.booleans(), min_size=1, max_size=4))
     def set_checks(self, which: int, verdicts: list[bool]) -> None:
@@ -168,9 +200,15 @@ class Sequences(RuleBasedStateMachine):
         kept = set(self.door.model.leases) if keep else set()
         self.run(lambda: self.door.commands.sync_endpoints(host, specs, kept), asked)
 
-    @rule(tenant=TENANTS, network=NETWORKS, address=ADDRESSES, host=HOSTS)
-    def grant(self, tenant: str, network: str, address: str, host: str) -> None:
-        self.run(lambda: self.door.commands.grant(tenant, network, address, host), frozenset({address}))
+    @rule(
+        tenant=TENANTS,
+        network=NETWORKS,
+        address=ADDRESSES | ADDRESSES6,
+        host=HOSTS,
+        family=st.sampled_from([None, None, 6]),
+    )
+    def grant(self, tenant: str, network: str, address: str, host: str, family: int | None) -> None:
+        self.run(lambda: self.door.commands.grant(tenant, network, address, host, family), frozenset({address}))
 
     @rule(which=LAST)
     def release(self, which: int) -> None:
@@ -179,7 +217,7 @@ class Sequences(RuleBasedStateMachine):
             lease = leases[which % len(leases)]
             self.run(lambda: self.door.commands.release(lease.tenant, lease.network, lease.address))
 
-    @rule(tenant=TENANTS, network=NETWORKS, mac=MACS.filter(bool), address=ADDRESSES.filter(bool))
+    @rule(tenant=TENANTS, network=NETWORKS, mac=MACS.filter(bool), address=(ADDRESSES | ADDRESSES6).filter(bool))
     def learn(self, tenant: str, network: str, mac: str, address: str) -> None:
         self.run(lambda: self.door.commands.learn(tenant, network, mac, address, 7, "p"), frozenset({address}))
 
@@ -189,15 +227,17 @@ class Sequences(RuleBasedStateMachine):
 
     @invariant()
     def one_holder_an_address(self) -> None:
-        seen: dict[tuple[str | None, IPv4Address], Object] = {}
+        seen: dict[tuple[str | None, Address], Object] = {}
         for value in self.door.model.objects():
             for address in held_by(value):
                 place = (network_of(value), address)
                 assert place not in seen, (seen[place], value)
                 seen[place] = value
-                network = self.door.model.networks[str(place[0])]
-                assert address in network.subnet
-                assert address not in (network.subnet.network_address, network.subnet.broadcast_address)
+                subnets = {s.version: s for s in self.door.model.networks[str(place[0])].subnets}
+                subnet = subnets[address.version]
+                assert address in subnet
+                assert address != subnet.network_address
+                assert address != subnet.broadcast_address or address.version == 6
         for lease in self.door.model.leases.values():
             assert lease.released is None or (lease.network_key, lease.address) not in seen
 
@@ -208,7 +248,24 @@ class Sequences(RuleBasedStateMachine):
             assert network.tenant in model.tenants
         for value in model.objects():
             assert network_of(value) in {None, *model.networks}
-        assert all(len(s.vips) == 1 for s in model.services.values())
+        for service in model.services.values():
+            assert versions(service.vips) == versions(model.networks[service.network_key].subnets)
+            targets = {(p.port, p.protocol) for p in service.ports}
+            assert all((p.target, p.protocol) in targets for p in service.published)
+        for endpoint in model.endpoints.values():
+            subnets = model.networks[endpoint.network_key].subnets
+            assert endpoint.addresses == tuple(sorted(endpoint.addresses, key=lambda a: a.version))
+            assert endpoint.origin == "learned" or versions(endpoint.addresses) == versions(subnets)
+        assert all(1 <= host.number <= LIMITS["host"] for host in model.hosts.values())
+
+    @invariant()
+    def a_port_of_the_hosts_is_one_services(self) -> None:
+        services = self.door.model.services.values()
+        pairs = [((p.port, p.protocol), s) for s in services for p in s.published]
+        assert len(dict(pairs)) == len(pairs)
+        for (port, protocol), service in pairs:
+            assert self.door.model.published(port, protocol) is service
+        assert len(self.door.model._published) == len(pairs)
 
     @invariant()
     def numbers_tags_macs_and_switches_are_unique(self) -> None:
@@ -233,7 +290,9 @@ class Sequences(RuleBasedStateMachine):
         networks = list(self.door.model.networks.values())
         for a in networks:
             for b in networks:
-                assert a is b or a.tenant != b.tenant or not a.subnet.overlaps(b.subnet)
+                if a is not b and a.tenant == b.tenant:
+                    assert not a.subnet.overlaps(b.subnet)
+                    assert a.subnet6 is None or b.subnet6 is None or not a.subnet6.overlaps(b.subnet6)
 
     @invariant()
     def providers_are_who_they_should_be(self) -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ryu_apps.pipeline import compile as compiler
-from ryu_apps.pipeline.context import SWITCH, Context, Owner, Program
+from ryu_apps.pipeline.context import SWITCH, Context, Owner, Program, Translation
 from ryu_apps.pipeline.tables import Feature, Priority, Table, UndeclaredError, check
 from ryu_apps.pipeline.values import ANY, Flow, Group, SetField, match
-from ryu_apps.reconciler import Reconciler
+from ryu_apps.reconciler import Reconciler, seen_from
 from ryu_apps.switches import Switches
 from tests.kit import world
 from tests.kit.fakeswitch import FakeSwitch
@@ -50,7 +50,7 @@ class Marked:
 
 
 def context_of(model: Model, switch: Switch) -> Context:
-    return Context(model, switch.dpid, {name: port.number for name, port in switch.ports.items()})
+    return seen_from(switch, model)
 
 
 def from_scratch(model: Model, switch: Switch) -> dict[Owner, Program]:
@@ -77,8 +77,12 @@ NETWORKS = st.sampled_from(["srv", "web", "cli"])
 LABELS = st.dictionaries(st.sampled_from("kl"), st.sampled_from("12"), max_size=2)
 SELECTORS = st.lists(st.sampled_from(["k=1", "k=2", "l=1"]), max_size=2, unique_by=lambda s: s[0])
 SERVICE_PORTS = st.lists(
-    st.sampled_from(["80:8080:TCP", "81:8080:TCP", "53:53:UDP", "80:53:UDP"]), min_size=1, max_size=3, unique=True
+    st.sampled_from(["80:8080:TCP", "81:8080:TCP", "53:53:UDP", "80:53:UDP", "80:80:SCTP"]),
+    min_size=1,
+    max_size=3,
+    unique=True,
 )
+DATAPATH_TYPES = st.sampled_from(["netdev", "system"])
 MACS = st.sampled_from(["", "", "", "02:00:00:00:00:01", "02:00:00:00:00:02"])
 SEEN_MACS = st.sampled_from(["02:00:00:00:00:11", "02:00:00:00:00:12"])
 
@@ -96,8 +100,9 @@ class Incremental(RuleBasedStateMachine):
         commands = self.door.commands
         for tenant in ("default", "blue"):
             commands.put_tenant(tenant)
-            commands.put_network(NetworkSpec(tenant, "srv", "100.1.1.0/24"))
-            commands.put_network(NetworkSpec(tenant, "web", "10.1.1.0/28", "10.1.1.14"))
+            commands.put_network(NetworkSpec(tenant, "srv", "100.1.1.0/24", subnet6="fd00:100::/64"))
+            web6 = {"subnet6": "fd00:10::/64", "gateway6": "fd00:10::f"}
+            commands.put_network(NetworkSpec(tenant, "web", "10.1.1.0/28", "10.1.1.14", nat=True, **web6))
 
     def run(self, command: Callable[[], object]) -> None:
         try:
@@ -105,16 +110,19 @@ class Incremental(RuleBasedStateMachine):
         except NetctlError:
             return  # refused: nothing has changed, which the invariants see
 
-    @rule(tenant=TENANTS, name=NETWORKS)
-    def put_network(self, tenant: str, name: str) -> None:
+    @rule(tenant=TENANTS, name=NETWORKS, gateway=st.booleans(), nat=st.booleans(), ipv6=st.booleans())
+    def put_network(self, tenant: str, name: str, *, gateway: bool, nat: bool, ipv6: bool) -> None:
         subnet = {"srv": "100.1.1.0/24", "web": "10.1.1.0/28", "cli": "20.1.1.0/29"}[name]
-        self.run(lambda: self.door.commands.put_network(NetworkSpec(tenant, name, subnet)))
+        way = {"srv": "100.1.1.254", "web": "10.1.1.14", "cli": "20.1.1.6"}[name] if gateway else ""
+        spec = NetworkSpec(tenant, name, subnet, way, nat=nat, subnet6="fd00:20::/64" if ipv6 else "")
+        self.run(lambda: self.door.commands.put_network(spec))
 
-    @rule(tenant=TENANTS, name=st.sampled_from("ab"), network=NETWORKS, selectors=SELECTORS, ports=SERVICE_PORTS)
-    def put_service(
-        self, tenant: str, name: str, network: str, selectors: list[str], ports: list[str]
-    ) -> None:
-        spec = ServiceSpec(tenant, name, network, selectors=selectors, ports=ports)
+    @rule(
+        tenant=TENANTS, name=st.sampled_from("ab"), network=NETWORKS, selectors=SELECTORS, ports=SERVICE_PORTS,
+        publish=st.lists(st.sampled_from(["8080:80:TCP", "8080:80:UDP", "8081:80:TCP"]), max_size=2, unique=True),
+    )  # fmt: skip
+    def put_service(self, tenant: str, name: str, network: str, **fields: Any) -> None:
+        spec = ServiceSpec(tenant, name, network, **fields)
         self.run(lambda: self.door.commands.put_service(spec))
 
     @rule(
@@ -138,9 +146,9 @@ class Incremental(RuleBasedStateMachine):
         placed = [replace(spec, port_name=PORT_OF[spec.id]) for spec in specs]
         self.run(lambda: self.door.commands.sync_endpoints(host, placed))
 
-    @rule(name=st.sampled_from(["h1", "h2"]), switch=st.sampled_from([0, DPID, OTHER]))
-    def put_host(self, name: str, switch: int) -> None:
-        self.run(lambda: self.door.commands.put_host(name, switch))
+    @rule(name=st.sampled_from(["h1", "h2"]), switch=st.sampled_from([0, DPID, OTHER]), kind=DATAPATH_TYPES)
+    def put_host(self, name: str, switch: int, kind: str) -> None:
+        self.run(lambda: self.door.commands.put_host(name, switch, datapath_type=kind))
 
     @rule(mac=SEEN_MACS, network=NETWORKS, last=st.integers(1, 4), port=st.sampled_from(PORTS))
     def learn(self, mac: str, network: str, last: int, port: str) -> None:
@@ -312,6 +320,18 @@ def buckets(context: Context) -> list[str]:
     assert ANY not in ports
     by_port = {number: name for name, number in world.PORTS.items()}
     return sorted({"p2": "w1", "p3": "w2"}[by_port[p]] for p in ports)
+
+
+def test_a_provider_without_ipv6() -> None:
+    """A client of a service's IPv6 VIP would be sent to a provider that has no IPv6 address."""
+    old = world.endpoint("w1", "default", "web", 2, "10.1.1.1", labels=world.WEB)
+    model = world.model_of([old, *(o for o in world.dual() if o.key != "w1")])
+    program = compiler.compile_owner(Context(model, world.DPID, world.PORTS), ("service", "default:app-svc"))
+
+    ports = {g.id: {b.watch_port for b in g.buckets} for g in program.groups}
+    assert ports == {1 << 8: {2, 3}, 2 << 8: {2, 3}, 1 << 31 | 1 << 8: {3}, 1 << 31 | 2 << 8: {3}}
+    wide = {t.to for t in program.translations if isinstance(t, Translation) and t.version == 6}
+    assert wide == {world.ip("fd00:10:1:1::2")}
 
 
 def test_no_provider_no_group() -> None:

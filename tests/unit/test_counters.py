@@ -22,7 +22,7 @@ from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.fields import ETH_IP
 from ryu_apps.pipeline.tables import Feature, Table
-from ryu_apps.pipeline.values import ANY, GroupAction, match
+from ryu_apps.pipeline.values import ANY, Ct, GroupAction, Match, match
 from ryu_apps.questions import BUSY, GONE
 from ryu_apps.switches import Switches
 from tests.kit import world
@@ -114,13 +114,28 @@ def test_a_service_is_counted(switches: Switches) -> None:
     found = switches.counters(APP)
     assert found == {
         "packets": 100,
-        "refused": 3,  # TCP, UDP, and all else
+        "refused": 4,  # TCP, UDP, SCTP, and all else
         "providers": {"w1": 3, "w2": 10},
         "ports": [
             {"port": "8080:80:TCP", "connections": 8, "providers": {"w1": 3, "w2": 5}, "other": 0},
             {"port": "5353:53:UDP", "connections": 5, "providers": {"w2": 5}, "other": 0},
         ],
     }, "one provider has two buckets"
+
+
+def test_what_the_switch_counts_twice(switches: Switches) -> None:
+    """With session affinity providers would have had more connections than there were."""
+    session, reconciler = session_of(switches), switches.reconcilers[world.DPID]
+    app = reconciler.model.services[APP]
+    commit(switches, reconciler.model, app, replace(app, affinity=60))
+    w2 = world.ip("10.1.1.2")
+    for flow in compiler.compile_owner(reconciler.context(), (Service.kind, APP)).flows:
+        to_w2 = any(isinstance(a, Ct) and a.nat is not None and a.nat.dst == w2 for a in flow.actions)
+        if ("tcp_dst", 8080, None) in flow.match:
+            here = {Table.BALANCE: 40, Table.KEEP: 5 * to_w2, Table.PICK: 39 * to_w2}
+            session.packets[codec.cookie_of(flow)] = here.get(Table(flow.table), 0)
+    (port, _) = switches.counters(APP)["ports"]
+    assert (port["connections"], port["providers"]["w2"], port["other"]) == (40, 40, 0)
 
 
 def test_counts_survive_a_provider(switches: Switches) -> None:
@@ -189,6 +204,39 @@ def test_forged_packets() -> None:
             return stats
 
     assert read_forged(Says()) == {1: 15, 2: 15}, "three flows a port drop what is forged"
+
+
+def test_forged_ipv6_packets() -> None:
+    """As above: what a host says before it has an address is no forgery."""
+    context = Context(world.model_of(world.dual()), world.DPID, world.PORTS)
+    flows = compiler.compile_owner(context, (Endpoint.kind, "w1")).flows
+    stats = []
+    for encoded in map(codec.encode_flow, flows):
+        size = int.from_bytes(encoded.body[2:4], "big")
+        stats.append(FlowStat(encoded.table, encoded.priority, encoded.cookie, 1, 0, encoded.body[:size]))
+
+    class Says(FakeSession):
+        def read_flows(
+            self, _timeout: float, match: Match = (), cookie: int = 0, mask: int = 0
+        ) -> list[FlowStat]:
+            return [s for s in stats if s.cookie & mask == cookie]
+
+    # another MAC, ARP, IPv4, IPv6; a router's advertisement, a solicitation, an advertisement, a redirect
+    assert read_forged(Says()) == {2: 8}
+
+
+def test_both_families_are_counted_together() -> None:
+    """Half of a service's connections would be missing, or be nobody's."""
+    context = Context(world.model_of(world.dual()), world.DPID, world.PORTS)
+    reader = ServiceReader(context, context.model.services[APP])
+    session = FakeSession()
+    groups = {g.id: codec.encode_group(g) for g in compiler.compile_owner(context, (Service.kind, APP)).groups}
+    session.groups = groups
+    session.taken = {256: [3, 4, 1], 1 << 31 | 256: [10, 20, 30]}
+    count = reader.count(reader.read(session, groups, Kept(context.model)))
+    tcp = count.ports[context.model.services[APP].ports[0]]
+    assert tcp.providers == {"w1": 3 + 10, "w2": 5 + 50}
+    assert tcp.connections == 68
 
 
 def test_a_switch_that_says_no(switches: Switches, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from tests.kit import packets, packets6
 from tests.kit.fakeswitch import FakeSwitch, Sent
-from tests.kit.packets import C1, CASES, O1, VIP, W1, W2, Case, tcp, udp
-from tests.kit.world import mac, model, objects, program
+from tests.kit.packets import C1, O1, VIP, W1, W2, Case, tcp, udp
+from tests.kit.world import dual, mac, model, model_of, objects, program
 from topology.model import Service
 from topology.snapshot import Model
 
@@ -21,9 +22,29 @@ def switch() -> FakeSwitch:
     return loaded
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_packet(switch: FakeSwitch, case: Case) -> None:
+@pytest.fixture
+def both() -> FakeSwitch:
+    """A switch in the world that has IPv6 as well."""
+    loaded = FakeSwitch()
+    full = program(model_of(dual()))
+    loaded.load(full.flows, full.groups)
+    return loaded
+
+
+@pytest.mark.parametrize("case", packets.CASES, ids=lambda c: c.name)
+def test_packet(switch: FakeSwitch, both: FakeSwitch, case: Case) -> None:
     """If it fails: packets go where they must not, or not where they must."""
+    becomes(switch, case)
+    becomes(both, case)
+
+
+@pytest.mark.parametrize("case", packets6.CASES, ids=lambda c: c.name)
+def test_ipv6_packet(both: FakeSwitch, case: Case) -> None:
+    """As above, for IPv6."""
+    becomes(both, case)
+
+
+def becomes(switch: FakeSwitch, case: Case) -> None:
     walk = switch.send(case.in_port, case.packet)
     assert tuple(ct.zone for ct in walk.cts) == case.zones
     commits = [ct.nat.dst for ct in walk.cts if ct.commit and ct.nat]
@@ -62,6 +83,38 @@ def test_connection_through_the_vip(switch: FakeSwitch, make: object, port: int,
     assert reply.packet[f"{name}_dst"] == 999
     # the connection stays where it is
     assert switch.send(1, make(1, C1, VIP, 999, port)).sent[0].port == sent.port  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("to", [VIP, W1], ids=["to a VIP", "straight"])
+def test_what_does_not_fit_its_connection(switch: FakeSwitch, to: int) -> None:
+    """If it fails: a client is locked out by what its provider remembers of it, as the reset that ends this is lost."""
+    port = 8080 if to == VIP else 80
+    (sent,) = switch.send(1, tcp(1, C1, to, 999, port)).sent
+    switch.misfits = True
+    (again,) = switch.send(1, tcp(1, C1, to, 999, port)).sent
+    assert again.port == sent.port
+    assert [again.packet[f] for f in ("ipv4_dst", "tcp_dst")] == [sent.packet[f] for f in ("ipv4_dst", "tcp_dst")]
+    reply = back(switch, again).packet
+    assert [reply[f] for f in ("ipv4_src", "tcp_src", "tcp_dst")] == [to, port, 999]
+
+
+def test_what_does_not_fit_a_connection_to_itself(switch: FakeSwitch) -> None:
+    """If it fails: as above, for a container that uses its own service."""
+    sport, out = next(
+        (sport, out) for sport in range(1000, 1040) for out in switch.send(2, tcp(2, W1, VIP, sport, 8080)).sent
+        if out.port == 2
+    )  # fmt: skip
+    switch.misfits = True
+    (again,) = switch.send(2, tcp(2, W1, VIP, sport, 8080)).sent
+    assert [again.packet[f] for f in ("ipv4_src", "ipv4_dst", "tcp_dst")] == [VIP, W1, 80]
+    assert (again.port, again.packet["tcp_src"]) == (out.port, out.packet["tcp_src"])
+    reply = back(switch, again).packet
+    assert [reply[f] for f in ("ipv4_src", "tcp_src", "ipv4_dst", "tcp_dst")] == [VIP, 8080, W1, sport]
+
+
+def test_what_makes_no_sense_and_belongs_to_nothing(switch: FakeSwitch) -> None:
+    """If it fails: packets to a VIP leave the switch as they are."""
+    assert not switch.send(1, tcp(1, C1, VIP, 999, 8080, tcp_flags=0x12)).sent
 
 
 def test_datagrams_before_the_first_answer(switch: FakeSwitch) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.modelkit import APP, SRV, WEB1, furnished
+from tests.unit.modelkit import APP, DUAL, SRV, WEB1, furnished
 from topology.commands import Commands
 from topology.errors import Conflict, Invalid, NetctlError, NotFound
 from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
@@ -89,6 +89,69 @@ REFUSALS: dict[str, tuple[Command, type[NetctlError], str]] = {
         Conflict,
         "subnet is 100.1.1.0/24, not 100.1.1.1-100.1.1.9/24",
     ),
+    "network with an IPv6 subnet that is none": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", subnet6="fd00::/200")),
+        Invalid,
+        "ipv6Subnet fd00::/200 is invalid",
+    ),
+    "network inside another, by IPv6": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", subnet6="fd00:6:1::/48")),
+        Conflict,
+        "network dual conflicts with subnet fd00:6:1::/48: it has fd00:6:1::/64",
+    ),
+    "IPv6 gateway elsewhere": (
+        lambda c: c.put_network(
+            NetworkSpec("default", "n", "10.9.0.0/24", subnet6="fd00:9::/64", gateway6="fd00:8::1")
+        ),
+        Invalid,
+        "ipv6Gateway fd00:8::1 is outside subnet fd00:9::/64",
+    ),
+    "IPv6 gateway is everybody's": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", subnet6="fd00:9::/64", gateway6="fd00:9::")),
+        Invalid,
+        "ipv6Gateway fd00:9:: is the routers' anycast address",
+    ),
+    "IPv6 gateway without a subnet": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", gateway6="fd00:9::1")),
+        Invalid,
+        "ipv6Gateway fd00:9::1 needs an ipv6Subnet",
+    ),
+    "IPv6 gateway is IPv4": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", subnet6="fd00:9::/64", gateway6="10.9.0.1")),
+        Invalid,
+        "ipv6Gateway 10.9.0.1 is not an IPv6 address",
+    ),
+    "gateway is IPv6": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", gateway="fd00::1")),
+        Invalid,
+        "gateway fd00::1 is not an IPv4 address",
+    ),
+    "nat without a way out": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", nat=True)), Invalid, "nat needs a gateway"
+    ),
+    "IPv6 gateway alone": (
+        lambda c: c.put_network(NetworkSpec("default", "n", "10.9.0.0/24", subnet6="fd0a::/64", gateway6="fd0a::1")),
+        Invalid,
+        "ipv6Gateway needs a gateway",
+    ),
+    "network gets IPv6": (
+        lambda c: c.put_network(replace(SRV, subnet6="fd00:9::/64")),
+        Conflict,
+        "Cant change network parameters after its created: ipv6Subnet is none, not fd00:9::/64",
+    ),
+    "network loses IPv6": (
+        lambda c: c.put_network(replace(DUAL, subnet6="", gateway6="")),
+        Conflict,
+        "ipv6Subnet is fd00:6:1::/64, not none",
+    ),
+    "network gets another IPv6 gateway": (
+        lambda c: c.put_network(replace(DUAL, gateway6="fd00:6:1::1")),
+        Conflict,
+        "ipv6Gateway is fd00:6:1::fe, not fd00:6:1::1",
+    ),
+    "network gets a way out": (
+        lambda c: c.put_network(replace(SRV, nat=True)), Conflict, "nat is off, not on"
+    ),
     "network in use by a service goes": (
         lambda c: c.delete_network("default:srv"), Conflict, "cannot delete srv has 1 services: delete app first"
     ),
@@ -144,6 +207,59 @@ REFUSALS: dict[str, tuple[Command, type[NetctlError], str]] = {
         Conflict,
         "ipAddress 10.1.1.2 is taken: it is granted to host h1",
     ),
+    "IPv6 VIP in an IPv4 network": (
+        lambda c: c.put_service(replace(APP, ip_address6="fd00:6:1::5")),
+        Invalid,
+        "ipv6Address fd00:6:1::5: network default:srv has no IPv6",
+    ),
+    "IPv6 VIP is IPv4": (
+        lambda c: c.put_service(replace(APP, network="dual", ip_address6="10.6.1.5")),
+        Invalid,
+        "ipv6Address 10.6.1.5 is not an IPv6 address",
+    ),
+    "VIP is IPv6": (
+        lambda c: c.put_service(replace(APP, network="dual", ip_address="fd00:6:1::5")),
+        Invalid,
+        "ipAddress fd00:6:1::5 is not an IPv4 address",
+    ),
+    "IPv6 VIP elsewhere": (
+        lambda c: c.put_service(replace(APP, network="dual", ip_address6="fd00:7::5")),
+        Invalid,
+        "ipv6Address fd00:7::5 is outside subnet fd00:6:1::/64 of network default:dual",
+    ),
+    "IPv6 VIP of another service": (
+        lambda c: c.put_service(replace(APP, network="dual", ip_address6="FD00:6:1::1")),
+        Conflict,
+        "ipv6Address fd00:6:1::1 is taken: it is the VIP of service default:d1",
+    ),
+    "IPv6 VIP is the gateway": (
+        lambda c: c.put_service(replace(APP, network="dual", ip_address6="fd00:6:1::fe")),
+        Conflict,
+        "ipv6Address fd00:6:1::fe is taken: it is the gateway of network default:dual",
+    ),
+    "publish without a port of the service": (
+        lambda c: c.put_service(replace(APP, publish=["80"])), Invalid, "Invalid publish. Its format is"
+    ),
+    "publish of a port that is none": (
+        lambda c: c.put_service(replace(APP, publish=["80:8080"])),
+        Invalid,
+        "publish 80:8080: the service has no port 8080; it has 80 TCP",
+    ),
+    "publish of a port that went": (
+        lambda c: c.put_service(ServiceSpec("default", "d1", "dual", ports=["81:80:TCP"], publish=["8000:80"])),
+        Invalid,
+        "publish 8000:80: the service has no port 80; it has 81 TCP",
+    ),
+    "published by another service": (
+        lambda c: c.put_service(replace(APP, publish=["9999:80", "8000:80"])),
+        Conflict,
+        "publish 8000:80:TCP: port 8000 TCP of the hosts is that of service default:d1; take another",
+    ),
+    "published by another tenant's service": (
+        lambda c: c.put_service(ServiceSpec("green", "g2", "n", ports=["1:1:TCP"], publish=["8000:1"])),
+        Conflict,
+        "is that of service default:d1",
+    ),
     "service port without protocol": (
         lambda c: c.put_service(replace(APP, ports=["80:8080"])),
         Invalid,
@@ -174,6 +290,21 @@ REFUSALS: dict[str, tuple[Command, type[NetctlError], str]] = {
     "endpoint with an address twice": (
         lambda c: c.put_endpoint(replace(WEB1, addresses=["10.1.1.9", "10.1.1.9"])), Invalid, "given twice"
     ),
+    "endpoint with IPv6 in an IPv4 network": (
+        lambda c: c.put_endpoint(replace(WEB1, addresses=["10.1.1.9", "fd00:6:1::9"])),
+        Invalid,
+        "ipAddress fd00:6:1::9: network default:web has no IPv6; leave it out, or take a network that has",
+    ),
+    "endpoint with an address twice, in two forms": (
+        lambda c: c.put_endpoint(replace(WEB1, network="dual", addresses=["fd00:6:1::9", "FD00:6:1:0::9"])),
+        Invalid,
+        "given twice in fd00:6:1::9, fd00:6:1::9",
+    ),
+    "endpoint at an IPv6 VIP": (
+        lambda c: c.put_endpoint(replace(WEB1, network="dual", addresses=["fd00:6:1::1"])),
+        Conflict,
+        "ipAddress fd00:6:1::1 is taken: it is the VIP of service default:d1",
+    ),
     "endpoint in a strange state": (
         lambda c: c.put_endpoint(replace(WEB1, state="asleep")),
         Invalid,
@@ -187,6 +318,18 @@ REFUSALS: dict[str, tuple[Command, type[NetctlError], str]] = {
         lambda c: c.grant("default", "web", "10.1.1.2", "h2"), Conflict, "is taken: it is granted to host h1"
     ),
     "gateway granted": (lambda c: c.grant("default", "web", "10.1.1.254", "h2"), Conflict, "the gateway"),
+    "IPv6 grant in an IPv4 network": (
+        lambda c: c.grant("default", "web", None, "h1", 6), Invalid, "family 6: network default:web has no IPv6"
+    ),
+    "IPv6 address granted in an IPv4 network": (
+        lambda c: c.grant("default", "web", "fd00::1", "h1"), Invalid, "ipAddress fd00::1: network default:web has no"
+    ),
+    "IPv6 gateway granted": (
+        lambda c: c.grant("default", "dual", "fd00:6:1::fe", "h1"), Conflict, "is the gateway of network default:dual"
+    ),
+    "grant in an unknown family": (
+        lambda c: c.grant("default", "web", None, "h1", 5), Invalid, "family 5 is unknown: right is 4 or 6"
+    ),
     "grant in an unknown network": (lambda c: c.grant("default", "x", None, "h1"), NotFound, "Network x not found"),
     "host without a name": (lambda c: c.put_host("", 1), Invalid, "Host name required"),
     "two hosts with one switch": (
@@ -222,6 +365,8 @@ def test_a_refusal_is_one_line_and_changes_nothing(name: str) -> None:
     door.commands.put_network(NetworkSpec("green", "n", "10.9.0.0/24", pkt_tag=500))
     for service in ("g1", "g2"):
         door.commands.put_service(ServiceSpec("green", service, "n"))
+    door.commands.put_network(DUAL)
+    door.commands.put_service(ServiceSpec("default", "d1", "dual", ports=["80:80:TCP"], publish=["8000:80"]))
     before = door.state()
     with pytest.raises(error) as caught:
         command(door.commands)

@@ -58,7 +58,7 @@ def test_a_number_of_too_many_digits(rest: Rest) -> None:
 
 
 NETWORK_FIELDS = (
-    "tenantName, networkName, nwType, encap, pktTag, subnet, gateway, ipv6Subnet, ipv6Gateway, cfgdTag, key"
+    "tenantName, networkName, nwType, encap, pktTag, subnet, gateway, ipv6Subnet, ipv6Gateway, nat, cfgdTag, key"
 )
 
 
@@ -74,11 +74,17 @@ NETWORK_FIELDS = (
         ("networks", {"pktTag": "5"}, 'pktTag: "5" is not an integer'),
         ("networks", {"pktTag": True}, "pktTag: true is not an integer"),
         ("networks", {"pktTag": 5.0}, "pktTag: 5.0 is not an integer"),
+        ("networks", {"ipv6Subnet": ["fd00::/64"]}, "ipv6Subnet: a list is not a string"),
+        ("networks", {"nat": "yes"}, 'nat: "yes" is not true or false'),
+        ("networks", {"nat": 1}, "nat: 1 is not true or false"),
         ("networks", {"tenantName": "blue"}, "tenantName: blue in the body, but default in the path"),
         ("networks", {"networkName": "x"}, "networkName: x in the body, but new in the path"),
         ("networks", {"key": "default:x"}, "key: default:x in the body, but default:new in the path"),
         ("serviceLBs", {"ports": "80:8080:TCP"}, 'ports: "80:8080:TCP" is not a list of strings'),
         ("serviceLBs", {"ports": [80]}, "ports: a list is not a list of strings"),
+        ("serviceLBs", {"publish": "80:80"}, 'publish: "80:80" is not a list of strings'),
+        ("serviceLBs", {"publish": [80]}, "publish: a list is not a list of strings"),
+        ("serviceLBs", {"ipv6Address": None}, "ipv6Address: null is not a string"),
         ("serviceLBs", {"selectors": {"a": "b"}}, "selectors: an object is not a list of strings"),
         ("serviceLBs", {"serviceName": "x"}, "serviceName: x in the body, but new in the path"),
         ("endpoints", {"labels": {"a": 1}}, "labels: an object is not an object of strings"),
@@ -116,13 +122,25 @@ NETWORK = {"subnet": "10.9.0.0/24"}
         ("networks/default:net", NETWORK, 409, "Cant change network parameters after its created"),
         ("networks/red:new", NETWORK, 404, "Tenant red not found"),
         ("networks/default:-x", NETWORK, 422, "networkName"),
+        ("networks/default:new", NETWORK | {"ipv6Subnet": "2001:db8::"}, 422, "ipv6Subnet 2001:db8:: is invalid"),
+        ("networks/default:new", NETWORK | {"ipv6Gateway": "fd00::1"}, 422, "ipv6Gateway fd00::1 needs an ipv6Subnet"),
         (
             "networks/default:new",
-            NETWORK | {"ipv6Subnet": "2001:db8::/64"},
+            NETWORK | {"ipv6Subnet": "fd00::/64", "ipv6Gateway": "fd01::1"},
             422,
-            "ipv6Subnet 2001:db8::/64: IPv6 is not supported yet",
+            "ipv6Gateway fd01::1 is outside subnet fd00::/64",
         ),
-        ("networks/default:new", NETWORK | {"ipv6Gateway": "::1"}, 422, "IPv6 is not supported yet"),
+        ("networks/default:new", NETWORK | {"nat": True}, 422, "nat needs a gateway"),
+        ("networks/default:net", {"subnet": "10.1.1.0/24", "gateway": "10.1.1.254", "nat": True}, 409, "nat is off"),
+        ("serviceLBs/default:new", SERVICE | {"ipv6Address": "fd00::1"}, 422, "network default:net has no IPv6"),
+        ("serviceLBs/default:new", SERVICE | {"publish": ["80"]}, 422, "Invalid publish. Its format is HostPort:"),
+        ("serviceLBs/default:new", SERVICE | {"publish": ["80:8080"]}, 422, "the service has no port 8080; it has 80"),
+        (
+            "endpoints/e9",
+            {"tenantName": "default", "networkName": "net", "ipAddress": ["fd00::1"]},
+            422,
+            "ipAddress fd00::1: network default:net has no IPv6",
+        ),
         ("serviceLBs/default:new", SERVICE | {"networkName": "x"}, 404, "Network x not found"),
         ("serviceLBs/red:new", SERVICE, 404, "Tenant red not found"),
         ("serviceLBs/default:new", SERVICE | {"ports": ["80:8080"]}, 422, "Port:TargetPort:Protocol"),
@@ -185,6 +203,7 @@ def test_values_that_cannot_be(rest: Rest, path: str, document: Any, status: int
         ("endpoints/none", 404, "none"),
         ("hosts/none", 404, "none"),
         ("leases/default:net:x", 422, "x"),
+        ("leases/default:net:fd00::g", 422, "ipAddress fd00::g is not an IPv6 address"),
         ("leases/x", 400, "key x: must be tenantName:networkName:ipAddress"),
     ],
 )
@@ -214,6 +233,23 @@ def test_paths_and_queries(rest: Rest, method: str, path: str, status: int, line
     """Without it, a mistyped URL answers as if it had worked."""
     document: Any = {"revision": 1} if "applied" in path else {"endpoints": []}
     assert rest.refused(method, path, document) == (status, line)
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "line"),
+    [
+        ({"family": "6"}, 400, 'family: "6" is not an integer'),
+        ({"family": True}, 400, "family: true is not an integer"),
+        ({"family": 5}, 422, "family 5 is unknown: right is 4 or 6"),
+        ({"family": 0}, 422, "family 0 is unknown: right is 4 or 6"),
+        ({"family": 6}, 422, "family 6: network default:net has no IPv6; take 4, or leave it out"),
+        ({"family": 4, "ipAddress": "fd::9"}, 422, "family 4 is not that of ipAddress fd::9: right is 6, or none"),
+    ],
+)
+def test_leases_that_cannot_be(rest: Rest, document: Any, status: int, line: str) -> None:
+    """Without it, a container gets an address of the other family."""
+    wish = {"tenantName": "default", "networkName": "net", "hostName": "h1"} | document
+    assert rest.refused("POST", "/leases/", wish) == (status, line)
 
 
 @pytest.mark.parametrize("document", [{}, {"revision": -1}, {"revision": 10**15}, {"revision": "1"}])

@@ -247,6 +247,7 @@ def test_hosts(rest: Rest) -> None:
         "switch": "00000000000000b1",
         "tunnelAddress": "192.0.2.1",
         "version": "0.1.0",
+        "hostAddress": "169.254.0.1",
         "connected": False,
         "lastHeartbeat": 0.0,
         "appliedRevision": 0,
@@ -255,6 +256,7 @@ def test_hosts(rest: Rest) -> None:
     rest.tracker.connect("h1")
     document = rest.call("GET", "/hosts/h1/")
     assert (document["connected"], document["lastHeartbeat"]) == (True, 4.3)
+    assert rest.call("PUT", "/hosts/h1/", document) == document | {"lastHeartbeat": 0.0}, "its own answer is taken back"
     revision = rest.model.revision
     rest.host()
     assert rest.model.revision == revision, "a heartbeat is no change"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from ryu_apps.pipeline.fields import ICMP, TCP, UDP
+from ryu_apps.pipeline.fields import ICMP, ICMPV6, TCP, UDP
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.switches import Switches
 from tests.unit import rest_kit
@@ -29,6 +29,8 @@ def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rest]:
     made.network()
     made.endpoint("e1", containerID="c0ffee", containerName="/web-1")
     made.endpoint("e2", portName="p2", containerName="/web-2")
+    made.network("dual", "10.2.1.0/24", ipv6Subnet="fd00:1::/64")
+    made.endpoint("d1", networkName="dual", portName="p3")
     yield made
     made.close()
 
@@ -52,20 +54,42 @@ def test_questions(rest: Rest, query: str, wanted: tuple[int, int, int, str]) ->
 
 
 @pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("from=d1&to=fd00:1::2&port=80", (TCP, 80, "fd00:1::1")),
+        ("from=d1&to=FD00:1:0::2", (ICMPV6, 0, "fd00:1::1")),
+        ("from=d1&to=fd00:1::2&source=fd00:1::9&proto=icmp", (ICMPV6, 0, "fd00:1::9")),
+        ("from=e1&to=fd00:1::2&source=fd00:1::9&proto=udp&port=53", (UDP, 53, "fd00:1::9")),
+    ],
+)
+def test_questions_of_ipv6(rest: Rest, query: str, wanted: tuple[int, int, str]) -> None:
+    """A connection by IPv6 would be traced as one by IPv4, or from the wrong address."""
+    rest.call("GET", f"/trace/?{query}")
+    (question,) = ASKED
+    assert question.to == IPv6Address("fd00:1::2")
+    assert (question.protocol, question.port, str(question.source)) == wanted
+
+
+@pytest.mark.parametrize(
     ("query", "status", "line"),
     [
         ("to=10.1.1.2", 400, "from: missing, an endpoint or container"),
         ("from=e1", 400, "to: missing, an address"),
         ("from=nobody&to=10.1.1.2", 404, "endpoint nobody not found"),
         ("from=web&to=10.1.1.2", 409, "endpoint web is ambiguous: e1 (web-1), e2 (web-2)"),
-        ("from=e1&to=app", 422, "to app: must be an IPv4 address"),
+        ("from=e1&to=app", 422, "to app: must be an IPv4 or IPv6 address"),
+        ("from=e1&to=fe80::1%25eth0", 422, "to fe80::1%eth0: must be an IPv4 or IPv6 address"),
+        ("from=e1&to=fd00:1::2", 422, "to fd00:1::2: e1 has no IPv6 address to send from"),
+        ("from=d1&to=fd00:1::1", 422, "to fd00:1::1: d1's own address, such packets do not leave it"),
+        ("from=d1&to=fd00:1::2&source=10.2.1.1", 422, "source 10.2.1.1: must be IPv6, as fd00:1::2 is"),
+        ("from=d1&to=10.1.1.2&source=fd00:1::1", 422, "source fd00:1::1: must be IPv4, as 10.1.1.2 is"),
         ("from=e1&to=10.1.1.1", 422, "to 10.1.1.1: e1's own address, such packets do not leave it"),
         ("from=e1&to=10.1.1.2&port=0", 422, "port 0: must be 1 to 65535"),
         ("from=e1&to=10.1.1.2&port=80&sourcePort=x", 422, "sourcePort x: must be 1 to 65535"),
         ("from=e1&to=10.1.1.2&proto=tcp", 422, "port: missing, tcp needs one"),
         ("from=e1&to=10.1.1.2&proto=icmp&port=80", 422, "port: icmp has none"),
         ("from=e1&to=10.1.1.2&proto=sctp&port=80", 422, "proto sctp: must be tcp, udp or icmp"),
-        ("from=e1&to=10.1.1.2&source=me", 422, "source me: must be an IPv4 address"),
+        ("from=e1&to=10.1.1.2&source=me", 422, "source me: must be an IPv4 or IPv6 address"),
     ],
 )
 def test_refusals(rest: Rest, query: str, status: int, line: str) -> None:

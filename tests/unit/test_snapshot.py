@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.modelkit import SRV, WEB1, Door, contents, furnished
-from topology.model import Change, Commit, Endpoint, Labels, Network, Object, Service
+from tests.unit.modelkit import DUAL, SRV, WEB1, Door, contents, furnished
+from topology.model import Change, Commit, Endpoint, Labels, Network, Object, Published, Service
 from topology.snapshot import Model
 from topology.specs import ServiceSpec
 
@@ -109,6 +109,7 @@ def test_indexes_forget() -> None:
     """A controller that runs for months doesn't grow with what is gone."""
     model = Model()
     service, endpoint = _service(1, {"a": "1", "b": "2"}), _endpoint(1, {"a": "1", "b": "2"})
+    service = replace(service, published=(Published(80, 80, "TCP"),))
     empty = {name: len(value) for name, value in vars(model).items() if isinstance(value, dict)}
     model.apply(Commit(1, (Change(None, service), Change(None, endpoint))))
     model.apply(Commit(2, (Change(service, None), Change(endpoint, None))))
@@ -158,6 +159,51 @@ def test_holders() -> None:
     door.commands.delete_endpoint("web1")
     assert holder("10.1.1.1") is None
     assert [str(le.address) for le in model.leases_of("default:web")] == ["10.1.1.1", "10.1.1.2"]
+
+
+@pytest.mark.parametrize(
+    ("address", "around"),
+    [
+        ("10.6.1.9", ["default:dual", "blue:dual"]),
+        ("fd00:6:1::9", ["default:dual", "blue:dual", "blue:wide"]),
+        ("fd00:6:1:0:ffff:ffff:ffff:ffff", ["default:dual", "blue:dual", "blue:wide"]),
+        ("fd00:6:1:1::", ["blue:wide"]),
+        ("fd00:6:2::", []),
+        ("::a06:109", []),
+        ("::", []),
+    ],
+)
+def test_networks_around_an_address(address: str, around: list[str]) -> None:
+    """A host that is seen on the wire is taken for one of the network that its address, of either family, is in."""
+    door = furnished()
+    door.commands.put_network(DUAL)
+    door.commands.put_network(replace(DUAL, tenant="blue"))
+    door.model.apply(
+        Commit(
+            door.model.revision + 1,
+            (Change(None, Network(
+                "blue", "wide", 9, IPv4Network("10.9.0.0/16"), IPv4Address("10.9.0.1"), IPv4Address("10.9.255.254"),
+                tag=9, subnet6=IPv6Network("fd00:6:1::/48"),
+            )),),
+        )
+    )  # fmt: skip
+    assert [n.key for n in door.model.networks_around(ip_address(address))] == around
+
+
+def test_holders_of_both_families() -> None:
+    """The list of a network's addresses has both families, each in order, with both gateways."""
+    door = furnished()
+    door.commands.put_network(DUAL)
+    door.commands.put_service(ServiceSpec("default", "d", "dual"))
+    door.commands.grant("default", "dual", "fd00:6:1::2", "h1")
+    model = door.model
+    assert [str(a) for a in model.held("default:dual")] == [
+        "10.6.1.1", "10.6.1.254", "fd00:6:1::1", "fd00:6:1::2", "fd00:6:1::fe",
+    ]  # fmt: skip
+    assert model.holder("default:dual", ip_address("fd00:6:1::fe")) == "gateway"
+    assert model.holder("default:dual", ip_address("fd00:6:1::1")) is model.services["default:d"]
+    door.commands.delete_service("default:d")
+    assert [str(le.address) for le in model.leases_of("default:dual")] == ["10.6.1.1", "fd00:6:1::1", "fd00:6:1::2"]
 
 
 def test_an_address_may_change_hands_in_one_commit() -> None:

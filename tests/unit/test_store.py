@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.modelkit import Door, contents
 from tests.unit.places import Place
-from topology.model import Change, Commit, Host, Tenant
+from topology.model import Change, Commit, Endpoint, Host, Network, Service, Tenant, from_json
 from topology.snapshot import Model
 from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
 from topology.store import StaleRevision
@@ -24,6 +24,14 @@ def test_everything_comes_back(place: Place) -> None:
     door.commands.put_endpoint(
         EndpointSpec("e", "default", "n", labels={"a": "", "\U0001f600": "x\n"}, switch=(1 << 64) - 1)
     )
+    door.commands.put_network(
+        NetworkSpec("default", "six", "10.2.1.0/24", "10.2.1.1", subnet6="FD00::/64", gateway6="FD00::1", nat=True)
+    )
+    door.commands.put_service(
+        ServiceSpec("default", "t", "six", ports=["80:80:TCP"], ip_address6="fd00::9", publish=["80:80"])
+    )
+    door.commands.put_endpoint(EndpointSpec("f", "default", "six"))
+    door.commands.grant("default", "six", None, "h", 6)
     door.commands.put_host("h", (1 << 64) - 1, "192.0.2.1", "0.1.0")
     door.commands.grant("default", "n", None, "h")
     door.commands.release("default", "n", door.commands.grant("default", "n", None, "h").address)
@@ -32,6 +40,44 @@ def test_everything_comes_back(place: Place) -> None:
     assert contents(again.model) == contents(door.model)
     assert again.model.revision == door.model.revision
     again.store.close()
+
+
+EARLIER = {
+    "network": {
+        "tenant": "default", "name": "n", "number": 1, "subnet": "10.1.1.0/24", "first": "10.1.1.1",
+        "last": "10.1.1.254", "gateway": None, "nw_type": "data", "encap": "vxlan", "tag": 1, "requested_tag": 0,
+        "cfgd_tag": "",
+    },
+    "service": {
+        "tenant": "default", "name": "s", "number": 1, "network": "n", "vips": ["10.1.1.1"],
+        "ports": [{"port": 80, "target": 80, "protocol": "TCP", "number": 1}], "selectors": [["a", "b"]],
+        "requested_vip": None, "affinity": 0, "affinity_mode": "idle", "drain": 30, "check": None,
+    },
+    "endpoint": {
+        "id": "e", "tenant": "default", "network": "n", "number": 1, "addresses": ["10.1.1.2"],
+        "mac": "02:42:0a:01:01:02", "host": "h", "switch": 0, "port_name": "p", "labels": [["a", "b"]],
+        "container_id": "", "container_name": "", "health": "", "state": "running", "origin": "agent", "weight": 1,
+        "passed": [], "drained": [], "draining_since": 0.0,
+    },
+    "host": {"name": "h", "switch": 1, "tunnel_address": "192.0.2.1", "version": "0.1.0"},
+}  # fmt: skip
+
+
+def test_a_store_of_an_earlier_version(place: Place) -> None:
+    """After an upgrade, networks, services and containers are what they were: without IPv6, without a way out."""
+    objects = {kind: from_json(kind, data) for kind, data in EARLIER.items()}
+    store = place.open()
+    store.commit(0, [Change(None, Tenant("default", 1)), *(Change(None, o) for o in objects.values())], {})
+    door = Door(store)
+    network, service, endpoint, host = (objects[kind] for kind in EARLIER)
+    assert isinstance(network, Network) and (network.subnets, network.nat) == ((network.subnet,), False)
+    assert isinstance(service, Service) and (service.published, service.requested_vip6) == ((), None)
+    assert isinstance(endpoint, Endpoint) and isinstance(host, Host) and host.number == 0
+    spec = ServiceSpec("default", "s", "n", "", ["a=b"], ["80:80:TCP"])
+    assert door.commands.put_service(spec) == service, "a change to what it is, is none"
+    assert door.commands.put_network(NetworkSpec("default", "n", "10.1.1.0/24")) == network
+    (again,) = door.commands.sync_endpoints("h", [EndpointSpec("e", "default", "n", port_name="p", labels={"a": "b"})])
+    assert again == endpoint
 
 
 def test_a_stale_writer_is_refused(place: Place) -> None:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 import pytest
 
 from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.fields import ETH_IP, ICMP, TCP, UDP
+from ryu_apps.pipeline.family import BY_VERSION, link_local, of_packet
+from ryu_apps.pipeline.fields import ETH_ARP, TCP, UDP
 from ryu_apps.pipeline.tables import ROUTER_MAC
 from ryu_apps.pipeline.trace import Question, Trace, trace
 from ryu_apps.pipeline.values import CONTROLLER
 from ryu_apps.pipeline.walk import Walker
+from tests.kit import packets, packets6
 from tests.kit.fakeswitch import FakeSwitch
-from tests.kit.packets import CASES, Case
-from tests.kit.world import DPID, PORTS, WEB, endpoint, mac, model, objects, program
+from tests.kit.packets import Case
+from tests.kit.world import DPID, PORTS, WEB, dual, endpoint, mac, model, model_of, objects, program
 from topology.model import Object, Service
 from topology.snapshot import Model
 
 AT = {1: "c1", 2: "w1", 3: "w2", 4: "o1", 6: "c9", 7: "w9", 8: "x1"}
-FULL = program(model())
+FULL = program(model_of(dual()))
+CASES = packets.CASES + packets6.CASES
 NEXT_HOPS = {ROUTER_MAC, mac(4)}
 
 
@@ -29,9 +32,12 @@ def plain(case: Case) -> bool:
     """A packet that an honest sender begins a connection with: what a trace is asked about."""
     packet = case.packet
     honest = packet["eth_src"] == mac(case.in_port) and packet["eth_dst"] in NEXT_HOPS and packet.get("ip_ttl") == 64
-    return (
-        packet["eth_type"] == ETH_IP and honest and (packet["ip_proto"] in (TCP, UDP) or packet.get("icmpv4_type") == 8)
-    )
+    if packet["eth_type"] == ETH_ARP or not honest:
+        return False
+    family = of_packet(packet)
+    if link_local(mac(case.in_port)) == packet[family.src]:
+        return False  # what stays on the link is not traced
+    return packet["ip_proto"] in (TCP, UDP) or packet.get(family.icmp_type) == family.echo_request
 
 
 PLAIN = [case for case in CASES if plain(case)]
@@ -49,8 +55,9 @@ def ask(
     last: int = 0,
 ) -> Trace:
     who = of.endpoints[sender]
-    address = IPv4Address(source) if source else who.addresses[0]
-    question = Question(who, address, IPv4Address(to), protocol if port else ICMP, port)
+    family = BY_VERSION[ip_address(to).version]
+    address = ip_address(source) if source else family.address(family.of(who.addresses) or 0)
+    question = Question(who, address, ip_address(to), protocol if port else family.icmp, port)
     return trace(Context(of, DPID, PORTS), question, down, last)
 
 
@@ -76,14 +83,15 @@ def test_the_walk_is_the_switchs(case: Case) -> None:
 @pytest.mark.parametrize("case", PLAIN, ids=lambda c: c.name)
 def test_the_outcome_is_the_switchs(case: Case) -> None:
     """What is compiled for a trace, of a few owners only, would not be what the switch has."""
-    packet, of = case.packet, model()
+    packet, of = case.packet, model_of(dual())
+    family = of_packet(packet)
     names = ("tcp_dst", "udp_dst")
     port = next((packet[n] for n in names if n in packet), 0)
-    to, source = (str(IPv4Address(packet[name])) for name in ("ipv4_dst", "ipv4_src"))
+    to, source = (str(family.address(packet[name])) for name in (family.dst, family.src))
     found = ask(of, AT[case.in_port], to, port, packet["ip_proto"], source=source)
-    receivers = {end.receiver.addresses[0] for end in found.ends if end.receiver}
+    receivers = {family.of(end.receiver.addresses) for end in found.ends if end.receiver}
     if case.to:
-        assert receivers == {IPv4Address(address) for address in case.to}
+        assert receivers == set(case.to)
     elif not case.ports:
         assert found.verdict == "dropped"
         assert found.text.startswith("dropped: ")
@@ -93,12 +101,13 @@ def test_the_outcome_is_the_switchs(case: Case) -> None:
         assert found.verdict == "answered"
     else:
         assert found.verdict == "delivered"
-        assert receivers == {of.endpoints[AT[p]].addresses[0] for p in case.ports}
+        assert receivers == {family.of(of.endpoints[AT[p]].addresses) for p in case.ports}
 
 
 def test_plain_cases_are_many() -> None:
     """The test above would compare nothing."""
-    assert len(PLAIN) > 15
+    assert len([case for case in PLAIN if case in packets.CASES]) > 15
+    assert len([case for case in PLAIN if case in packets6.CASES]) > 12
 
 
 def test_a_service_in_words() -> None:
@@ -147,6 +156,32 @@ def test_a_service_in_words() -> None:
 def test_outcomes_in_words(question: tuple[str, str, int], text: str) -> None:
     """Whoever looks for a mistake would not be told which one it is."""
     assert ask(model(), *question).text == text
+
+
+def test_ipv6_in_words() -> None:
+    """As above, for who uses IPv6: and that it is no fault of the service where a provider has none."""
+    old = endpoint("w2", "default", "web", 3, "10.1.1.2", labels=WEB)
+    of = model_of([old, *(o for o in dual() if o.key != "w2")])
+    found = ask(of, "c1", "fd00:100:1:1::1", 8080)
+    steps = dict(found.steps)
+    gateway = "next hop fd00:20:1:1::254, the gateway of default:clients, is at 0e:4e:43:00:00:01"
+    assert steps["neighbour"] == gateway
+    assert steps["balance"] == (
+        "port 8080 TCP → the one provider: w1 fd00:10:1:1::1 (weight 1, 100 %); not w2 (has no IPv6 address)"
+    )
+    assert found.text == "delivered to w1 [fd00:10:1:1::1]:80 at port p2 on switch 0000000000000001"
+    assert ask(of, "c1", "fd00:100:1:1::1").text == (
+        "answered by the switch: an echo request to the VIP of default:app-svc"
+    )
+    assert ask(of, "c1", "fd00:20:1:1::77", 22).text == (
+        "dropped: nobody in network default:clients has fd00:20:1:1::77: "
+        "c1 gets no answer to its neighbour solicitation"
+    )
+    assert ask(of, "w1", "ff02::1", 5, UDP).text == "delivered to ports p3, p4"
+    nobody = model_of([o for o in of.objects() if o.key != "w1"])
+    assert ask(nobody, "c1", "fd00:100:1:1::1", 8080).text == (
+        "refused with a reset: no provider of default:app-svc serves: w2 (has no IPv6 address)"
+    )
 
 
 def test_a_forged_address_in_words() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from topology import validate
 from topology.errors import Invalid
+from topology.model import Published
 
 
 def _refusal(check: Callable[[], object]) -> str:
@@ -112,6 +113,8 @@ def test_good_subnets(value: str, net: str, first: str, last: str) -> None:
         ("10.1.1.0-10.1.1.20/24", "within 10.1.1.1-10.1.1.254"),
         ("10.1.1.10-10.1.1.255/24", "within 10.1.1.1-10.1.1.254"),
         ("250.1.0.0/16", "overlaps 250.0.0.0/8"),
+        ("249.0.0.0/24", "overlaps 249.0.0.0/8, which is kept for published services"),
+        ("169.254.7.0/24", "overlaps 169.254.0.0/16, which is link-local, and the hosts' own"),
         ("239.0.0.0/24", "overlaps 224.0.0.0/4"),
         ("127.0.1.0/24", "overlaps 127.0.0.0/8"),
         ("0.1.0.0/16", "overlaps 0.0.0.0/8"),
@@ -138,6 +141,57 @@ def test_addresses_that_nothing_can_have(value: str, words: str) -> None:
     """A gateway or VIP that no packet would reach is refused."""
     net = IPv4Network("10.1.1.0/24")
     assert words in _refusal(lambda: validate.inside("gateway", IPv4Address(value), net))
+
+
+OFFERED = [(8080, 80, "TCP"), (53, 5353, "TCP"), (53, 5353, "UDP")]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], ()),
+        (["80:8080:TCP"], (Published(80, 8080, "TCP"),)),
+        (["80:8080"], (Published(80, 8080, "TCP"),)),
+        (["53:53:udp", "53:53:Tcp"], (Published(53, 53, "UDP"), Published(53, 53, "TCP"))),
+        (["80:8080", "81:8080"], (Published(80, 8080, "TCP"), Published(81, 8080, "TCP"))),
+    ],
+)
+def test_good_published_ports(values: list[str], expected: object) -> None:
+    """The protocol may be left out where there is no doubt; one port may be published twice."""
+    assert validate.published(values, OFFERED) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (["80"], "Invalid publish. Its format is HostPort:ServicePort[:Protocol], such as 80:8080:TCP or 80:8080, "),
+        ([""], "Invalid publish"),
+        (["80:8080:TCP:x"], "Invalid publish"),
+        (["x:8080"], "Invalid publish"),
+        (["80:"], "Invalid publish"),
+        (["127.0.0.1:80:8080"], "Invalid publish"),
+        (["\u0668\u0660:8080"], "Invalid publish"),
+        (["0:8080"], "port 0 in 0:8080 is out of range: 1 to 65535"),
+        (["65536:8080:TCP"], "port 65536 in 65536:8080:TCP is out of range"),
+        (["80:-8080"], "port -8080 "),
+        (["80:8080:"], "protocol"),
+        (["80:8080:SCTP"], "publish 80:8080:SCTP: SCTP can't be published: right is TCP or UDP"),
+        (["80:8080:DCCP"], "protocol DCCP in 80:8080:DCCP is unknown: right is TCP, UDP or SCTP"),
+        (["80:80"], "publish 80:80: the service has no port 80; it has 8080 TCP, 53 TCP, 53 UDP"),
+        (["80:8080:UDP"], "publish 80:8080:UDP: the service has no port 8080 UDP; it has 8080 TCP,"),
+        (["53:53"], "publish 53:53 is ambiguous: the service has 53 TCP and 53 UDP; right is 53:53:TCP or 53:53:UDP"),
+        (["80:8080", "80:53:TCP"], "publish: host port 80 TCP is given twice (80:8080, 80:53:TCP): once is right"),
+        (["80:8080", "80:8080"], "is given twice"),
+    ],
+)
+def test_bad_published_ports(values: list[str], words: str) -> None:
+    """`--publish 80` says in one line what would be right."""
+    assert words in _refusal(lambda: validate.published(values, OFFERED))
+
+
+def test_nothing_is_published_of_a_service_without_ports() -> None:
+    """The line says that there are none."""
+    assert "no port 80; it has none" in _refusal(lambda: validate.published(["80:80"], []))
 
 
 @pytest.mark.parametrize(
@@ -168,9 +222,7 @@ def test_good_ports(values: Sequence[str], expected: object) -> None:
         (["80:0:TCP"], "port 0 "),
         (["-5:80:TCP"], "port -5 "),
         (["80:65536:TCP"], "port 65536 "),
-        (["80:80:SCTP"], "protocol SCTP in 80:80:SCTP is refused: the switch's conntrack does not know SCTP's ports"),
-        (["80:80:sctp"], "(Open vSwitch before 3.3 in userspace); right is TCP or UDP"),
-        (["80:80:DCCP"], "protocol DCCP in 80:80:DCCP is unknown: right is TCP or UDP"),
+        (["80:80:DCCP"], "protocol DCCP in 80:80:DCCP is unknown: right is TCP, UDP or SCTP"),
         (["80:80:"], "protocol"),
         (["80:80: TCP"], "protocol"),
         (["80:8080:TCP", "80:9090:tcp"], "port 80 TCP is given twice (80:8080:TCP, 80:9090:tcp)"),
@@ -227,12 +279,15 @@ def test_choices_name_the_choices() -> None:
 
 CHECKS: list[Callable[[str], object]] = [
     validate.subnet,
+    validate.subnet6,
     validate.network_name,
     validate.mac,
     validate.endpoint_id,
     lambda v: validate.name("serviceName", v),
     lambda v: validate.address("ipAddress", v),
+    lambda v: validate.any_address("ipAddress", v),
     lambda v: validate.ports([v]),
+    lambda v: validate.published([v], OFFERED),
     lambda v: validate.selectors([v]),
     lambda v: validate.text("portName", v),
     lambda v: validate.labels({"key": v}),
@@ -240,7 +295,7 @@ CHECKS: list[Callable[[str], object]] = [
 ]
 
 
-@given(st.sampled_from(CHECKS), st.text() | st.text("0123456789.:-/=abTCP", max_size=40))
+@given(st.sampled_from(CHECKS), st.text() | st.text("0123456789.:-/=%abfTCP", max_size=40))
 def test_any_text_is_taken_or_refused_in_one_line(check: Callable[[str], object], value: str) -> None:
     """No input, however odd, is answered with a traceback or breaks a log into two lines."""
     try:

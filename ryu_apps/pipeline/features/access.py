@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, ip_int, mac_int
-from ryu_apps.pipeline.fields import ETH_ARP, ETH_IP
+from ryu_apps.pipeline.context import Context, mac_int
+from ryu_apps.pipeline.family import V6, each, link_local
+from ryu_apps.pipeline.fields import ETH_ARP
 from ryu_apps.pipeline.tables import NETWORK, PACKET_IN_METER, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import CONTROLLER, Flow, Output, SetField, match
 from topology.model import Endpoint
@@ -26,28 +27,29 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         goto=Table.GUARD,
         feature=Feature.ACCESS,
     )
-    for address in endpoint.addresses:
-        own = ip_int(address)
+    for family, own in each(endpoint.addresses):
+        of_family = {"in_port": port, "eth_src": mac, "eth_type": family.eth_type}
         yield Flow(
             Table.GUARD,
             Priority.NORMAL,
-            match(in_port=port, eth_src=mac, eth_type=ETH_IP, ipv4_src=own),
+            match(**of_family | {family.src: own}),
             goto=Table.SERVICE,
             feature=Feature.ACCESS,
         )
-        yield Flow(
-            Table.GUARD,
-            Priority.NORMAL,
-            match(in_port=port, eth_src=mac, eth_type=ETH_ARP, arp_sha=mac, arp_spa=own),
-            goto=Table.NEIGHBOUR,
-            feature=Feature.ACCESS,
-        )
-    yield Flow(
-        Table.GUARD,
-        Priority.REFUSE,
-        match(in_port=port, eth_src=mac, eth_type=ETH_IP),
-        feature=Feature.ACCESS,
-    )
+        yield Flow(Table.GUARD, Priority.REFUSE, match(**of_family), feature=Feature.ACCESS)
+        if family is V6:
+            # to its neighbours; and what it says before it has an address is no forgery, but goes nowhere
+            for source, goto in ((link_local(mac), Table.ROUTE), (0, None)):
+                what = match(**of_family | {family.src: source})
+                yield Flow(Table.GUARD, Priority.NORMAL, what, goto=goto, feature=Feature.ACCESS)
+        else:
+            yield Flow(
+                Table.GUARD,
+                Priority.NORMAL,
+                match(in_port=port, eth_src=mac, eth_type=ETH_ARP, arp_sha=mac, arp_spa=own),
+                goto=Table.NEIGHBOUR,
+                feature=Feature.ACCESS,
+            )
     if endpoint.origin == "learned":
         # nobody registered its addresses: a new one in its ARP is news, not a forgery
         yield Flow(

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, ip_int
+from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features import select
-from ryu_apps.pipeline.features.balance import new_connection, selectable, translate_to
-from ryu_apps.pipeline.fields import ETH_IP
+from ryu_apps.pipeline.features.balance import PROTOCOLS, new_connection, selectable, translate_to
 from ryu_apps.pipeline.tables import CLIENT_PORT, PROVIDER, TENANT, ZERO, Feature, Priority, Table
 from ryu_apps.pipeline.values import (
     Action,
@@ -40,10 +40,10 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     """For a service with affinity."""
     if not service.affinity:
         return
-    providers = selectable(ctx, service)
-    for vip in map(ip_int, service.vips):
-        for port in service.ports if providers else ():
-            terms = new_connection(ctx, service, vip, port)
+    for family, vip in each(ctx.vips(service)):
+        providers = selectable(ctx, service, family)
+        for port in ctx.ports_of(service) if providers else ():
+            terms = new_connection(ctx, service, family, vip, port)
             yield Flow(
                 Table.BALANCE,
                 Priority.NORMAL,
@@ -52,7 +52,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 goto=Table.PICK,
                 feature=Feature.AFFINITY,
             )
-            for more, group in select.choices(port, select.CLIENT_ADDRESS, providers):
+            for more, group in select.choices(family, port, (family.src, 0), providers):
                 yield Flow(
                     Table.PICK,
                     Priority.NORMAL,
@@ -62,13 +62,13 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 )
             for provider in providers:
                 known = terms | {PROVIDER: provider.number}
-                translate = translate_to(ctx, provider, port)
+                translate = translate_to(ctx, family, provider, port)
                 yield Flow(Table.PICK, Priority.EXACT, match(**known), (translate,), feature=Feature.AFFINITY)
                 yield Flow(
                     Table.KEEP,
                     Priority.NORMAL,
                     match(**known),
-                    (_learn(ctx, service, vip, provider), translate),
+                    (_learn(ctx, service, family, vip, provider), translate),
                     feature=Feature.AFFINITY,
                 )
 
@@ -78,39 +78,46 @@ def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
     if not service.affinity:
         return
 
-    for port in service.ports:
+    for family, _ in each(service.vips):
+        for port in ctx.ports_of(service):
 
-        def bucket(provider: Endpoint, port: ServicePort = port) -> tuple[Action, ...]:
-            return (*_show_ports(port), SetField(PROVIDER, provider.number), Resubmit(Table.KEEP))
+            def bucket(provider: Endpoint, port: ServicePort = port) -> tuple[Action, ...]:
+                return (*_show_ports(port), SetField(PROVIDER, provider.number), Resubmit(Table.KEEP))
 
-        yield from select.groups(ctx, port, selectable(ctx, service), bucket)
+            yield from select.groups(ctx, family, port, selectable(ctx, service, family), bucket)
 
 
 # What was learned takes effect with a delay of up to half a second, in which a client may connect again. The hash of a
-# select group has TCP's ports in it: only the high bits of the client's are shown to it, which its next connections
-# share.
+# select group has ports in it, but not UDP's: only the high bits of the client's are shown to it, which its next
+# connections share.
 def _hide_ports(port: ServicePort) -> tuple[Action, ...]:
-    if port.protocol != "TCP":
+    if port.protocol == "UDP":
         return ()
-    return (Move("tcp_src", CLIENT_PORT, bits=16), Move(ZERO, "tcp_src", bits=HIDDEN_BITS), SetField("tcp_dst", 0))
+    name = PROTOCOLS[port.protocol][1]
+    return (
+        Move(f"{name}_src", CLIENT_PORT, bits=16),
+        Move(ZERO, f"{name}_src", bits=HIDDEN_BITS),
+        SetField(f"{name}_dst", 0),
+    )
 
 
 def _show_ports(port: ServicePort) -> tuple[Action, ...]:
-    if port.protocol != "TCP":
+    if port.protocol == "UDP":
         return ()
-    return (Move(CLIENT_PORT, "tcp_src", bits=16), SetField("tcp_dst", port.port))
+    name = PROTOCOLS[port.protocol][1]
+    return (Move(CLIENT_PORT, f"{name}_src", bits=16), SetField(f"{name}_dst", port.port))
 
 
-def _learn(ctx: Context, service: Service, vip: int, provider: Endpoint) -> Learn:
+def _learn(ctx: Context, service: Service, family: Family, vip: int, provider: Endpoint) -> Learn:
     absolute = service.affinity_mode == "absolute"
     return Learn(
         Table.STICKY,
         Priority.NORMAL,
         (
             LearnMatch(TENANT, ctx.zone(service.tenant)),
-            LearnMatch("eth_type", ETH_IP),
-            LearnMatch("ipv4_src", "ipv4_src"),
-            LearnMatch("ipv4_dst", vip),
+            LearnMatch("eth_type", family.eth_type),
+            LearnMatch(family.src, family.src),
+            LearnMatch(family.dst, vip),
             LearnLoad(PROVIDER, provider.number),
         ),
         idle=0 if absolute else service.affinity,

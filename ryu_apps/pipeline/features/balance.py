@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, Translation, ip_int
+from ryu_apps.pipeline.context import Context, Translation
+from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features import select
-from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, ETH_IP, TCP, UDP
+from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, SCTP, TCP, UDP
 from ryu_apps.pipeline.tables import TENANT, VIP, Feature, Priority, Table
 from ryu_apps.pipeline.values import Action, Ct, Flow, Group, GroupAction, Move, Nat, match
 from topology.model import Endpoint, Service, ServicePort
 
-PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp")}
-# A select group of OpenFlow 1.3 chooses by a hash of addresses and TCP's ports, but not UDP's: all that a client sends
-# would go to one provider. So a part of its port stands in the VIP's place while the group chooses. More bits spread
-# better, and cost more: each value is a flow of its own in the datapath.
+PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp"), "SCTP": (SCTP, "sctp")}
+# A select group of OpenFlow 1.3 chooses by a hash of addresses and ports, but not of UDP's ports: all that a client
+# sends would go to one provider. So a part of its port stands in the VIP's place (of IPv6: in its low bits') while the
+# group chooses. More bits spread better, and cost more: each value is a flow of its own in the datapath.
 SPREAD_BITS = 12
-HIDE_VIP = {"UDP": (Move("ipv4_dst", VIP), Move("udp_src", "ipv4_dst", bits=SPREAD_BITS))}
-SHOW_VIP = {"UDP": (Move(VIP, "ipv4_dst"),)}
+VIP_BITS = 32
+# What makes no sense to conntrack, but belongs to a connection that it has translated, is for both ends to judge: TCP's
+# way out of a connection that only one of them remembers is an acknowledgment and a reset, and these do not fit.
+MISFIT = CT_INV | CT_DNAT
+
+
+def _hide_vip(family: Family, port: ServicePort) -> tuple[Action, ...]:
+    if port.protocol != "UDP":
+        return ()
+    return (Move(family.dst, VIP, bits=VIP_BITS), Move("udp_src", family.dst, bits=SPREAD_BITS))
+
+
+def _show_vip(family: Family, port: ServicePort) -> tuple[Action, ...]:
+    return (Move(VIP, family.dst, bits=VIP_BITS),) if port.protocol == "UDP" else ()
 
 
 def known(state: int) -> tuple[int, int]:
@@ -25,39 +38,44 @@ def known(state: int) -> tuple[int, int]:
     return (CT_TRK | state, CT_TRK | state)
 
 
-def selectable(ctx: Context, service: Service) -> list[Endpoint]:
-    """The providers that may get new connections, seen from this switch."""
-    return [p for p in ctx.model.providers(service) if p.serves(service) and ctx.reachable(p)]
+def selectable(ctx: Context, service: Service, family: Family) -> list[Endpoint]:
+    """The providers that may get new connections to the VIP of this family, seen from this switch."""
+    return [
+        p
+        for p in ctx.model.providers(service)
+        if p.serves(service) and ctx.reachable(p) and family.of(p.addresses) is not None
+    ]
 
 
-def new_connection(ctx: Context, service: Service, vip: int, port: ServicePort) -> select.Terms:
+def new_connection(ctx: Context, service: Service, family: Family, vip: int, port: ServicePort) -> select.Terms:
     """The terms that a new connection to a port of the VIP meets, out of conntrack."""
     number, name = PROTOCOLS[port.protocol]
     return {
         TENANT: ctx.zone(service.tenant),
         "ct_state": known(CT_NEW),
-        "eth_type": ETH_IP,
+        "eth_type": family.eth_type,
         "ip_proto": number,
-        "ipv4_dst": vip,
+        family.dst: vip,
         f"{name}_dst": port.port,
     }
 
 
-def translate_to(ctx: Context, provider: Endpoint, port: ServicePort) -> Ct:
+def translate_to(ctx: Context, family: Family, provider: Endpoint, port: ServicePort) -> Ct:
     """Commit the connection to this provider, and go on to route."""
-    nat = Nat(dst=ip_int(provider.addresses[0]), port=port.target)
+    nat = Nat(dst=family.of(provider.addresses), port=port.target, version=family.version)
     return Ct(ctx.zone(provider.tenant), table=Table.ROUTE, commit=True, nat=nat)
 
 
-def bucket_actions(ctx: Context, provider: Endpoint, port: ServicePort) -> tuple[Action, ...]:
+def bucket_actions(ctx: Context, family: Family, provider: Endpoint, port: ServicePort) -> tuple[Action, ...]:
     """What the bucket of a provider does."""
-    return (*SHOW_VIP.get(port.protocol, ()), translate_to(ctx, provider, port))
+    return (*_show_vip(family, port), translate_to(ctx, family, provider, port))
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
-    """What conntrack knows goes on, translated already; what makes no sense to it is dropped."""
-    yield Flow(Table.BALANCE, Priority.EXACT + 1, match(ct_state=known(CT_INV)), feature=Feature.BALANCE)
-    for state in (CT_EST, CT_REL):
+    """What belongs to a connection goes on, translated already; what makes no sense and belongs to none is dropped."""
+    no_sense = (CT_TRK | CT_INV, CT_TRK | MISFIT)
+    yield Flow(Table.BALANCE, Priority.EXACT + 1, match(ct_state=no_sense), feature=Feature.BALANCE)
+    for state in (CT_EST, CT_REL, MISFIT):
         yield Flow(
             Table.BALANCE, Priority.EXACT, match(ct_state=known(state)), goto=Table.ROUTE, feature=Feature.BALANCE
         )
@@ -66,43 +84,49 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     """All IP to the VIP through conntrack; a new connection to one of its ports to that port's group."""
     zone = ctx.zone(service.tenant)
-    providers = selectable(ctx, service)
-    for vip in map(ip_int, service.vips):
+    for family, vip in each(service.vips):
         yield Flow(
             Table.SERVICE,
             Priority.NORMAL,
-            match(**{TENANT: zone}, eth_type=ETH_IP, ipv4_dst=vip),
+            match(**{TENANT: zone, "eth_type": family.eth_type, family.dst: vip}),
             (Ct(zone, table=Table.BALANCE, nat=Nat()),),
             feature=Feature.BALANCE,
         )
-        for port in () if service.affinity else service.ports:
-            for more, group in select.choices(port, select.CLIENT_PORT[port.protocol], providers):
+    for family, vip in each(ctx.vips(service)):
+        providers = selectable(ctx, service, family)
+        for port in () if service.affinity else ctx.ports_of(service):
+            for more, group in select.choices(family, port, select.CLIENT_PORT[port.protocol], providers):
                 yield Flow(
                     Table.BALANCE,
                     Priority.NORMAL,
-                    match(**new_connection(ctx, service, vip, port) | more),
-                    (*HIDE_VIP.get(port.protocol, ()), GroupAction(group)),
+                    match(**new_connection(ctx, service, family, vip, port) | more),
+                    (*_hide_vip(family, port), GroupAction(group)),
                     feature=Feature.BALANCE,
                 )
 
 
 def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
     """The select groups of each port; none while there is no provider to select. With affinity: see there."""
-    providers = selectable(ctx, service)
-    for port in () if service.affinity else service.ports:
+    for family, _ in each(service.vips):
+        providers = selectable(ctx, service, family)
+        for port in () if service.affinity else ctx.ports_of(service):
 
-        def bucket(provider: Endpoint, port: ServicePort = port) -> tuple[Action, ...]:
-            return bucket_actions(ctx, provider, port)
+            def bucket(provider: Endpoint, family: Family = family, port: ServicePort = port) -> tuple[Action, ...]:
+                return bucket_actions(ctx, family, provider, port)
 
-        yield from select.groups(ctx, port, providers, bucket)
+            yield from select.groups(ctx, family, port, providers, bucket)
 
 
 def translations_for_service(ctx: Context, service: Service) -> Iterator[Translation]:
     """Connections through the VIP may be those of every provider that is alive: also one that gets no new ones."""
     zone = ctx.zone(service.tenant)
     for provider in ctx.model.providers(service):
-        if provider.alive and service.key not in provider.drained and ctx.reachable(provider):
-            to = ip_int(provider.addresses[0])
-            for vip in map(ip_int, service.vips):
-                for port in service.ports:
-                    yield Translation(zone, PROTOCOLS[port.protocol][0], vip, port.port, to, port.target)
+        if not provider.alive or service.key in provider.drained or not ctx.reachable(provider):
+            continue
+        for family, vip in each(ctx.vips(service)):
+            to = family.of(provider.addresses)
+            if to is None:
+                continue
+            for port in ctx.ports_of(service):
+                number = PROTOCOLS[port.protocol][0]
+                yield Translation(zone, number, vip, port.port, to, port.target, version=family.version)

@@ -4,65 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, ip_int
-from ryu_apps.pipeline.fields import CT_NEW, CT_TRK, ETH_IP, ICMP
+from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.family import FAMILIES, Family, each
+from ryu_apps.pipeline.fields import CT_NEW, CT_TRK
 from ryu_apps.pipeline.tables import ROUTER_MAC, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import IN_PORT, Action, Flow, Move, Output, SetField, match
 from topology.model import Network, Service
 
-ECHO_REPLY, ECHO_REQUEST = 0, 8
 TTL = 64
 FRAGMENT = 1
 NO_FRAGMENT = (0, FRAGMENT)
 
 
-def _turn_round(address: int) -> tuple[Action, ...]:
+def _request(family: Family, zone: int, address: int) -> dict[str, int]:
+    return {
+        TENANT: zone,
+        "eth_type": family.eth_type,
+        "ip_proto": family.icmp,
+        family.icmp_type: family.echo_request,
+        family.dst: address,
+    }
+
+
+def _turn_round(family: Family, address: int) -> tuple[Action, ...]:
     return (
         Move("eth_src", "eth_dst"),
         SetField("eth_src", ROUTER_MAC),
-        Move("ipv4_src", "ipv4_dst"),
-        SetField("ipv4_src", address),
+        Move(family.src, family.dst),
+        SetField(family.src, address),
         SetField("ip_ttl", TTL),
-        SetField("icmpv4_type", ECHO_REPLY),
+        SetField(family.icmp_type, family.echo_reply),
         Output(IN_PORT),
     )
 
 
-def _answer(zone: int, address: int) -> Flow:
+def _answer(family: Family, zone: int, address: int) -> Flow:
     # a fragment is not answered here: the checksum of the whole is in its first part only
-    terms = {TENANT: zone, "eth_type": ETH_IP, "ip_proto": ICMP, "icmpv4_type": ECHO_REQUEST}
     return Flow(
         Table.SERVICE,
         Priority.EXACT,
-        match(**terms, ipv4_dst=address, ip_frag=NO_FRAGMENT),
-        _turn_round(address),
+        match(**_request(family, zone, address), ip_frag=NO_FRAGMENT),
+        _turn_round(family, address),
         feature=Feature.ECHO,
     )
 
 
 def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
     """The gateway answers to all of its tenant."""
-    if network.gateway is not None:
-        yield _answer(ctx.zone(network.tenant), ip_int(network.gateway))
+    for family in FAMILIES:
+        gateway = family.gateway(network)
+        if gateway is not None:
+            yield _answer(family, ctx.zone(network.tenant), gateway)
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     """The VIP answers to all of its tenant."""
     zone = ctx.zone(service.tenant)
-    for vip in service.vips:
-        yield _answer(zone, ip_int(vip))
+    for family, vip in each(service.vips):
+        yield _answer(family, zone, vip)
         # a fragmented request comes here out of conntrack, put together again
         yield Flow(
             Table.BALANCE,
             Priority.EXACT,
-            match(
-                **{TENANT: zone},
-                ct_state=(CT_TRK | CT_NEW, CT_TRK | CT_NEW),
-                eth_type=ETH_IP,
-                ip_proto=ICMP,
-                icmpv4_type=ECHO_REQUEST,
-                ipv4_dst=ip_int(vip),
-            ),
-            _turn_round(ip_int(vip)),
+            match(**_request(family, zone, vip), ct_state=(CT_TRK | CT_NEW, CT_TRK | CT_NEW)),
+            _turn_round(family, vip),
             feature=Feature.ECHO,
         )

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, ip_int
+from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.family import each
 from ryu_apps.pipeline.features import balance
 from ryu_apps.pipeline.fields import UDP
 from ryu_apps.pipeline.tables import Feature, Priority, Table
@@ -28,22 +29,21 @@ def shown(service: Service) -> bool:
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     """The first fragment and later ones to one of the providers."""
-    providers = balance.selectable(ctx, service)
-    if not providers or not shown(service):
-        return
-    for vip in map(ip_int, service.vips):
-        for port in service.ports:
+    for family, vip in each(ctx.vips(service)):
+        providers = balance.selectable(ctx, service, family)
+        for port in service.ports if providers and shown(service) else ():
             if port.protocol != "UDP":
                 continue  # TCP begins with a segment that fits
-            wanted = balance.new_connection(ctx, service, vip, port)
+            wanted = balance.new_connection(ctx, service, family, vip, port)
             del wanted["udp_dst"]
             provider = providers[port.number % len(providers)]
-            for more in ({"ip_frag": FIRST, "ct_nw_proto": UDP, "ct_tp_dst": port.port}, {"ip_frag": LATER}):
+            later = {"ip_frag": LATER} | ({} if family.later is None else {"ip_proto": family.later})
+            for more in ({"ip_frag": FIRST, "ct_nw_proto": UDP, "ct_tp_dst": port.port}, later):
                 # a first one to another port goes elsewhere; the later ones wait for it in vain, and are dropped
                 yield Flow(
                     Table.BALANCE,
                     Priority.NORMAL,
                     match(**wanted | more),
-                    (balance.translate_to(ctx, provider, port),),
+                    (balance.translate_to(ctx, family, provider, port),),
                     feature=Feature.BALANCE,
                 )

@@ -8,62 +8,83 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, ip_int
-from ryu_apps.pipeline.features.balance import PROTOCOLS, known
-from ryu_apps.pipeline.fields import CT_INV, CT_RPL, CT_TRK, ETH_IP
+from ryu_apps.pipeline.context import Context, Translation
+from ryu_apps.pipeline.family import each
+from ryu_apps.pipeline.features.balance import MISFIT, PROTOCOLS, known
+from ryu_apps.pipeline.fields import CT_DNAT, CT_RPL, CT_TRK
 from ryu_apps.pipeline.tables import HAIRPIN_ZONES, TENANT, ZERO, Feature, Priority, Table
 from ryu_apps.pipeline.values import Action, Ct, Flow, Move, Nat, match
-from topology.model import Service
+from topology.model import Endpoint, Service
 
-FORWARD = (CT_TRK, CT_TRK | CT_RPL | CT_INV)
+FORWARD = (CT_TRK | CT_DNAT, CT_TRK | CT_DNAT | CT_RPL)
 # the switch does not send a packet out of the port that it came in by, unless it has forgotten which it was
 ANY_PORT: Action = Move(ZERO, "in_port", bits=16)
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
     """An answer that the second zone has translated back: on to its provider, and there through the first zone."""
-    yield Flow(
-        Table.HAIRPIN,
-        Priority.EXACT,
-        match(ct_state=known(CT_RPL)),
-        (ANY_PORT,),
-        goto=Table.ROUTE,
-        feature=Feature.HAIRPIN,
-    )
+    for state in (CT_RPL, MISFIT):
+        yield Flow(
+            Table.HAIRPIN,
+            Priority.EXACT,
+            match(ct_state=known(state)),
+            (ANY_PORT,),
+            goto=Table.ROUTE,
+            feature=Feature.HAIRPIN,
+        )
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     """For each provider that may be picked by itself."""
     zone = ctx.zone(service.tenant)
     second = zone | HAIRPIN_ZONES
-    tenant = {TENANT: zone, "eth_type": ETH_IP}
-    providers = [p for p in ctx.model.providers(service) if p.alive and ctx.reachable(p)]
-    for vip in map(ip_int, service.vips):
+    alive = _alive(ctx, service)
+    for family, vip in each(service.vips):
+        tenant = {TENANT: zone, "eth_type": family.eth_type}
+        providers = [own for p in alive if (own := family.of(p.addresses)) is not None]
         if providers:
             # from a service port to the VIP, but no such answer: as any other packet to the VIP
             yield Flow(
                 Table.HAIRPIN,
                 Priority.NORMAL,
-                match(**tenant, ipv4_dst=vip),
+                match(**tenant | {family.dst: vip}),
                 (Ct(zone, table=Table.BALANCE, nat=Nat()),),
                 feature=Feature.HAIRPIN,
             )
-        for provider in providers:
-            own = ip_int(provider.addresses[0])
+        for own in providers:
             yield Flow(
                 Table.ROUTE,
                 Priority.EXACT,
-                match(**tenant, ct_state=FORWARD, ipv4_src=own, ipv4_dst=own, ct_nw_dst=vip),
-                (ANY_PORT, Ct(second, table=Table.ROUTE, commit=True, nat=Nat(src=vip))),
+                match(**tenant | {family.src: own, family.dst: own, family.ct_dst: vip}, ct_state=FORWARD),
+                (ANY_PORT, Ct(second, table=Table.ROUTE, commit=True, nat=Nat(src=vip, version=family.version))),
                 feature=Feature.HAIRPIN,
             )
-            for protocol, target in sorted({(p.protocol, p.target) for p in service.ports}):
+            for protocol, target in _targets(ctx, service):
                 number, name = PROTOCOLS[protocol]
-                answer = {**tenant, "ip_proto": number, "ipv4_src": own, f"{name}_src": target}
+                answer = {**tenant, "ip_proto": number, family.src: own, f"{name}_src": target}
                 yield Flow(
                     Table.SERVICE,
                     Priority.EXACT,
-                    match(**answer, ipv4_dst=vip),
+                    match(**answer | {family.dst: vip}),
                     (Ct(second, table=Table.HAIRPIN, nat=Nat()),),
                     feature=Feature.HAIRPIN,
                 )
+
+
+def translations_for_service(ctx: Context, service: Service) -> Iterator[Translation]:
+    """Connections of its providers to themselves, in the second zone."""
+    second = ctx.zone(service.tenant) | HAIRPIN_ZONES
+    alive = [p for p in _alive(ctx, service) if service.key not in p.drained]
+    for family, vip in each(service.vips):
+        for own in (own for p in alive if (own := family.of(p.addresses)) is not None):
+            for protocol, target in _targets(ctx, service):
+                number = PROTOCOLS[protocol][0]
+                yield Translation(second, number, own, target, own, target, seen=vip, version=family.version)
+
+
+def _alive(ctx: Context, service: Service) -> list[Endpoint]:
+    return [p for p in ctx.model.providers(service) if p.alive and ctx.reachable(p)]
+
+
+def _targets(ctx: Context, service: Service) -> list[tuple[str, int]]:
+    return sorted({(p.protocol, p.target) for p in ctx.ports_of(service)})

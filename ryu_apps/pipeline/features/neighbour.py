@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, ip_int, mac_int
+from ryu_apps.pipeline.context import Context, mac_int
+from ryu_apps.pipeline.family import V4, each
 from ryu_apps.pipeline.fields import ETH_ARP
 from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, Feature, Priority, Table
 from ryu_apps.pipeline.values import IN_PORT, Flow, Move, Output, SetField, match
@@ -36,21 +37,23 @@ def answer(network: Network, address: int, mac: int) -> Flow:
 def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
     """The gateway answers."""
     if network.gateway is not None:
-        yield answer(network, ip_int(network.gateway), ROUTER_MAC)
+        yield answer(network, int(network.gateway), ROUTER_MAC)
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     """The VIP answers, to those in its own network."""
     network = ctx.model.networks[service.network_key]
-    for vip in service.vips:
-        yield answer(network, ip_int(vip), ROUTER_MAC)
+    for family, vip in each(service.vips):
+        if family is V4:
+            yield answer(network, vip, ROUTER_MAC)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     """The endpoint's address is answered for it, so that ARP need not be flooded."""
     network = ctx.network_of(endpoint)
-    for address in endpoint.addresses:
-        own = ip_int(address)
+    for family, own in each(endpoint.addresses):
+        if family is not V4:
+            continue
         yield answer(network, own, mac_int(endpoint.mac))
         # its announcement or probe of its own address must not be told that the address is taken
         yield Flow(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, ip_int
+from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.features import fragments
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
 from ryu_apps.pipeline.features.echo import NO_FRAGMENT
-from ryu_apps.pipeline.fields import CT_NEW, ETH_IP
+from ryu_apps.pipeline.fields import CT_NEW
 from ryu_apps.pipeline.tables import ANSWER_METER, ROUTER_MAC, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import CONTROLLER, Flow, Match, Output, match
 from topology.model import Service
@@ -25,13 +26,14 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 
     Below the echo answers: a gateway or VIP that is itself meant takes a packet of any TTL.
     """
-    for ttl in (0, 1):
-        yield _to_controller(
-            Table.SERVICE,
-            Priority.EXACT - 1,
-            match(eth_dst=ROUTER_MAC, eth_type=ETH_IP, ip_ttl=ttl),
-            Feature.EXPIRE,
-        )
+    for family in FAMILIES:
+        for ttl in (0, 1):
+            yield _to_controller(
+                Table.SERVICE,
+                Priority.EXACT - 1,
+                match(eth_dst=ROUTER_MAC, eth_type=family.eth_type, ip_ttl=ttl),
+                Feature.EXPIRE,
+            )
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
@@ -39,15 +41,15 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
 
     Out of conntrack, which has changed nothing in a new connection, and lets nothing through that makes no sense.
     """
-    tenant = {TENANT: ctx.zone(service.tenant), "eth_type": ETH_IP}
-    for vip in map(ip_int, service.vips):
-        yield Flow(Table.BALANCE, Priority.REFUSE, match(**tenant, ipv4_dst=vip), feature=Feature.REFUSE)
+    for family, vip in each(ctx.vips(service)):
+        to_vip = {TENANT: ctx.zone(service.tenant), "eth_type": family.eth_type, family.dst: vip}
+        yield Flow(Table.BALANCE, Priority.REFUSE, match(**to_vip), feature=Feature.REFUSE)
         wanted = NOT_LATER if fragments.shown(service) else NO_FRAGMENT
         for number, _ in PROTOCOLS.values():
             yield _to_controller(
                 Table.BALANCE,
                 Priority.REFUSE + 1,
-                match(**tenant, ct_state=known(CT_NEW), ip_proto=number, ipv4_dst=vip, ip_frag=wanted),
+                match(**to_vip, ct_state=known(CT_NEW), ip_proto=number, ip_frag=wanted),
                 Feature.REFUSE,
             )
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, ip_int, mac_int
-from ryu_apps.pipeline.fields import ETH_IP
+from ryu_apps.pipeline.context import Context, mac_int
+from ryu_apps.pipeline.family import V6, each
 from ryu_apps.pipeline.tables import NETWORK, PORT, ROUTER_MAC, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import DecTtl, Flow, OutputReg, SetField, match
 from topology.model import Endpoint
 
+LINK_LOCAL = (0xFE80 << 112, 0xFFC0 << 112)  # fe80::/10
+
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
-    """The one flow that sends: the port is in a register."""
+    """The one flow that sends: the port is in a register. A link's own addresses are not routed (RFC 4291, 2.5.6)."""
     yield Flow(Table.DELIVER, Priority.NORMAL, match(), (OutputReg(PORT),), feature=Feature.ROUTE)
+    what = match(eth_dst=ROUTER_MAC, eth_type=V6.eth_type, ipv6_src=LINK_LOCAL)
+    yield Flow(Table.ROUTE, Priority.EXACT, what, feature=Feature.ROUTE)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
@@ -31,15 +35,20 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         goto=Table.REPLY,
         feature=Feature.ROUTE,
     )
-    terms = {TENANT: ctx.zone(endpoint.tenant), "eth_dst": ROUTER_MAC, "eth_type": ETH_IP}
-    if network.gateway is None:
-        # it could not answer to another network: only a VIP of its own network leads here
-        terms[NETWORK] = network.number
-    for address in endpoint.addresses:
+    for family, own in each(endpoint.addresses):
+        terms = {
+            TENANT: ctx.zone(endpoint.tenant),
+            "eth_dst": ROUTER_MAC,
+            "eth_type": family.eth_type,
+            family.dst: own,
+        }
+        if family.gateway(network) is None:
+            # it could not answer to another network: only a VIP of its own network leads here
+            terms[NETWORK] = network.number
         yield Flow(
             Table.ROUTE,
             Priority.NORMAL,
-            match(**terms, ipv4_dst=ip_int(address)),
+            match(**terms),
             (DecTtl(), SetField("eth_src", ROUTER_MAC), SetField("eth_dst", mac), SetField(PORT, port)),
             goto=Table.REPLY,
             feature=Feature.ROUTE,

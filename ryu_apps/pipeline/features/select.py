@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS
+from ryu_apps.pipeline.family import Family
+from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, GROUP_V6
 from ryu_apps.pipeline.values import ANY, Action, Bucket, Group
 from topology.model import Endpoint, ServicePort
 
@@ -21,18 +22,29 @@ MOST = 1 << GROUP_CHUNK_BITS  # groups of one service port
 TOLERANCE = 0.05  # of a provider's share
 MANY = 512  # buckets of all groups together, from which on a provider has few of them
 PORT_SHIFT = 1  # Linux takes every other port for its connections: the lowest bit says nothing
-CLIENT_PORT = {"TCP": ("tcp_src", PORT_SHIFT), "UDP": ("udp_src", PORT_SHIFT)}
-CLIENT_ADDRESS = ("ipv4_src", 0)
+CLIENT_PORT = {"TCP": ("tcp_src", PORT_SHIFT), "UDP": ("udp_src", PORT_SHIFT), "SCTP": ("sctp_src", PORT_SHIFT)}
 
 Terms = dict[str, int | tuple[int, int]]
 
 
-def group_id(port: ServicePort, part: int = 0) -> int:
+def group_id(family: Family, port: ServicePort, part: int = 0) -> int:
     """The group of a part of a service port's providers: its stored number, and the part."""
-    return port.number << GROUP_CHUNK_BITS | part
+    return (GROUP_V6 if family.version == 6 else 0) | port.number << GROUP_CHUNK_BITS | part
 
 
-def choices(port: ServicePort, by: tuple[str, int], providers: Sequence[Endpoint]) -> Iterator[tuple[Terms, int]]:
+def of(group: int) -> int:
+    """What the groups of one service port and family have in common."""
+    return group >> GROUP_CHUNK_BITS
+
+
+def port_number(group: int) -> int:
+    """The stored number of the service port that a group is of."""
+    return of(group & ~GROUP_V6)
+
+
+def choices(
+    family: Family, port: ServicePort, by: tuple[str, int], providers: Sequence[Endpoint]
+) -> Iterator[tuple[Terms, int]]:
     """What more to match, and the group to go to then. ``by``: the field that says which of the groups, and the
     bits of it to pass over.
     """
@@ -40,11 +52,12 @@ def choices(port: ServicePort, by: tuple[str, int], providers: Sequence[Endpoint
     field, shift = by
     for part in range(number):
         mask = (number - 1) << shift
-        yield {field: (part << shift, mask)} if mask else {}, group_id(port, part)
+        yield {field: (part << shift, mask)} if mask else {}, group_id(family, port, part)
 
 
 def groups(
     ctx: Context,
+    family: Family,
     port: ServicePort,
     providers: Sequence[Endpoint],
     actions: Callable[[Endpoint], tuple[Action, ...]],
@@ -58,7 +71,7 @@ def groups(
             # a provider whose port goes down is passed over at once, by the switch itself
             watched = ANY if here is None else here
             buckets.append(Bucket(actions(provider), weight=weight, watch_port=watched))
-        yield Group(group_id(port, part), "select", tuple(buckets))
+        yield Group(group_id(family, port, part), "select", tuple(buckets))
 
 
 def _weights(providers: Sequence[Endpoint]) -> tuple[int, ...]:

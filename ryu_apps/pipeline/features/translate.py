@@ -9,42 +9,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context, Translation, hidden, ip_int
+from ryu_apps.pipeline.context import Context, Translation
+from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
-from ryu_apps.pipeline.fields import CT_INV, CT_NEW, CT_RPL, CT_TRK, ETH_IP, ICMP
+from ryu_apps.pipeline.fields import CT_INV, CT_NEW, CT_TRK
 from ryu_apps.pipeline.tables import TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Nat, SetField, match
 from topology.model import Endpoint
 
-ICMP_ERRORS = (3, 11, 12)  # unreachable (also: fragmentation needed), time exceeded, parameter problem
 FRAGMENT = (1, 1)
-UNTRACKED = (0, CT_TRK)
+UNTRACKED, TRACKED = (0, CT_TRK), (CT_TRK, CT_TRK)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     """For each port that a service uses of this endpoint; nothing for an endpoint that is no provider."""
-    targets = _targets(ctx, endpoint)
-    if not targets:
-        return
+    if targets(ctx, endpoint):
+        for family, own in each(endpoint.addresses):
+            yield from _of_family(ctx, endpoint, family, own)
+
+
+def _of_family(ctx: Context, endpoint: Endpoint, family: Family, own: int) -> Iterator[Flow]:
     zone = ctx.zone(endpoint.tenant)
-    own = ip_int(endpoint.addresses[0])
-    tenant = {TENANT: zone, "eth_type": ETH_IP}
+    src, dst, hidden = family.src, family.dst, family.hidden_of(endpoint)
+    tenant = {TENANT: zone, "eth_type": family.eth_type}
+    from_own = tenant | {src: own}
     lookup = Ct(zone, table=Table.RESTORE, nat=Nat())
-    for protocol, target in targets:
+    for protocol, target in targets(ctx, endpoint):
         number, name = PROTOCOLS[protocol]
         port = {"ip_proto": number, f"{name}_dst": target}
         yield Flow(
             Table.SERVICE,
             Priority.NORMAL,
-            match(**tenant, **port, ipv4_dst=own),
-            (SetField("ipv4_dst", hidden(endpoint)), Ct(zone, table=Table.BALANCE, nat=Nat())),
+            match(**tenant | port | {dst: own}),
+            (SetField(dst, hidden), Ct(zone, table=Table.BALANCE, nat=Nat())),
             feature=Feature.TRANSLATE,
         )
         port = {"ip_proto": number, f"{name}_src": target}
         yield Flow(
             Table.REPLY,
             Priority.NORMAL,
-            match(**tenant, **port, ipv4_src=own, ct_state=UNTRACKED),
+            match(**from_own | port, ct_state=UNTRACKED),
             (lookup,),
             feature=Feature.TRANSLATE,
         )
@@ -52,31 +56,23 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         yield Flow(
             Table.REPLY,
             Priority.NORMAL,
-            match(**tenant, **port, ipv4_src=own, ipv4_dst=own, ct_state=known(CT_RPL)),
+            match(**from_own | port | {dst: own}, ct_state=TRACKED),
             (lookup,),
             feature=Feature.HAIRPIN,
-        )
-    for kind in ICMP_ERRORS:
-        yield Flow(
-            Table.REPLY,
-            Priority.NORMAL,
-            match(**tenant, ip_proto=ICMP, icmpv4_type=kind, ipv4_src=own, ct_state=UNTRACKED),
-            (lookup,),
-            feature=Feature.TRANSLATE,
         )
     # fragments, the first one too, have no ports to match: conntrack puts the packet together
     yield Flow(
         Table.REPLY,
         Priority.NORMAL,
-        match(**tenant, ip_frag=FRAGMENT, ipv4_src=own, ct_state=UNTRACKED),
+        match(**from_own, ip_frag=FRAGMENT, ct_state=UNTRACKED),
         (lookup,),
         feature=Feature.TRANSLATE,
     )
     yield Flow(
         Table.BALANCE,
         Priority.NORMAL,
-        match(**tenant, ct_state=known(CT_NEW), ipv4_dst=hidden(endpoint)),
-        (Ct(zone, table=Table.ROUTE, commit=True, nat=Nat(dst=own)),),
+        match(**tenant | {dst: hidden}, ct_state=known(CT_NEW)),
+        (Ct(zone, table=Table.ROUTE, commit=True, nat=Nat(dst=own, version=family.version)),),
         feature=Feature.TRANSLATE,
     )
     # what conntrack makes no sense of goes to the provider as it would without a service: the reset, say, that a client
@@ -84,16 +80,16 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     yield Flow(
         Table.BALANCE,
         Priority.EXACT + 2,
-        match(**tenant, ct_state=known(CT_INV), ipv4_dst=hidden(endpoint)),
-        (SetField("ipv4_dst", own),),
+        match(**tenant | {dst: hidden}, ct_state=known(CT_INV)),
+        (SetField(dst, own),),
         goto=Table.ROUTE,
         feature=Feature.TRANSLATE,
     )
     yield Flow(
         Table.RESTORE,
         Priority.NORMAL,
-        match(**tenant, ct_state=known(CT_RPL), ipv4_src=hidden(endpoint)),
-        (SetField("ipv4_src", own),),
+        match(**tenant | {src: hidden}),
+        (SetField(src, own),),
         goto=Table.DELIVER,
         feature=Feature.TRANSLATE,
     )
@@ -102,10 +98,14 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
 def translations_for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Translation]:
     """Connections straight to the endpoint's service ports, while it is alive."""
     if endpoint.alive and ctx.reachable(endpoint):
-        zone, own = ctx.zone(endpoint.tenant), ip_int(endpoint.addresses[0])
-        for protocol, target in _targets(ctx, endpoint):
-            yield Translation(zone, PROTOCOLS[protocol][0], hidden(endpoint), target, own, target)
+        zone = ctx.zone(endpoint.tenant)
+        for family, own in each(endpoint.addresses):
+            hidden = family.hidden_of(endpoint)
+            for protocol, target in targets(ctx, endpoint):
+                number = PROTOCOLS[protocol][0]
+                yield Translation(zone, number, hidden, target, own, target, version=family.version)
 
 
-def _targets(ctx: Context, endpoint: Endpoint) -> list[tuple[str, int]]:
-    return sorted({(p.protocol, p.target) for s in ctx.model.selected_by(endpoint) for p in s.ports})
+def targets(ctx: Context, endpoint: Endpoint) -> list[tuple[str, int]]:
+    """The ports that services use of the endpoint: protocol and number."""
+    return sorted({(p.protocol, p.target) for s in ctx.model.selected_by(endpoint) for p in ctx.ports_of(s)})

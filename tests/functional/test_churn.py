@@ -169,6 +169,7 @@ def test_none_is_lost_and_the_switch_lives(there: Lab, hosts: dict[str, Host]) -
     for name, out in outcomes:
         lost = {what: out[what] for what in ("refused", "reset", "silent", "other") if out[what]}
         assert not lost, f"{name}: {lost}: {out['errors']}"
-        # a queue of the kernel may be full once in a while; more would be the switch's
-        assert out["late"] <= out["answered"] / 1000, f"{name}: {out['errors']}"
+        # a busy machine may stand still for a second, with all connections that are open then, and a queue of the
+        # kernel be full once in a while; more would be the switch's
+        assert out["late"] <= AT_ONCE + out["answered"] / 1000, f"{name}: {out['errors']}"
     assert sum(out["answered"] for _, out in outcomes) >= COUNT

@@ -1,0 +1,46 @@
+"""What lies between a host and its containers: names and rules that controller and agent have to agree on.
+
+The bridge's own port (OpenFlow's LOCAL) joins the two. The host routes, the switch says what may pass.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Address
+from typing import TypeVar
+
+from topology.model import HOST_BASE, PUBLISHED_BASE, Prefix
+
+T = TypeVar("T")
+
+HOST_MAC = "0e:4e:43:00:00:02"  # of every host's end of that port
+HIDDEN = IPv4Network("250.0.0.0/8")  # endpoints, as their host sees them once they are on their way out
+PUBLISHED = IPv4Network((PUBLISHED_BASE, 8))
+NEXT_HOP = HOST_BASE + 0xFFFE  # the switch, as the host's router; hosts' numbers end before
+HOST_BASE6 = IPv6Address("100::1:0:0")  # beside the hidden addresses, in what nobody routes (RFC 6666)
+NEXT_HOP6 = IPv6Address("fe80::1")
+
+
+def host_address6(number: int) -> IPv6Address:
+    """A host as its own containers see it; the IPv4 one is the host's own to say."""
+    return HOST_BASE6 + number
+
+
+def reached(found: Iterable[tuple[int, Prefix, T]]) -> list[T]:
+    """Of (number, subnet, what it is of): those that a host has its route to.
+
+    Subnets of several tenants may overlap, but a host has one route to an address: it is the lowest number's.
+    """
+    taken: list[tuple[int, int]] = []  # first and last addresses, in order
+    out = []
+    for _, subnet, value in sorted(found, key=lambda one: one[0]):
+        first, last = int(subnet.network_address), int(subnet.broadcast_address)
+        at = bisect_left(taken, (first, first))
+        if (at and taken[at - 1][1] >= first) or (at < len(taken) and taken[at][0] <= last):
+            continue
+        taken.insert(at, (first, last))
+        out.append(value)
+    return out
+
+
