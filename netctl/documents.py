@@ -36,7 +36,6 @@ class StreamNetworkDoc(NetworkDoc, total=False):
 
     number: int
     dockerName: str
-    mtu: int
 
 
 class HealthCheckDoc(TypedDict, total=False):
@@ -108,8 +107,13 @@ class HostDoc(TypedDict, total=False):
     switch: str  # datapath id, 16 hexadecimal digits
     tunnelAddress: str
     version: str
+    mtu: int  # of its containers
     hostAddress: str  # as its own containers see it
-    connected: bool
+    draining: bool  # absent: no
+    state: str  # up | down | draining
+    since: str  # of the state: UTC, ISO 8601
+    reason: str
+    connected: bool  # the agent's change stream
     lastHeartbeat: float  # s ago
     appliedRevision: int  # up to here it has carried out what the controller says
     errors: dict[str, str]  # line by network key
@@ -121,6 +125,7 @@ class SwitchDoc(TypedDict, total=False):
     dpid: str
     connected: bool
     ports: list[Any]
+    links: list[Any]  # each by its port, and the switch and its port at the other end
     flows: int
     groups: int
     brokenPackets: int  # to the controller, since the switch connected

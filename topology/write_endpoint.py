@@ -1,10 +1,9 @@
-"""What endpoints, leases and hosts may become."""
+"""What endpoints and leases may become."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
 
 from topology import options, validate
 from topology.allocate import mac_of
@@ -156,37 +155,6 @@ def release(draft: Draft, network: Network, address: Address) -> Lease | None:
     if lease is None or lease.released is not None:
         return None
     return draft.release(lease)
-
-
-def put_host(draft: Draft, name: str, switch: int, tunnel_address: IPv4Address | None, version: str) -> Host:
-    """A Docker host with an agent, and where its switch is."""
-    validate.name("hostName", name)
-    validate.datapath(switch)
-    validate.text("version", version)
-    other = draft.model.by_switch(switch) if switch else None
-    if other is not None and other.name != name:
-        raise Conflict(
-            f"switch {switch:016x} is that of host {other.name}: give the bridge another datapath id, "
-            f"or delete host {other.name}"
-        )
-    old = draft.get("host", name)
-    number = (old.number if isinstance(old, Host) else 0) or draft.number("host")
-    host = Host(name, switch, tunnel_address, version, number)
-    draft.put(host)
-    return host
-
-
-def delete_host(draft: Draft, name: str) -> Host:
-    """A host goes, with what its agent reported: its containers can't be reached any more."""
-    found = draft.get("host", name)
-    if not isinstance(found, Host):
-        raise NotFound(f"Host {validate.show(name)} not found")
-    for endpoint in draft.model.endpoints_of_host(name):
-        draft.delete(endpoint)
-    for lease in draft.model.leases_of_host(name):
-        draft.release(lease)
-    draft.delete(found)
-    return found
 
 
 def _endpoint(draft: Draft, key: str) -> Endpoint | None:

@@ -164,7 +164,7 @@ def _run(*command: str, text: str = "") -> str:
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     except FileNotFoundError:
         raise SwitchError(
-            f"{command[0]} is not installed: no way out, no published ports, and no way from this host to its containers"
+            f"{command[0]} is not installed: no way out, no published ports, no way from this host to its containers"
         ) from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SwitchError(f"{command[0]}: {error}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from netctl.agent.state import LocalEndpoint, State
@@ -52,7 +52,7 @@ _Selector = tuple[str, str]
 _Index = dict[_Selector, list[tuple[str, ServiceDoc, frozenset[_Selector]]]]
 
 
-def _by_selector(services: dict[str, ServiceDoc]) -> _Index:
+def _by_selector(services: Mapping[str, ServiceDoc]) -> _Index:
     """Services by tenant and the first of their selectors: there may be very many."""
     index: _Index = {}
     for key, service in services.items():

@@ -92,6 +92,7 @@ class Api:
         self._commands = commands
         self._model = commands.model
         self._switches = switches
+        self._down = tracker.down
         self._networks = NetworkDoor(commands, tracker, host_timeout)
         self._feed = ChangeFeed(commands.model, commands.store.changes_since, alive_period)
         commands.subscribe(self._feed.publish)
@@ -167,6 +168,7 @@ class Api:
                 "PUT": agents.put_host,
                 "DELETE": agents.delete_host,
             },
+            "/hosts/{key}/drain": {"PUT": agents.drain_host, "DELETE": agents.undrain_host},
             "/hosts/{key}/endpoints": {"PUT": agents.put_host_endpoints},
             "/hosts/{key}/applied": {"PUT": agents.put_applied},
             "/leases": {"POST": agents.post_lease},
@@ -235,21 +237,21 @@ class Api:
     # services
 
     def _list_services(self, request: Request) -> list[Document]:
-        return [docs.listed_service_document(s, self._model) for s in self._model.services.values()]
+        return [docs.listed_service_document(s, self._model, self._down) for s in self._model.services.values()]
 
     def _get_service(self, request: Request, key: str) -> Document:
-        return docs.listed_service_document(self._service(key), self._model)
+        return docs.listed_service_document(self._service(key), self._model, self._down)
 
     def _put_service(self, request: Request, key: str) -> Document:
         spec = docs.service_spec(parse_object(read_body(request)), key)
-        return docs.listed_service_document(self._commands.put_service(spec), self._model)
+        return docs.listed_service_document(self._commands.put_service(spec), self._model, self._down)
 
     def _delete_service(self, request: Request, key: str) -> str:
         self._commands.delete_service(key)
         return key
 
     def _inspect_service(self, request: Request, key: str) -> Document:
-        document = inspect_service(self._service(key), self._model)
+        document = inspect_service(self._service(key), self._model, self._down)
         document["Oper"] |= docs.filled({"counters": self._switches.counters(key)})
         return document
 

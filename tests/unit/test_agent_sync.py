@@ -247,3 +247,17 @@ def test_verdicts_of_endpoints_that_are_gone(world: World) -> None:
     world.settle()
     wait_for(lambda: not world.state.untold, "it to be dropped")
     assert "set_checks" not in world.controller.calls
+
+
+def test_a_host_that_the_controller_refuses_starts_no_containers(world: World) -> None:
+    """Else containers start on it that nobody reaches, and the reason is in a log only."""
+    line = "tunnelAddress 192.0.2.1 is that of host other"
+    world.controller.refuse["put_host"] = line
+    wait_for(lambda: world.sync._refusal, "the refusal")
+    with pytest.raises(Refusal, match=f"the controller refused host host: {line}"):
+        world.grant()
+    beats = world.controller.calls.count("put_host")
+    del world.controller.refuse["put_host"]
+    wait_for(lambda: world.controller.calls.count("put_host") > beats, "the next try")
+    wait_for(lambda: world.sync._refusal is None, "the host to be accepted")
+    assert world.grant()

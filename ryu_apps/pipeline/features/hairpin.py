@@ -34,10 +34,10 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
-    """For each provider that may be picked by itself."""
+    """For each provider that may be picked by itself: only here, where it is plugged in."""
     zone = ctx.zone(service.tenant)
     second = zone | HAIRPIN_ZONES
-    alive = [p for p in ctx.model.providers(service) if p.alive and ctx.reachable(p)]
+    alive = [p for p in ctx.model.providers(service) if p.alive and ctx.port_of(p) is not None]
     for family, vip in each(service.vips):
         tenant = {TENANT: zone, "eth_type": family.eth_type}
         providers = [own for p in alive if (own := family.of(p.addresses)) is not None]
