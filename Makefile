@@ -1,6 +1,6 @@
 # Every target works on a fresh Debian 12 as root and installs what it needs. Logs: /var/log/netctl.
 
-.PHONY: help run demo down test test-ryu bench lint
+.PHONY: help run demo cluster down test test-ryu bench lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -11,7 +11,10 @@ run: ## set up and start Open vSwitch, Docker, controller and agent
 demo: ## the walk-through with real containers; starts what does not run
 	@scripts/demo
 
-down: ## stop what run started and leave nothing behind
+cluster: ## three Docker hosts on this machine, with tunnels between them and one controller
+	@scripts/cluster
+
+down: ## stop what run or cluster started and leave nothing behind
 	@scripts/down
 
 test: ## lint, types and all tests (ARGS="-k vip" goes to pytest)

@@ -65,6 +65,43 @@ class Checks:
         took = "no answer" if time is None else f"{time:g} ms"
         self._report.step(f"{source} pings {what} {address}: {took}", time is not None)
 
+    def all_pairs(self, when: str) -> None:
+        """Every host reaches every other."""
+        hosts = self._fabric.plan.hosts
+        pairs = [(a, b) for a in hosts for b in hosts if a is not b]
+        lost = [f"{a.name}→{b.name}" for a, b in pairs if probe.ping(self._fabric.host(a.name), b.address) is None]
+        text = f"{when}: {len(pairs) - len(lost)} of {len(pairs)} pairs of hosts reach each other"
+        self._report.step(text + (f", not {' '.join(lost[:8])}" if lost else ""), not lost)
+
+    def vip_from_everywhere(self, when: str, vip: str, port: int, providers: Collection[str], connections: int) -> None:
+        """From each host all connections are answered; all together meet each provider."""
+        hosts = self._fabric.plan.hosts
+        answers = Counter(
+            probe.connect(self._fabric.host(host.name), vip, port) for host in hosts for _ in range(connections)
+        )
+        good = sum(answers[name] for name in providers)
+        self._report.step(
+            f"{when}: {good} of {connections * len(hosts)} connections to {vip}:{port} answered, "
+            f"from {len(hosts)} hosts by {len(set(answers) & set(providers))} of {len(providers)} providers",
+            set(answers) == set(providers),
+        )
+
+    def link(self, number: int, state: str) -> None:
+        """A link goes down or comes up, and the controller knows."""
+        fabric = self._fabric
+        one, other = fabric.plan.links[number]
+        fabric.set_link(number, state)
+        ports = frozenset(fabric.ports_of(number))
+        try:
+            wait_for(
+                lambda: (ports in fabric.links()) == (state == "up") and fabric.settled(),
+                f"the link to be known to be {state}, by all switches",
+            )
+        except TooLate as late:
+            self._report.step(str(late), passed=False)
+            return
+        self._report.step(f"link {one}-{other} is {state}")
+
     def learned(self, *hosts: HostPlan) -> None:
         """Hosts that nobody registered are known by now, where they are; REST and `netctl ep ls` say so."""
         for host in hosts:
@@ -98,7 +135,7 @@ class Checks:
             and e.get("ipAddress") == [host.address]
             and e.get("networkName") == self._fabric.own(host.network.name)
             and e.get("portName") == self._port(host)
-            and e.get("switch") == self._fabric.dpid
+            and e.get("switch") == self._fabric.dpid(host.switch)
             for e in self._fabric.client.endpoints()
         )
 

@@ -1,4 +1,4 @@
-"""A switch with hosts, made with Mininet as a plan says, and what of it the controller is told over REST."""
+"""Switches with hosts, made with Mininet as a plan says, and what of them the controller is told over REST."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import subprocess
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from deadline import wait_for
 from mininet.net import Mininet  # type: ignore[import-untyped]
@@ -40,6 +40,7 @@ class HostPlan:
     network: NetworkPlan
     address: str
     labels: Mapping[str, str] | None = None
+    switch: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,20 @@ class ServicePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of it. Names get the fabric's name before them, where others could have the same."""
+    """All of it. Names get the fabric's name before them, where others could have the same.
+
+    ``links`` join switches, which are those that they name and that hosts are at; without any it is one, "".
+    """
 
     networks: tuple[NetworkPlan, ...]
     services: tuple[ServicePlan, ...]
     hosts: tuple[HostPlan, ...] = field(default=())
+    links: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def switches(self) -> list[str]:
+        """Their names."""
+        return list(dict.fromkeys([*(name for link in self.links for name in link), *(h.switch for h in self.hosts)]))
 
 
 class Listening(RemoteController):  # type: ignore[misc]
@@ -77,28 +87,58 @@ class Fabric:
         self.name = name
         self.client = client
         self._controller_port = controller_port
-        longest = max((self.port_of(h.name) for h in plan.hosts), key=len)
+        names = [self.port_of(h.name) for h in plan.hosts] + [self.bridge(s) for s in plan.switches]
+        longest = max([*names, *(p for n in range(len(plan.links)) for p in self.ports_of(n))], key=len)
         if len(longest) > LONGEST:
             raise CannotStart(f"name {name} is too long: {longest} has more than {LONGEST} characters")
-        self._make_room()
+        for switch in plan.switches:
+            self._make_room(switch)
         self._net = Mininet(controller=None, autoSetMacs=True, build=False)
         self._net.addController("c0", Listening, ip="127.0.0.1", port=controller_port)
         self._add_nodes()
 
     def _add_nodes(self) -> None:
-        switch = self._net.addSwitch(
-            self.name, OVSSwitch, dpid=self.dpid, datapath="user", protocols="OpenFlow13", failMode="secure"
-        )
+        switches = {
+            name: self._net.addSwitch(
+                self.bridge(name),
+                OVSSwitch,
+                dpid=self.dpid(name),
+                datapath="user",
+                protocols="OpenFlow13",
+                failMode="secure",
+            )
+            for name in self.plan.switches
+        }
         for plan in self.plan.hosts:
             prefix = plan.network.subnet.rpartition("/")[2]
             route = f"via {plan.network.gateway}" if plan.network.gateway else None
             host = self._net.addHost(plan.name, ip=f"{plan.address}/{prefix}", defaultRoute=route)
-            self._net.addLink(host, switch, intfName1="eth0", intfName2=self.port_of(plan.name))
+            self._net.addLink(host, switches[plan.switch], intfName1="eth0", intfName2=self.port_of(plan.name))
+        for number, (one, other) in enumerate(self.plan.links):
+            ports = self.ports_of(number)
+            self._net.addLink(switches[one], switches[other], intfName1=ports[0], intfName2=ports[1])
 
-    @cached_property
-    def dpid(self) -> str:
-        """Its datapath id: the same whenever the name is."""
-        return f"{0x4D4E << 32 | zlib.crc32(self.name.encode()):016x}"
+    def bridge(self, switch: str) -> str:
+        """Name of a switch's bridge."""
+        return f"{self.name}{switch}"
+
+    def dpid(self, switch: str = "") -> str:
+        """A switch's datapath id: the same whenever the name is."""
+        return f"{0x4D4E << 32 | zlib.crc32(self.bridge(switch).encode()):016x}"
+
+    def ports_of(self, link: int) -> tuple[str, str]:
+        """Names of a link's ports, by its number in the plan."""
+        return f"{self.name}.{2 * link}", f"{self.name}.{2 * link + 1}"
+
+    def set_link(self, link: int, state: str) -> None:
+        """Bring a link ``up`` or ``down``, by its number in the plan."""
+        for port in self.ports_of(link):
+            subprocess.run(["ip", "link", "set", port, state], check=True, timeout=10)
+
+    def links(self) -> set[frozenset[str]]:
+        """The links that the controller knows of, each by its ports."""
+        found = (link for switch in self._switches() for link in switch.get("links", ()))
+        return {frozenset((link["port"], link["peer"])) for link in found}
 
     @property
     def mininet(self) -> Mininet:
@@ -121,19 +161,25 @@ class Fabric:
         """A host as Mininet has it."""
         return self._net.get(name)
 
-    def _make_room(self) -> None:
+    def _make_room(self, switch: str) -> None:
         """Remove the bridge that a killed run left, and no other: Mininet would remove any of our name."""
-        if self.name not in _vsctl("list-br").split():
+        bridge = self.bridge(switch)
+        if bridge not in _vsctl("list-br").split():
             return
-        dpid = _vsctl("get", "bridge", self.name, "datapath_id").strip().strip('"')
-        alive = [p for p in _vsctl("list-ports", self.name).split() if Path("/sys/class/net", p).exists()]
-        if dpid != self.dpid or alive:
-            raise CannotStart(f"a bridge {self.name} is there already: take another name with --name")
+        dpid = _vsctl("get", "bridge", bridge, "datapath_id").strip().strip('"')
+        ports = _vsctl("list-ports", bridge).split()
+        hosts = {self.port_of(h.name) for h in self.plan.hosts}
+        alive = [p for p in ports if p in hosts and Path("/sys/class/net", p).exists()]
+        if dpid != self.dpid(switch) or alive:
+            raise CannotStart(f"a bridge {bridge} is there already: take another name with --name")
         # now: replaced in one transaction, ports of the same names would go on with the interfaces that are gone
-        _vsctl("del-br", self.name)
+        _vsctl("del-br", bridge)
+        for port in ports:
+            if Path("/sys/class/net", port).exists():  # links between switches are in no host that ended
+                subprocess.run(["ip", "link", "delete", port], check=False, timeout=10)
 
     def start(self) -> None:
-        """Build it, and wait until the controller has the switch and sees all its ports."""
+        """Build it, and wait until the controller has the switches, with all ports and links."""
         self.clear()  # of what a killed run told the controller
         self._net.build()
         for host in self._net.hosts:
@@ -145,12 +191,24 @@ class Fabric:
         wanted = {self.port_of(h.name) for h in self.plan.hosts}
         wait_for(
             lambda: wanted <= self._ports_up(),
-            f"the switch to be in the controller with all its ports; OpenFlow on 127.0.0.1:{self._controller_port}?",
+            f"all switches to be in the controller with their ports; OpenFlow on 127.0.0.1:{self._controller_port}?",
         )
+        wait_for(self.all_links, "all links to be in the controller")
+
+    def all_links(self) -> bool:
+        """Whether the controller knows of all links."""
+        return {frozenset(self.ports_of(n)) for n in range(len(self.plan.links))} <= self.links()
 
     def _ports_up(self) -> set[str]:
-        mine = (s for s in self.client.switches() if s["dpid"] == self.dpid)
-        return {p["name"] for s in mine for p in s["ports"] if p["up"]}
+        return {p["name"] for s in self._switches() for p in s["ports"] if p["up"]}
+
+    def settled(self) -> bool:
+        """Whether all switches have what the controller wants of them."""
+        return all(s["settled"] for s in self._switches())
+
+    def _switches(self) -> list[Any]:
+        dpids = {self.dpid(name) for name in self.plan.switches}
+        return [s for s in self.client.switches() if s["dpid"] in dpids]
 
     def register_network(self, plan: NetworkPlan) -> None:
         """Tell the controller of a network."""
@@ -186,14 +244,14 @@ class Fabric:
                 "networkName": self.own(plan.network.name),
                 "ipAddress": [plan.address],
                 "macAddress": self.host(plan.name).MAC(),
-                "switch": self.dpid,
+                "switch": self.dpid(plan.switch),
                 "portName": self.port_of(plan.name),
                 "labels": dict(plan.labels or {}),
             }
         )
 
     def stop(self) -> None:
-        """Take the switch and the hosts down."""
+        """Take the switches and the hosts down."""
         self._net.stop()
 
     def clear(self) -> None:

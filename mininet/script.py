@@ -47,7 +47,7 @@ def _options(description: str, name: str) -> argparse.Namespace:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--name", default=name, help="name of the switch, and what names in the controller begin with (%(default)s)")
+    add("--name", default=name, help="what names of switches and in the controller begin with (%(default)s)")
     add("--controller-port", type=int, default=6653, metavar="PORT", help="OpenFlow port on 127.0.0.1 (%(default)s)")
     add(
         "--netmaster",
@@ -91,7 +91,12 @@ def _build(fabric: Fabric, listeners: probe.Listeners, report: Report) -> dict[s
     plan = fabric.plan
     report.say("Set-up")
     fabric.start()
-    report.step(f"switch {fabric.name} ({fabric.dpid}) is in the controller, with {len(plan.hosts)} hosts")
+    for switch in plan.switches:
+        hosts = sum(host.switch == switch for host in plan.hosts)
+        links = sum(switch in link for link in plan.links)
+        joined = f" and {links} links" if links else ""
+        name, dpid = fabric.bridge(switch), fabric.dpid(switch)
+        report.step(f"switch {name} ({dpid}) is in the controller, with {hosts} hosts{joined}")
     for network in plan.networks:
         fabric.register_network(network)
         gateway = f", gateway {network.gateway}" if network.gateway else ""

@@ -203,8 +203,16 @@ class Client:
         """Register a host; again every 3 s, as its heartbeat."""
         return cast(HostDoc, self._call("PUT", _path("hosts", doc.get("hostName", "")), doc))
 
+    def drain_host(self, name: str) -> HostDoc:
+        """Have the providers on a host get no new connections."""
+        return cast(HostDoc, self._call("PUT", _path("hosts", name, "drain"), {}))
+
+    def undrain_host(self, name: str) -> None:
+        """Have the providers on a host get new connections again."""
+        self._call("DELETE", _path("hosts", name, "drain"))
+
     def delete_host(self, name: str) -> None:
-        """Forget a host, and the endpoints on it."""
+        """Forget a host whose agent has ended, or that is drained and empty, and the endpoints on it."""
         self._call("DELETE", _path("hosts", name))
 
     def sync_endpoints(

@@ -36,7 +36,6 @@ class StreamNetworkDoc(NetworkDoc, total=False):
 
     number: int
     dockerName: str
-    mtu: int
 
 
 class HealthCheckDoc(TypedDict, total=False):
@@ -109,8 +108,13 @@ class HostDoc(TypedDict, total=False):
     tunnelAddress: str
     version: str
     datapathType: str  # of its bridge: netdev (userspace) or system (kernel)
+    mtu: int  # of its containers
     hostAddress: str  # as its own containers see it
-    connected: bool
+    draining: bool  # absent: no
+    state: str  # up | down | draining
+    since: str  # of the state: UTC, ISO 8601
+    reason: str
+    connected: bool  # the agent's change stream
     lastHeartbeat: float  # s ago
     appliedRevision: int  # up to here it has carried out what the controller says
     errors: dict[str, str]  # line by network key, or by what else it is about: "publish 80/TCP", "route 10.1.1.0/24"
@@ -122,6 +126,7 @@ class SwitchDoc(TypedDict, total=False):
     dpid: str
     connected: bool
     ports: list[Any]
+    links: list[Any]  # each by its port, and the switch and its port at the other end
     flows: int
     groups: int
     brokenPackets: int  # to the controller, since the switch connected

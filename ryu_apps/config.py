@@ -28,6 +28,19 @@ OPTIONS = (
     ),
     cfg.StrOpt("ofp-listen-host", default="127.0.0.1", help="Address that switches connect to."),
     cfg.PortOpt("ofp-tcp-listen-port", default=6653, min=1, help="TCP port that switches connect to."),
+    cfg.FloatOpt(
+        "echo-request-interval",
+        default=1.0,
+        min=0.1,
+        metavar="SECONDS",
+        help="How often a switch is asked whether it is there.",
+    ),
+    cfg.IntOpt(
+        "maximum-unreplied-echo-requests",
+        default=30,
+        min=1,
+        help="The connection of a switch that leaves more of these questions unanswered in a row is ended.",
+    ),
     cfg.StrOpt(
         "log-level",
         default="info",

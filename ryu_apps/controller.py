@@ -14,12 +14,15 @@ from typing import Any
 from ryu_apps import answers, learning, wsgi
 from ryu_apps import framework as fw
 from ryu_apps.drain import Drains
+from ryu_apps.fabric import Fabric
 from ryu_apps.follow import Follower
 from ryu_apps.lead import Alone, Elected
+from ryu_apps.links import Links
+from ryu_apps.liveness import Liveness
 from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
 from ryu_apps.pipeline.tables import NETWORK, Feature
-from ryu_apps.pipeline.values import IN_PORT, Output
+from ryu_apps.pipeline.values import CONTROLLER, IN_PORT, Output
 from ryu_apps.reconciler import Reconciler
 from ryu_apps.rest.api import Api
 from ryu_apps.rest.hosts import HostTracker
@@ -27,7 +30,8 @@ from ryu_apps.switches import Switches
 from topology.commands import Commands
 from topology.errors import NetctlError
 from topology.model import Network
-from topology.observed import Port, Switch
+from topology.observed import Port
+from topology.paths import End, Link
 from topology.snapshot import Model
 from topology.sqlite_store import SqliteStore
 from topology.stores import open_store
@@ -56,9 +60,18 @@ class Controller(fw.App):
         self.spawn(drains.run)
         self.sessions: dict[int, Session] = {}
         self.lead = self._join()
-        self.api = Api(
-            self.commands, HostTracker(self.model), self.switches, leader_url=lambda: self.lead.leader_url
-        )
+        self.liveness = Liveness(self.model, self.switches.reconcilers.keys, ready=self._filled)
+        self.liveness.subscribe(self.switches.set_dead)
+        self.liveness.subscribe(self._hang_up)
+        self.spawn(self.liveness.run)
+        observed = self.switches.observed
+        self.fabric = Fabric(self.model, observed, self.switches.reconcilers)
+        self.switches.on_move = self.fabric.moved
+        self.links = Links(observed, self.switches.send, self._is_of_fabric, self._links_changed)
+        for part in (self.fabric, self.links):
+            self.spawn(part.run)
+        tracker = HostTracker(self.model, self.liveness)
+        self.api = Api(self.commands, tracker, self.switches, leader_url=lambda: self.lead.leader_url)
         self.rest = wsgi.serve(self.api, fw.CONF.rest_host, fw.CONF.rest_port)
         self.spawn(self.rest.wait)
         self.spawn(self.lead.run)
@@ -131,20 +144,71 @@ class Controller(fw.App):
         if session is None or not self.lead.leads or self._served(session):
             return
         ports = [p for p in map(_port, ev.msg.body) if p.number < OFPP_MAX]
+        if self.switches.is_connected(datapath.id):
+            self.spawn(self._second, datapath, session)
+            return
         LOG.info("switch %016x connected with %d ports", datapath.id, len(ports))
+        self.liveness.heard(datapath.id)
         reconciler = self.switches.connect(session, datapath.id, ports, session.version)
+        self.links.probe(datapath.id)
         self.spawn(reconciler.run)
 
     def _served(self, session: Session) -> bool:
         return any(r.session is session for r in self.switches.reconcilers.values())
 
+    @fw.set_ev_cls(fw.ofp_event.EventOFPEchoReply, fw.MAIN_DISPATCHER)
+    def echoed(self, ev: Any) -> None:
+        """A switch is still there."""
+        self.liveness.heard(ev.msg.datapath.id)
+
+    def _filled(self, dpid: int) -> bool:
+        """Whether a switch has carried out the model once since it connected."""
+        reconciler = self.switches.reconcilers.get(dpid)
+        return reconciler is not None and reconciler.settled_revision >= 0
+
+    def _hang_up(self, dead: frozenset[str]) -> None:
+        """Nobody is to wait for the switches of hosts that are dead; they connect anew."""
+        for host in (self.model.hosts.get(name) for name in dead):
+            reconciler = None if host is None else self.switches.reconcilers.get(host.switch)
+            if reconciler is not None:
+                reconciler.session.close()
+
+    def _second(self, datapath: Any, session: Session) -> None:
+        """A second connection of a switch: it has come again, unless the first one still answers."""
+        if self.switches.answers(datapath.id):
+            self.switches.refuse_double(datapath.id, datapath.address[0])
+            session.close()
+            return
+        self.switches.drop(datapath.id)
+        if session.connected:  # its ports may be others by now
+            ask_what_it_is(session)
+
+    def _reconciler_of(self, datapath: Any) -> Reconciler | None:
+        """Of a connection that is the switch's; None: it is not yet, or another with the same datapath id."""
+        reconciler = self.switches.reconcilers.get(datapath.id)
+        if reconciler is None or reconciler.session is not self.sessions.get(id(datapath)):
+            return None
+        return reconciler
+
     @fw.set_ev_cls(fw.ofp_event.EventOFPPortStatus, fw.MAIN_DISPATCHER)
     def port_changed(self, ev: Any) -> None:
         """A port came, changed or went."""
+        if self._reconciler_of(ev.msg.datapath) is None:
+            return
         gone = ev.msg.reason == fw.ofproto.OFPPR_DELETE
         port = _port(ev.msg.desc)
         if port.number < OFPP_MAX:
             self.switches.port_changed(ev.msg.datapath.id, port, gone=gone)
+            self.links.port_changed(ev.msg.datapath.id, port, gone=gone)
+
+    def _is_of_fabric(self, dpid: int) -> bool:
+        """Between hosts with agents there are tunnels."""
+        return self.model.by_switch(dpid) is None
+
+    def _links_changed(self, links: frozenset[Link]) -> None:
+        for misplaced in learning.misplaced(self.model, self.switches.observed):
+            self.commands.delete_endpoint(misplaced)
+        self.fabric.become(links)
 
     @fw.set_ev_cls(EVENTS, [fw.MAIN_DISPATCHER, fw.DEAD_DISPATCHER])
     def answered(self, ev: Any) -> None:
@@ -157,7 +221,7 @@ class Controller(fw.App):
     def packet_in(self, ev: Any) -> None:
         """What the flows send here, by the cookie of the flow. What is broken is counted and dropped."""
         msg = ev.msg
-        reconciler = self.switches.reconcilers.get(msg.datapath.id)
+        reconciler = self._reconciler_of(msg.datapath)
         if reconciler is None:
             return
         frame, in_port, switch = bytes(msg.data), msg.match["in_port"], reconciler.switch
@@ -167,6 +231,9 @@ class Controller(fw.App):
                     answer = answers.refuse(frame)
                 case Feature.EXPIRE:
                     answer = self._expire(msg.match.get(NETWORK, 0), frame)
+                case Feature.LINKS:
+                    self.links.heard(switch.dpid, in_port, frame)
+                    return
                 case _:
                     self._heard(reconciler, in_port, frame)
                     return
@@ -186,13 +253,14 @@ class Controller(fw.App):
 
     def _heard(self, reconciler: Reconciler, in_port: int, frame: bytes) -> None:
         """ARP of an unknown host, or for one. Raises BrokenPacketError for anything else."""
-        switch = reconciler.switch
+        switch, observed = reconciler.switch, self.switches.observed
         arp = learning.parse(frame)
-        match learning.decide(self.model, switch, in_port, arp):
+        match learning.decide(self.model, observed, switch, in_port, arp):
             case learning.Learn() as found:
-                self._store_aside(lambda: self._send_on(reconciler, in_port, frame, self._learn(switch, found, arp)))
+                self._store_aside(lambda: self._learn(reconciler, found, in_port, arp, frame))
             case learning.Ask(ports):
-                self._send_on(reconciler, in_port, frame, ports)
+                for end in ports:
+                    self.links.send_to_edge(end, frame)
             case learning.Ignore(forged):
                 switch.forged_packets += forged
 
@@ -203,15 +271,11 @@ class Controller(fw.App):
         else:
             self.spawn(write)
 
-    @staticmethod
-    def _send_on(reconciler: Reconciler, in_port: int, frame: bytes, out: Collection[int]) -> None:
-        if out:
-            # by the switch's own thread, which alone knows whether the switch is still there
-            reconciler.send_after(messages.packet_out(in_port, tuple(map(Output, out)), frame))
-
-    def _learn(self, switch: Switch, found: learning.Learn, arp: learning.Arp) -> tuple[int, ...]:
-        """Note where a host is. Where what it said goes then: to who waits for it, or through the pipeline again."""
-        network = found.network
+    def _learn(
+        self, reconciler: Reconciler, found: learning.Learn, in_port: int, arp: learning.Arp, frame: bytes
+    ) -> None:
+        """Note where a host is. Then what it said goes to who waits for it, or through the pipeline again."""
+        network, switch = found.network, reconciler.switch
         try:
             if found.instead_of:
                 self.commands.delete_endpoint(found.instead_of)
@@ -219,13 +283,23 @@ class Controller(fw.App):
                 network.tenant, network.name, arp.sender_mac, arp.sender, switch.dpid, found.port_name
             )
         except NetctlError as error:
+            # the store can't be written, or others were faster: its next ARP tells us again
             LOG.warning("switch %016x: %s is not learned: %s", switch.dpid, arp.sender, error)
-            return ()  # the store can't be written, or others were faster: its next ARP tells us again
+            return
         if learned is None:
             switch.forged_packets += 1
-            return ()
-        port = learning.onward(self.model, switch, learned, arp)
-        return (OFPP_TABLE if port is None else port,)
+            return
+        # by the switch's own thread, once it has what was learned
+        asker = learning.onward(self.model, self.switches.observed, learned, arp)
+        if asker is None:
+            reconciler.send_after(messages.packet_out(in_port, (Output(OFPP_TABLE),), frame))
+        else:
+            self.spawn(self._pass_on, asker, messages.packet_out(CONTROLLER, (Output(asker.port),), frame))
+
+    def _pass_on(self, asker: End, message: bytes) -> None:
+        """Who is told where another is sends there at once: so all switches on the way have to know."""
+        self.fabric.wait()
+        self.switches.send(asker.switch, message)
 
 
 def ask_what_it_is(session: Session) -> None:

@@ -131,7 +131,7 @@ class Elected:
                 LOG.debug("taking over: %s", error)
                 hub.sleep(RETRY_SECONDS)
                 continue
-            self._switches.generation = generation
+            self._switches.lead(generation)
             LOG.info("we lead, in generation %d, from revision %d", generation, self._commands.model.revision)
             for session in list(self._sessions()):
                 self._begin(session)

@@ -8,7 +8,8 @@ from ipaddress import IPv4Address
 
 from topology.commands import DEFAULT_TENANT
 from topology.model import Endpoint, Network
-from topology.observed import Switch
+from topology.observed import Observed, Switch
+from topology.paths import End
 from topology.snapshot import Model
 
 _ETHERNET = struct.Struct("!6s6sH")
@@ -65,9 +66,9 @@ class Learn:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A known host looks for one that nobody knows: its question goes out of these ports."""
+    """A known host looks for one that nobody knows: its question goes out of these ports, of any switch."""
 
-    ports: tuple[int, ...]
+    ports: tuple[End, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,11 @@ class Ignore:
     forged: bool = False
 
 
-def decide(model: Model, switch: Switch, in_port: int, arp: Arp) -> Learn | Ask | Ignore:
+def decide(model: Model, observed: Observed, switch: Switch, in_port: int, arp: Arp) -> Learn | Ask | Ignore:
     """What follows from an ARP packet-in."""
     port_name = switch.port_name(in_port)
     network = network_for(model, arp.sender)
-    if port_name is None or network is None:
+    if port_name is None or network is None or observed.heard.joined(End(switch.dpid, in_port)):
         return Ignore()
     holder = model.holder(network.key, arp.sender)
     if holder is None:
@@ -90,35 +91,48 @@ def decide(model: Model, switch: Switch, in_port: int, arp: Arp) -> Learn | Ask 
         return Ignore(forged=True)  # a gateway's, a VIP's or a granted address
     at_home = (holder.switch, holder.port_name) == (switch.dpid, port_name)
     if at_home and holder.mac == arp.sender_mac:
-        return _looks_for(model, switch, in_port, network, arp)
+        return _looks_for(model, observed, End(switch.dpid, in_port), network, arp)
     if holder.origin != "learned":
         return Ignore(forged=True)
     if holder.mac == arp.sender_mac:
         return Learn(network, port_name)
     # another host: only where the one that was learned can't be any more
-    if at_home or (holder.switch == switch.dpid and not switch.has_link(holder.port_name)):
+    home = observed.switches.get(holder.switch)
+    if at_home or (home is not None and not home.has_link(holder.port_name)):
         return Learn(network, port_name, instead_of=holder.id)
     return Ignore(forged=True)
 
 
-def _looks_for(model: Model, switch: Switch, in_port: int, network: Network, arp: Arp) -> Ask | Ignore:
+def _looks_for(model: Model, observed: Observed, asker: End, network: Network, arp: Arp) -> Ask | Ignore:
     if arp.operation != REQUEST or arp.target not in network.subnet:
         return Ignore()
     if model.holder(network.key, arp.target) is not None:
         return Ignore()
-    return Ask(tuple(p for p in unclaimed_ports(model, switch) if p != in_port))
+    places = (end for switch in observed.switches.values() for end in unclaimed_ports(model, observed, switch))
+    return Ask(tuple(sorted(end for end in places if end != asker)))
 
 
-def unclaimed_ports(model: Model, switch: Switch) -> list[int]:
-    """The ports of a switch where no registered endpoint is: where an unknown host may be."""
+def unclaimed_ports(model: Model, observed: Observed, switch: Switch) -> list[End]:
+    """The ports of a switch without a host where nobody is registered, and no other switch: an unknown host may be."""
+    if model.by_switch(switch.dpid) is not None:
+        return []
 
     def claimed(name: str) -> bool:
         return any(e.origin != "learned" for e in model.endpoints_at(switch.dpid, name))
 
-    return sorted(p.number for p in switch.ports.values() if p.number < OFPP_MAX and not claimed(p.name))
+    ends = (End(switch.dpid, p.number) for p in switch.ports.values() if p.number < OFPP_MAX and not claimed(p.name))
+    return sorted(end for end in ends if not observed.heard.joined(end))
 
 
-def onward(model: Model, switch: Switch, learned: Endpoint, arp: Arp) -> int | None:
+def misplaced(model: Model, observed: Observed) -> list[str]:
+    """The ids of hosts that were learned where there is another switch."""
+    ends = (end for dpid in observed.switches for end in observed.heard.ends(dpid))
+    names = ((end.switch, observed.switches[end.switch].port_name(end.port)) for end in ends)
+    found = (e for switch, name in names if name for e in model.endpoints_at(switch, name))
+    return [endpoint.id for endpoint in found if endpoint.origin == "learned"]
+
+
+def onward(model: Model, observed: Observed, learned: Endpoint, arp: Arp) -> End | None:
     """The port where an answer of a host just learned is waited for; None: what it said is no answer.
 
     The switch itself passes no ARP answer on, for it gives them all: but not to a question about the unknown.
@@ -126,6 +140,6 @@ def onward(model: Model, switch: Switch, learned: Endpoint, arp: Arp) -> int | N
     if arp.operation == REQUEST:
         return None
     asker = model.holder(learned.network_key, arp.target)
-    if not isinstance(asker, Endpoint) or asker.switch != switch.dpid:
-        return None
-    return switch.port_number(asker.port_name)
+    home = observed.switches.get(asker.switch) if isinstance(asker, Endpoint) else None
+    number = home.port_number(asker.port_name) if home is not None and isinstance(asker, Endpoint) else None
+    return None if home is None or number is None else End(home.dpid, number)

@@ -21,9 +21,11 @@ from ryu_apps.openflow.failures import Disconnected, SessionError
 from ryu_apps.openflow.session import Mod, Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context, Owner, Program
+from ryu_apps.pipeline.features import transit
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, METERS
+from ryu_apps.pipeline.ways import is_way
 from ryu_apps.questions import Question, Questions
-from topology.observed import Switch
+from topology.observed import Observed, Switch
 from topology.snapshot import Model
 
 T = TypeVar("T")
@@ -47,20 +49,36 @@ class Reconciler:
     """Writes to one connected switch, and is the one that asks it."""
 
     def __init__(
-        self, session: Session, switch: Switch, model: Model, clock: Callable[[], float], generation: int = 0
+        self,
+        session: Session,
+        switch: Switch,
+        model: Model,
+        clock: Callable[[], float],
+        *,
+        generation: int = 0,
+        observed: Observed | None = None,
+        patient_until: float = 0.0,
     ) -> None:
-        """``generation``: that of us as the leader of several controllers; 0: there are no others."""
+        """``generation``: that of us as the leader of several controllers; 0: there are no others.
+
+        ``patient_until`` (s, monotonic): no longer is waited for the links that the switch's ways are made of.
+        """
         self.session = session
         self.switch = switch
         self.model = model
+        self.observed = observed or Observed()
         self.refused: dict[Owner, Refused] = {}
         self.settled_revision = -1  # the switch carries out the model of this revision, but for what is refused
         self.actual = diff.Actual()
         self.wanted = diff.Wanted()
         self.kept = Kept(model)
         self._flusher = Flusher(session, clock)
+        self.marks = 0
+        self.carried_out = 0  # of the marks, what the switch has been given
+        self.waits = False  # for its links to be found again
         self._clock = clock
         self._generation = generation
+        self._patient_until = patient_until
         self._dirty: set[Owner] = set()
         self._packets: list[bytes] = []
         self._questions = Questions()
@@ -69,6 +87,7 @@ class Reconciler:
 
     def mark(self, owners: Iterable[Owner]) -> None:
         """These owners' programs may be different now."""
+        self.marks += 1
         self._dirty.update(owners)
         self._wake.set()
 
@@ -86,7 +105,7 @@ class Reconciler:
 
     def context(self) -> Context:
         """The model as seen from this switch."""
-        return seen_from(self.switch, self.model)
+        return seen_from(self.switch, self.model, self.observed)
 
     def close(self) -> None:
         """The connection is gone: the thread ends."""
@@ -99,6 +118,7 @@ class Reconciler:
             if self._generation:  # before anything is read: who led before us can't change it any more
                 self.session.be_master(self._generation, REPLY_TIMEOUT)
             self._read_back()
+            self._await_links()
             self._dirty.update(compiler.owners(self.model))
             self._step(full=True)
             while not self._closed:
@@ -123,12 +143,30 @@ class Reconciler:
             self.session.ensure_meter(codec.meter_add(meter), REPLY_TIMEOUT)
         flows, groups = self.session.read_back(REPLY_TIMEOUT)
         self.actual.flows = {f.cookie: f.table for f in flows}
-        # a group has no cookie: ours have an id with a service port's number in it, all others are somebody else's
+        # a group has no cookie: ours have an id with a service port's number in it, or lead to another switch
         self.actual.groups = {g.id: g for g in groups if g.id >> GROUP_CHUNK_BITS}
+
+    def _await_links(self) -> None:
+        """A switch that has ways to others keeps them until the links that they are made of have been found again.
+
+        They are not stored, so a controller that has just started knows of none; and what it takes to find them is
+        soon there. What is gone for good is waited for in vain, for a while.
+        """
+        there = {number: group for number, group in self.actual.groups.items() if is_way(number)}
+        while there and not self._closed:
+            left = self._patient_until - self._clock()
+            ways = (codec.encode_group(group) for group in transit.groups(self.context()))
+            if left <= 0 or {group.id: group for group in ways} == there:
+                break
+            self.waits = True
+            self._wake.wait(timeout=left)
+            self._wake.clear()
+        self.waits = False
+        self._wake.set()
 
     def _step(self, full: bool = False) -> None:
         """Bring the switch to the model as it is now."""
-        dirty, self._dirty = self._dirty, set()
+        dirty, self._dirty, marks = self._dirty, set(), self.marks
         packets, self._packets = self._packets, []  # those that come meanwhile wait for flows that come meanwhile
         revision = self.model.revision
         context = self.context()
@@ -150,6 +188,7 @@ class Reconciler:
         self._send(touched)
         self._flusher.changed()
         self.settled_revision = revision
+        self.carried_out = marks
         for packet in packets:
             self.session.send_plain(packet)
 
@@ -198,11 +237,18 @@ class Reconciler:
                 again.retry_at = now + again.delay
 
 
-def seen_from(switch: Switch, model: Model) -> Context:
+def seen_from(switch: Switch, model: Model, observed: Observed) -> Context:
     """The model as seen from a switch."""
     host = model.by_switch(switch.dpid)
-    sctp = switch.knows_sctp("" if host is None else host.datapath_type)
-    return Context(model, switch.dpid, {name: p.number for name, p in switch.ports.items()}, sctp)
+    return Context(
+        model,
+        switch.dpid,
+        {name: p.number for name, p in switch.ports.items()},
+        sctp=switch.knows_sctp("" if host is None else host.datapath_type),
+        dead=observed.dead,
+        paths=observed.paths,
+        moving=observed.moving,
+    )
 
 
 def encode(program: Program) -> diff.Encoded:

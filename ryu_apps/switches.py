@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from ryu_apps.counters import PortCount, Raw, ServiceCount, ServiceReader, read_forged
 from ryu_apps.framework import hub
+from ryu_apps.openflow.failures import Disconnected
 from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import SWITCH, Context, Owner
@@ -17,13 +19,20 @@ from ryu_apps.pipeline.trace import Question
 from ryu_apps.reconciler import Reconciler
 from ryu_apps.tracing import trace
 from topology.errors import Unavailable
-from topology.model import Commit, Endpoint, Service
-from topology.observed import Observed, Port
+from topology.model import Change, Commit, Endpoint, Service
+from topology.observed import Observed, Port, Switch
+from topology.paths import End
+from topology.reach import TUNNEL_PORT
 from topology.snapshot import Model
 
 LOG = logging.getLogger(__name__)
 
 SETTLE_TIMEOUT = 3.0  # seconds that an answer waits for the switches; they go on after it
+# seconds that a switch is left as it is while links that it has used are being found again: after the controller's
+# start until all others may have connected (Open vSwitch tries every 8 s at the least), later as long as frames take
+START_PATIENCE, PATIENCE = 10.0, 1.0
+DOUBLE_SHOWN = 60.0  # seconds that a switch is spoken of after it was refused; it tries again every 8 s at the least
+NOBODYS = (1, (1 << 64) - 1)  # a cookie that no flow has, and its mask
 READ_TIMEOUT = 3.0  # seconds that a question waits for a switch
 
 
@@ -38,6 +47,14 @@ class Switches:
         self.awaited: set[int] = set()
         """Switches that are about to be ours: as good as connected, but not settled."""
         self._model = model
+        self._started = time.monotonic()
+        self._doubles: dict[int, tuple[float, str]] = {}  # datapath id → when another with it came last, from where
+        self.on_move: Callable[[set[str]], None] = self._moved
+
+    def lead(self, generation: int) -> None:
+        """We are the leader of several controllers from now on: what is there has to be found anew."""
+        self.generation = generation
+        self._started = time.monotonic()
 
     def connect(
         self, session: Session, dpid: int, ports: Iterable[Port], version: tuple[int, ...] = ()
@@ -47,9 +64,51 @@ class Switches:
             old.close()
         self.awaited.discard(dpid)
         switch = self.observed.connect(dpid, ports, version)
-        reconciler = Reconciler(session, switch, self._model, time.monotonic, self.generation)
+        patient_until = max(self._started + START_PATIENCE, time.monotonic() + PATIENCE)
+        reconciler = Reconciler(
+            session,
+            switch,
+            self._model,
+            time.monotonic,
+            generation=self.generation,
+            observed=self.observed,
+            patient_until=patient_until,
+        )
         self.reconcilers[dpid] = reconciler
         return reconciler
+
+    def is_connected(self, dpid: int) -> bool:
+        """Whether a connection of the switch is there, as far as is known."""
+        reconciler = self.reconcilers.get(dpid)
+        return reconciler is not None and reconciler.session.connected
+
+    def answers(self, dpid: int) -> bool:
+        """Whether the connected switch is still there: asks it."""
+        reconciler = self.reconcilers.get(dpid)
+        if reconciler is None:
+            return False
+        read = partial(reconciler.session.read_flows, READ_TIMEOUT, (), *NOBODYS)
+        return reconciler.ask(read).wait(READ_TIMEOUT) is not None
+
+    def refuse_double(self, dpid: int, address: str) -> None:
+        """Another switch with the datapath id of a connected one is not let in; said once in a while, and in REST."""
+        now = time.monotonic()
+        if now - self._doubles.get(dpid, (0.0, ""))[0] > DOUBLE_SHOWN or dpid not in self._doubles:
+            LOG.error("switch %016x: a second one, at %s, has the same datapath id: it is not let in", dpid, address)
+        self._doubles[dpid] = (now, address)
+
+    def _double(self, dpid: int) -> dict[str, str]:
+        at, address = self._doubles.get(dpid, (0.0, ""))
+        if not address or time.monotonic() - at > DOUBLE_SHOWN:
+            return {}
+        return {"datapath id": f"a second switch, at {address}, has it too and is not let in: give it one of its own"}
+
+    def drop(self, dpid: int) -> None:
+        """The switch's connection is no more."""
+        reconciler = self.reconcilers.get(dpid)
+        if reconciler is not None:
+            reconciler.session.close()
+            self.disconnect(dpid, reconciler.session)
 
     def disconnect(self, dpid: int, session: Session) -> None:
         """That connection of the switch ended; a newer one of the same switch goes on."""
@@ -62,6 +121,10 @@ class Switches:
 
     def committed(self, commit: Commit) -> None:
         """The model changed."""
+        moved = {change.key for change in commit.changes if _moves(change)}
+        if moved:
+            self.observed.moving |= moved
+            self.on_move(moved)
         owners = compiler.affected(self._model, commit.changes)
         for reconciler in self.reconcilers.values():
             reconciler.mark(owners)
@@ -73,10 +136,48 @@ class Switches:
         seen = self.observed
         names = seen.drop_port(dpid, port.name) if gone else seen.put_port(dpid, port)
         owners: set[Owner] = {SWITCH} if names else set()
+        if TUNNEL_PORT in names:  # all that is elsewhere is reached by it
+            owners.update(compiler.owners(self._model))
         for endpoint in self._endpoints_on(dpid):
             if endpoint.port_name in names:
                 owners |= compiler.of_endpoint(self._model, endpoint)
         self.reconcilers[dpid].mark(owners)
+
+    def _settled(self, reconciler: Reconciler) -> bool:
+        carried_out = reconciler.carried_out >= reconciler.marks and not self.observed.rerouting
+        return carried_out and reconciler.settled_revision >= self._model.revision
+
+    def _links(self, switch: Switch) -> list[dict[str, Any]]:
+        """The links of a switch, for REST."""
+        out = []
+        for port in sorted(switch.ports.values(), key=lambda p: p.number):
+            peer = self.observed.paths.peers.get(End(switch.dpid, port.number))
+            if peer is not None:
+                there = self.observed.switches.get(peer.switch)
+                name = there.port_name(peer.port) if there is not None else None
+                out.append({"port": port.name, "switch": f"{peer.switch:016x}", "peer": name or str(peer.port)})
+        return out
+
+    def _moved(self, endpoints: set[str]) -> None:
+        """Where nobody sees to it that all switches know: as if they did."""
+        self.observed.moving -= endpoints
+
+    def send(self, dpid: int, message: bytes) -> None:
+        """At once, if the switch is connected; `Reconciler.send_after` is for what follows from the model."""
+        reconciler = self.reconcilers.get(dpid)
+        if reconciler is not None:
+            with contextlib.suppress(Disconnected):
+                reconciler.session.send_plain(message)
+
+    def set_dead(self, hosts: frozenset[str]) -> None:
+        """These hosts are not there now, and no others: nobody is sent to their providers."""
+        changed = hosts ^ self.observed.dead
+        self.observed.dead = hosts
+        owners: set[Owner] = set()
+        for endpoint in (e for host in changed for e in self._model.endpoints_of_host(host)):
+            owners |= compiler.of_endpoint(self._model, endpoint)
+        for reconciler in self.reconcilers.values() if owners else ():
+            reconciler.mark(owners)
 
     def _endpoints_on(self, dpid: int) -> Iterable[Endpoint]:
         host = self._model.by_switch(dpid)
@@ -128,7 +229,7 @@ class Switches:
         if r is None:
             at = f"switch {dpid:016x}, where {sender.id} is," if dpid else f"the switch of host {sender.host}"
             raise Unavailable(f"{at} is not connected")
-        return trace(r, question)
+        return trace(r, question, [other for other in self.reconcilers.values() if other is not r])
 
     def forged(self, dpid: int) -> dict[str, int]:
         """Packets of forged senders that a connected switch has dropped, by port; empty where it does not say."""
@@ -144,18 +245,20 @@ class Switches:
             {
                 "dpid": f"{dpid:016x}",
                 "connected": True,
-                "settled": r.settled_revision >= self._model.revision,
+                "settled": self._settled(r),
                 "ports": [
                     {"name": p.name, "number": p.number, "up": p.up}
                     for p in sorted(r.switch.ports.values(), key=lambda p: p.number)
                 ],
+                "links": self._links(r.switch),
                 "flows": len(r.actual.flows),
                 "groups": len(r.actual.groups),
                 "flowMods": r.session.flow_mods,
                 "groupMods": r.session.group_mods,
                 "brokenPackets": r.switch.broken_packets,
                 "forgedPackets": r.switch.forged_packets,
-                "errors": {f"{kind} {key}".strip(): refused.line for (kind, key), refused in r.refused.items()},
+                "errors": {f"{kind} {key}".strip(): refused.line for (kind, key), refused in r.refused.items()}
+                | self._double(dpid),
             }
             for dpid, r in sorted(self.reconcilers.items())
         ]
@@ -166,6 +269,14 @@ def _switch_words(reconciler: Reconciler) -> str:
     host = reconciler.model.by_switch(switch.dpid)
     name = f"switch {switch.dpid:016x}" if host is None else f"host {host.name}"
     return f"{name} (Open vSwitch {'.'.join(map(str, switch.version)) or 'of an unknown version'})"
+
+
+def _moves(change: Change) -> bool:
+    """Whether an endpoint without an agent is at another switch than before."""
+    before, after = change.before, change.after
+    if not isinstance(before, Endpoint) or not isinstance(after, Endpoint):
+        return False
+    return bool(before.switch and after.switch) and before.switch != after.switch
 
 
 def _read_service(reader: ServiceReader, reconciler: Reconciler) -> Raw:

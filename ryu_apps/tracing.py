@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -20,8 +21,8 @@ ANSWER_TIMEOUT = 30.0  # s; a switch that takes longer is as good as gone
 READ_TIMEOUT = 3.0  # s that the question waits for it
 
 
-def trace(reconciler: Reconciler, question: Question) -> dict[str, Any]:
-    """The document of the way that a connection takes from its switch on."""
+def trace(reconciler: Reconciler, question: Question, others: Iterable[Reconciler] = ()) -> dict[str, Any]:
+    """The document of the way that a connection takes from its switch on, by the ``others``."""
     began = time.monotonic()
     notes = []
     last = 0
@@ -37,8 +38,8 @@ def trace(reconciler: Reconciler, question: Question) -> dict[str, Any]:
         notes.append("the switch does not have all of this yet")
     for owner in sorted(way.on_the_way(context, question) & reconciler.refused.keys()):
         notes.append(f"the switch refuses {' '.join(owner).strip()}: {reconciler.refused[owner].line}")
-    down = {port.number for port in reconciler.switch.ports.values() if not port.up}
-    found = way.trace(context, question, down, last)
+    places = {r.switch.dpid: way.Place(r.context(), _down(r)) for r in others}
+    found = way.trace(context, question, _down(reconciler), last, places)
     sender = question.sender
     return {
         "from": name(sender),
@@ -57,6 +58,10 @@ def trace(reconciler: Reconciler, question: Question) -> dict[str, Any]:
         "ends": [_end(end) for end in found.ends],
         "notes": notes,
     }
+
+
+def _down(reconciler: Reconciler) -> set[int]:
+    return {port.number for port in reconciler.switch.ports.values() if not port.up}
 
 
 def _end(end: End) -> dict[str, Any]:

@@ -14,8 +14,8 @@ def get(url: str, path: str) -> Any:
         return json.load(answer)
 
 
-def state(url: str, with_host: bool) -> tuple[bool, str]:
-    """Whether all of it answers, and one line that says what does or what is missing."""
+def state(url: str, with_host: bool, name: str = "") -> tuple[bool, str]:
+    """Whether all of it answers, and one line that says what does or what is missing; ``name``: of the host."""
     try:
         version = get(url, "/version").get("Version", "")
         if not with_host:
@@ -24,9 +24,10 @@ def state(url: str, with_host: bool) -> tuple[bool, str]:
         switches = {s["dpid"] for s in get(url, "/api/v1/switches/") if s["connected"]}
     except (OSError, urllib.error.URLError, ValueError) as error:
         return False, f"the controller does not answer at {url}: {getattr(error, 'reason', error)}"
-    connected = [host for host in hosts if host.get("connected")]
+    connected = [host for host in hosts if host.get("connected") and name in ("", host["hostName"])]
     if not connected:
-        return False, "no agent is connected to the controller"
+        line = f"the agent of host {name} is not connected" if name else "no agent is connected"
+        return False, f"{line} to the controller"
     for host in connected:
         if host.get("switch") in switches:
             return True, f"host {host['hostName']}, switch {host['switch']}"
@@ -36,12 +37,12 @@ def state(url: str, with_host: bool) -> tuple[bool, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
-    parser.add_argument("--host", action="store_true", help="wait for a host too")
+    parser.add_argument("--host", nargs="?", const="", help="wait for a host too: any, or that one")
     parser.add_argument("--timeout", type=float, default=0.0, help="seconds; 0: ask once")
     options = parser.parse_args()
     end = time.monotonic() + options.timeout
     while True:
-        ready, line = state(options.url, options.host)
+        ready, line = state(options.url, options.host is not None, options.host or "")
         if ready or time.monotonic() >= end:
             print(line, file=sys.stdout if ready else sys.stderr)
             return 0 if ready else 1

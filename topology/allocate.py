@@ -16,9 +16,10 @@ LIMITS = {
     "tenant": 0x7FFF,  # a tenant has two conntrack zones, of 16 bits
     "network": 2**24 - 1,
     "service": 2**24 - 1,
-    "port": 2**23 - 2,  # OpenFlow's group ids end at 0xffffff00; of an id, a port has 8 bits, a family one
+    "port": 2**22 - 1,  # of a group's id, its part has 8 bits; one says the family, and one that it is no port's at all
     "endpoint": 2**24 - 1,
     "host": 0x7FFF,  # half of 169.254.0.0/16
+    "vlan": 4094,  # IEEE 802.1Q: 0 and 4095 are none
 }
 REMEMBERED = 1024  # freed numbers a pool that stay out of use longest
 
@@ -47,7 +48,7 @@ class NumberPool:
                 self.freed.move_to_end(number)
 
     def next(self, after: int, *taken: Container[int]) -> int:
-        """The number to hand out after ``after``, in none of ``taken``."""
+        """The number to hand out after ``after``, in none of ``taken``; `Conflict` where there is none."""
         for number in chain(range(after + 1, self.limit + 1), range(1, after + 1)):
             if number not in self.freed and not any(number in t for t in taken):
                 return number

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import TypeVar
 
-from topology import validate, write_endpoint, write_network, write_service
+from topology import validate, write_endpoint, write_host, write_network, write_service
 from topology.allocate import number_pools
 from topology.draft import Draft, follow
 from topology.errors import NetctlError
@@ -56,6 +56,7 @@ class Commands:
         model.load(revision, objects)
         self._pools = number_pools(meta, {pool: model.used_numbers(pool) for pool in POOLS})
         self.put_tenant(DEFAULT_TENANT)
+        self._run(write_network.give_vlans)
 
     def subscribe(self, callback: Callable[[Commit], None]) -> None:
         """Call back after each commit, in order of revisions. What a callback raises is not caught."""
@@ -135,11 +136,15 @@ class Commands:
         """Register a host, or change what is known of it. ``switch`` 0: not known yet."""
         tunnel = validate.address("tunnelAddress", tunnel_address) if tunnel_address else None
         wanted = Host(name, switch, tunnel, version, datapath_type)
-        return self._run(lambda draft: write_endpoint.put_host(draft, wanted))
+        return self._run(lambda draft: write_host.put_host(draft, wanted))
+
+    def drain_host(self, name: str, draining: bool) -> Host:
+        """Have the providers on a host get no new connections, or have them get some again."""
+        return self._run(lambda draft: write_host.drain_host(draft, name, draining))
 
     def delete_host(self, name: str) -> Host:
         """Delete a host with its endpoints and the addresses granted to it; returns what it was."""
-        return self._run(lambda draft: write_endpoint.delete_host(draft, name))
+        return self._run(lambda draft: write_host.delete_host(draft, name))
 
     def grant(
         self, tenant: str, network: str, address: AnyForm | None, host: str, family: int | None = None

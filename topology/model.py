@@ -3,7 +3,8 @@
 Every object has a ``kind`` and a ``key``; (kind, key) names it for good. Keys are those of the REST API:
 ``tenant``, ``tenant:name``. Numbers are given out by the write door, are never shared by two living objects,
 and end up in the switch: a tenant's number is its conntrack zone, a network's is in a register, an endpoint's
-is its reserved (hidden) address, a service's its published one, a service port's its group id.
+is its reserved (hidden) address, a service's its published one, a service port's its group id, a network's vlan
+its tag on links.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Network:
     subnet6: IPv6Network | None = None  # beside the IPv4 subnet, never instead of it
     gateway6: IPv6Address | None = None
     nat: bool = False  # its endpoints reach what their host reaches, translated to the host's address
+    vlan: int = 0  # 1..4094: its 802.1Q tag on links between switches; 0: there was none left
 
     @property
     def key(self) -> str:
@@ -97,7 +99,7 @@ class ServicePort:
     port: int
     target: int
     protocol: str  # TCP | UDP
-    number: int  # 1..2^23-2
+    number: int  # 1..2^22-1
 
     def __str__(self) -> str:
         return f"{self.port}:{self.target}:{self.protocol}"
@@ -220,7 +222,9 @@ class Endpoint:
         return self.state in ALIVE_STATES
 
     def serves(self, service: Service) -> bool:
-        """Whether it may receive new connections of ``service``, given that it is selected."""
+        """Whether it may receive new connections of ``service``, given that it is selected, for all that it says
+        itself; its host has a say as well (`Model.serves`).
+        """
         return (
             self.state == "running"
             and self.health in ACTIVE_HEALTH
@@ -239,10 +243,16 @@ class Host:
     version: str = ""
     datapath_type: str = ""  # of its bridge: netdev | system; "" while it is not known
     number: int = 0  # 1..32767; 0: stored by an earlier version, has one from its next registration on
+    draining_since: float = 0.0  # epoch s; 0: not draining
 
     @property
     def key(self) -> str:
         return self.name
+
+    @property
+    def draining(self) -> bool:
+        """Whether the providers on it get no new connections; open ones go on."""
+        return self.draining_since > 0
 
     @property
     def address(self) -> IPv4Address | None:

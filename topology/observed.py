@@ -1,9 +1,13 @@
-"""What the switches say of themselves: their ports. Never stored; empty again after a restart."""
+"""What the switches say of themselves and of each other: ports, links. Never stored; empty again after a restart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from topology.paths import End, Link, Paths, link
+
+MISSED = 3  # frames in a row that have not come: the link is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +54,73 @@ class Switch:
         return port is not None and port.up
 
 
+class Heard:
+    """Which ports hear which, by the frames that are sent out of each. No clock: what counts is what was sent since."""
+
+    def __init__(self) -> None:
+        self._from: dict[End, End] = {}  # a port → the one that it hears
+        self._to: dict[End, End] = {}
+        self._missed: dict[End, int] = {}  # sent by a port that is heard, since it was heard last
+
+    def sent(self, end: End) -> None:
+        """One more frame out of a port; what was heard of it before, and not for `MISSED` frames, is no more."""
+        if end in self._to:
+            self._missed[end] += 1
+            if self._missed[end] > MISSED:
+                self.drop(end)
+
+    def heard(self, sender: End, receiver: End) -> bool:
+        """A frame came; whether that is news."""
+        news = self._from.get(receiver) != sender or self._to.get(sender) != receiver
+        if news:
+            # a port has one at its other end: what it, or the sender, was joined to, it is no more
+            for end in (receiver, sender):
+                if any(peer not in (None, receiver, sender) for peer in (self._from.get(end), self._to.get(end))):
+                    self.drop(end)
+            self._from[receiver], self._to[sender] = sender, receiver
+        self._missed[sender] = 0
+        return news
+
+    def drop(self, end: End) -> None:
+        """Nothing goes in or out of a port now."""
+        for sender in (end, self._from.get(end)):
+            if sender is not None and (receiver := self._to.pop(sender, None)) is not None:
+                del self._from[receiver], self._missed[sender]
+
+    def joined(self, end: End) -> bool:
+        """Whether there is a switch at the port's other end, heard in either direction."""
+        return end in self._from or end in self._to
+
+    def links(self) -> frozenset[Link]:
+        """Heard both ways."""
+        return frozenset(link(a, b) for a, b in self._to.items() if self._to.get(b) == a)
+
+    def ends(self, switch: int) -> list[End]:
+        """The ports of a switch that are joined."""
+        return sorted(end for end in {*self._from, *self._to} if end.switch == switch)
+
+
 class Observed:
-    """The connected switches."""
+    """The connected switches, and the paths between them. ``dead``: names of hosts that are not there now.
+    ``moving``: ids of endpoints that are at another switch than before, which not all switches know yet.
+    """
 
     def __init__(self) -> None:
         self.switches: dict[int, Switch] = {}
+        self.dead: frozenset[str] = frozenset()
+        self.moving: frozenset[str] = frozenset()
+        self.heard = Heard()
+        self.paths = Paths()
+        self.rerouting = False  # the paths are not yet those of the links
 
     def connect(self, dpid: int, ports: Iterable[Port], version: tuple[int, ...] = ()) -> Switch:
         """A switch came (again), with these ports."""
         switch = Switch(dpid, {p.name: p for p in ports}, version)
         self.switches[dpid] = switch
+        up = {p.number for p in switch.ports.values() if p.up}
+        for end in self.heard.ends(dpid):
+            if end.port not in up:
+                self.heard.drop(end)
         return switch
 
     def disconnect(self, dpid: int) -> None:
@@ -76,8 +137,16 @@ class Observed:
             del ports[name]
         ports[port.name] = port
         changed = before is None or before.number != port.number
+        if changed or not port.up:
+            self.heard.drop(End(dpid, port.number))
+            if before is not None:
+                self.heard.drop(End(dpid, before.number))
         return moved | ({port.name} if changed else set())
 
     def drop_port(self, dpid: int, name: str) -> set[str]:
         """A port went; the names whose place is different now."""
-        return {name} if self.switches[dpid].ports.pop(name, None) is not None else set()
+        gone = self.switches[dpid].ports.pop(name, None)
+        if gone is None:
+            return set()
+        self.heard.drop(End(dpid, gone.number))
+        return {name}

@@ -1,6 +1,7 @@
-"""What lies between a host and its containers: names and rules that controller and agent have to agree on.
+"""What lies between a host, its containers and other hosts: names and rules that controller and agent agree on.
 
-The bridge's own port (OpenFlow's LOCAL) joins the two. The host routes, the switch says what may pass.
+The bridge's own port (OpenFlow's LOCAL) joins a host and its containers: the host routes, the switch says what may
+pass.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from topology.model import HOST_BASE, PUBLISHED_BASE, Prefix
 T = TypeVar("T")
 
 HOST_MAC = "0e:4e:43:00:00:02"  # of every host's end of that port
+TUNNEL_PORT = "netctl-vxlan"  # of a host's bridge, made by its agent; each packet says which host it goes to
 HIDDEN = IPv4Network("250.0.0.0/8")  # endpoints, as their host sees them once they are on their way out
 PUBLISHED = IPv4Network((PUBLISHED_BASE, 8))
 NEXT_HOP = HOST_BASE + 0xFFFE  # the switch, as the host's router; hosts' numbers end before

@@ -6,7 +6,7 @@ Only `Model.apply` changes it, one commit at a time; `topology.commands` is the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from typing import Any, Literal, cast
 
 from topology.addresses import Holder, Space
@@ -26,8 +26,9 @@ from topology.model import (
 Pair = tuple[str, str]
 Gateway = Literal["gateway"]
 
-POOLS = ("tenant", "network", "service", "port", "endpoint", "host")
-"""Spaces of numbers; a service has one of pool ``service`` and one of pool ``port`` for each port."""
+POOLS = ("tenant", "network", "service", "port", "endpoint", "host", "vlan")
+"""Spaces of numbers; a service has one of pool ``service`` and one of pool ``port`` for each port, a network one of
+pool ``network`` and one of pool ``vlan``."""
 
 
 def numbers_of(value: Object) -> list[tuple[str, int]]:
@@ -37,6 +38,8 @@ def numbers_of(value: Object) -> list[tuple[str, int]]:
     own = [(value.kind, value.number)]
     if isinstance(value, Service):
         own += [("port", p.number) for p in value.ports]
+    if isinstance(value, Network) and value.vlan:
+        own.append(("vlan", value.vlan))
     return own
 
 
@@ -91,6 +94,7 @@ class Model:
         self._macs: dict[tuple[str, str], Endpoint] = {}
         self._tags: dict[tuple[str, int], Network] = {}
         self._switches: dict[int, Host] = {}
+        self._tunnels: dict[IPv4Address, Host] = {}
         self._published: dict[tuple[int, str], Service] = {}  # (host port, protocol) → service
         self._labelled: dict[tuple[str, Pair], dict[str, Endpoint]] = {}
         self._selecting: dict[tuple[str, Pair], dict[str, Service]] = {}
@@ -181,6 +185,11 @@ class Model:
         wanted = set(service.selectors)
         return sorted((e for e in smallest.values() if wanted.issubset(e.labels)), key=lambda e: e.number)
 
+    def serves(self, endpoint: Endpoint, service: Service) -> bool:
+        """Whether a provider may receive new connections: it serves, and its host is not being emptied."""
+        host = self.hosts.get(endpoint.host)
+        return endpoint.serves(service) and not (host is not None and host.draining)
+
     def selected_by(self, endpoint: Endpoint) -> list[Service]:
         """Services that this endpoint provides for; the endpoint need not be in the model."""
         have = set(endpoint.labels)
@@ -231,6 +240,10 @@ class Model:
         """The host whose switch has this datapath id."""
         return self._switches.get(switch)
 
+    def by_tunnel(self, address: IPv4Address) -> Host | None:
+        """The host that others send tunnelled packets to at this address."""
+        return self._tunnels.get(address)
+
     def published(self, port: int, protocol: str) -> Service | None:
         """The service, of any tenant, that has this port of the hosts."""
         return self._published.get((port, protocol))
@@ -279,6 +292,8 @@ class Model:
         elif isinstance(value, Host):
             if value.switch:
                 self._switches[value.switch] = value
+            if value.tunnel_address is not None:
+                self._tunnels[value.tunnel_address] = value
         elif isinstance(value, Endpoint):
             self._macs[(value.network_key, value.mac)] = value
             for pair in value.labels:
@@ -303,6 +318,8 @@ class Model:
             del self._tags[(value.encap, value.tag)]
         elif isinstance(value, Host):
             self._switches.pop(value.switch, None)
+            if value.tunnel_address is not None and self._tunnels.get(value.tunnel_address) == value:
+                del self._tunnels[value.tunnel_address]
         elif isinstance(value, Endpoint):
             del self._macs[(value.network_key, value.mac)]
             for pair in value.labels:

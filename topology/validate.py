@@ -37,7 +37,8 @@ RESERVED6 = {
 }
 # a /48 is what a whole site is given (RFC 6177); a /126 has one address left beside a gateway and a VIP
 SHORTEST6, LONGEST6 = 48, 126
-ENCAPS = {"vxlan": 16_777_215, "vlan": 4094}  # and their highest tag
+# and their highest tag; above vxlan's are the VNIs by which tunnels carry vlan networks
+ENCAPS = {"vxlan": 0xFFEFFF, "vlan": 4094}
 AUTO_TAGS = {"vxlan": 10_000, "vlan": 4094}
 NW_TYPES = ("data", "infra")
 PROTOCOLS = ("TCP", "UDP", "SCTP")

@@ -1,4 +1,4 @@
-"""What endpoints, leases and hosts may become."""
+"""What endpoints and leases may become."""
 
 from __future__ import annotations
 
@@ -155,38 +155,6 @@ def release(draft: Draft, network: Network, address: Address) -> Lease | None:
     if lease is None or lease.released is not None:
         return None
     return draft.release(lease)
-
-
-def put_host(draft: Draft, wanted: Host) -> Host:
-    """A Docker host with an agent, and where its switch is. It keeps its number, or is given one."""
-    validate.name("hostName", wanted.name)
-    validate.datapath(wanted.switch)
-    validate.text("version", wanted.version)
-    validate.choice("datapathType", wanted.datapath_type, ("", *validate.DATAPATH_TYPES))
-    other = draft.model.by_switch(wanted.switch) if wanted.switch else None
-    if other is not None and other.name != wanted.name:
-        raise Conflict(
-            f"switch {wanted.switch:016x} is that of host {other.name}: give the bridge another datapath id, "
-            f"or delete host {other.name}"
-        )
-    old = draft.get("host", wanted.name)
-    number = (old.number if isinstance(old, Host) else 0) or draft.number("host")
-    host = replace(wanted, number=number)
-    draft.put(host)
-    return host
-
-
-def delete_host(draft: Draft, name: str) -> Host:
-    """A host goes, with what its agent reported: its containers can't be reached any more."""
-    found = draft.get("host", name)
-    if not isinstance(found, Host):
-        raise NotFound(f"Host {validate.show(name)} not found")
-    for endpoint in draft.model.endpoints_of_host(name):
-        draft.delete(endpoint)
-    for lease in draft.model.leases_of_host(name):
-        draft.release(lease)
-    draft.delete(found)
-    return found
 
 
 def _endpoint(draft: Draft, key: str) -> Endpoint | None:

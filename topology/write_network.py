@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 from topology import validate
@@ -96,13 +97,17 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         subnet6=subnet6,
         gateway6=gateway6,
         nat=spec.nat,
+        vlan=_vlan(draft),
     )
     draft.put(network)
     return network
 
 
 def delete_network(draft: Draft, key: str) -> Network:
-    """A network that nothing is in goes, with the hosts learned in it and the addresses granted."""
+    """A network that nothing is in goes, with the hosts learned in it and the addresses granted.
+
+    Where another waits for a tag on links, it has this one's.
+    """
     tenant, _, name = key.partition(":")
     network = draft.network(tenant, name)
     services = draft.model.services_of(network.key)
@@ -117,7 +122,24 @@ def delete_network(draft: Draft, key: str) -> Network:
         draft.delete(endpoint)
     draft.drop_leases(network)
     draft.delete(network)
+    waiting = without_vlan(draft) if network.vlan else []
+    if waiting:
+        draft.put(replace(waiting[0], vlan=network.vlan))
     return network
+
+
+def give_vlans(draft: Draft) -> None:
+    """Networks without a tag on links get one, as far as there are any: those of an earlier version have none."""
+    for network in without_vlan(draft):
+        draft.put(replace(network, vlan=_vlan(draft)))
+
+
+def without_vlan(draft: Draft) -> list[Network]:
+    """Networks that have no tag on links, oldest first."""
+    networks = draft.model.networks
+    if len(networks) == len(draft.model.used_numbers("vlan")):
+        return []
+    return sorted((n for n in networks.values() if not n.vlan), key=lambda n: n.number)
 
 
 def pick_subnet(draft: Draft, tenant: str, avoid: list[IPv4Network]) -> IPv4Network:
@@ -170,6 +192,13 @@ def _tag(draft: Draft, encap: str, wanted: int) -> int:
     highest = validate.ENCAPS[encap]
     more = f": give one up to {highest}" if highest > limit else ": delete a network first"
     raise Conflict(f"no pktTag is free for {encap} in 1 to {limit}{more}")
+
+
+def _vlan(draft: Draft) -> int:
+    try:
+        return draft.number("vlan")
+    except Conflict:
+        return 0  # only links between switches need one: all else of the network works
 
 
 def _some(names: list[str]) -> str:

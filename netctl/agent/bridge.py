@@ -222,15 +222,18 @@ class Bridge:
         endpoints = {i["name"]: from_map(i["external_ids"]).get(ENDPOINT) for i in interfaces}
         return {name: endpoint for name in names if (endpoint := endpoints.get(name))}
 
-    def plug(self, port: str, external_ids: Mapping[str, str]) -> None:
-        """Add the interface as a port, and wait until the switch has taken it. A port of that name is replaced."""
+    def plug(self, port: str, columns: Mapping[str, Any]) -> None:
+        """Add the interface as a port, and wait until the switch has taken it. A port of that name is replaced.
+
+        ``columns``: of its row in table Interface.
+        """
         self.unplug(port)
         self.db.transact(
             [
                 {
                     "op": "insert",
                     "table": "Interface",
-                    "row": {"name": port, "external_ids": omap(external_ids)},
+                    "row": {"name": port, **columns},
                     "uuid-name": "interface",
                 },
                 {

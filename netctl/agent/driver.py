@@ -167,7 +167,7 @@ class Driver:
         self._state.put_endpoint(endpoint)
         accepted = self._sync.endpoint(endpoint_id)
         try:
-            self._ports.add(endpoint, network, self._state.mtu(network))
+            self._ports.add(endpoint, network)
             accepted.result(ACCEPT_TIMEOUT)
         except (NoConnection, TimeoutError):
             pass  # the address is granted; the controller is told when it is back

@@ -29,6 +29,7 @@ from netctl.agent.ports import Ports
 from netctl.agent.registry import Registry
 from netctl.agent.state import State
 from netctl.agent.sync import Synchroniser
+from netctl.agent.tunnel import Tunnel
 from netctl.client import DEFAULT_URL
 from netctl.documents import HostDoc
 
@@ -44,15 +45,17 @@ class Agent:
         self._bridge = Bridge(
             Ovsdb(options.ovsdb), options.bridge, options.host, options.controller, options.datapath_type
         )
-        state = State(options.host)
+        self._state = state = State(options.host)
         docker = Docker(options.docker, options.driver)
         memory = Memory(options.state_dir, state)
         memory.load()
         self._sync = Synchroniser(options.netmaster, state, self._host)
-        self._ports = Ports(self._bridge, state)
         self._registry = Registry(options.netmaster, state, docker, self._sync, memory)
         self._networks = Networks(options.netmaster, state, docker, self._sync, self._registry)
         self._registry.refused_withdrawal = self._networks.reconcile
+        tunnel = Tunnel(self._bridge, options.tunnel_address, state, self._networks.troubles_changed)
+        self._ports = Ports(self._bridge, state, tunnel)
+        self._networks.peers_changed = self._ports.look
         self._follower = Follower(
             state=state,
             docker=docker,
@@ -77,6 +80,7 @@ class Agent:
             "tunnelAddress": self._options.tunnel_address,
             "version": __version__,
             "datapathType": self._bridge.datapath_type,
+            "mtu": self._state.mtu,
         }
 
     def start(self) -> None:
@@ -186,7 +190,12 @@ def _configure(context: click.Context, parameter: click.Parameter, path: str) ->
     help="Docker Engine.",
 )
 @click.option("--ovsdb", default="unix:/var/run/openvswitch/db.sock", metavar="REMOTE", help="Open vSwitch's database.")
-@click.option("--tunnel-address", default="", metavar="ADDRESS", help="Where other hosts send tunnelled packets.")
+@click.option(
+    "--tunnel-address",
+    default="",
+    metavar="ADDRESS",
+    help="Address of this host that the other hosts reach it by: their containers are reached from there, by VXLAN.",
+)
 @click.option("--state-dir", default="/var/lib/netctl", metavar="DIR", help="Where the agent remembers networks.")
 @click.option(
     "--log-level",

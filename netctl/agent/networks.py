@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from netctl.agent.registry import Registry
 from netctl.agent.state import LocalNetwork, State, Subnets, subnets_of
 from netctl.agent.sync import Synchroniser
 from netctl.client import Client, ClientError, NoConnection
-from netctl.documents import StreamNetworkDoc, StreamServiceDoc
+from netctl.documents import HostDoc, StreamNetworkDoc, StreamServiceDoc
 
 LOG = logging.getLogger(__name__)
 LISTING_TIMEOUT = 3.0  # s
@@ -32,6 +32,7 @@ class Networks:
         self._sync = sync
         self._registry = registry
         self._lock = threading.Lock()  # one reconciliation at a time
+        self.peers_changed: Callable[[], None] = lambda: None  # called when other hosts came or went
         self._stop = threading.Event()
         self._revision = 0
         self._errors: Mapping[str, str] = {}
@@ -68,6 +69,7 @@ class Networks:
     def _follow(self, stream: Client, client: Client) -> Iterator[None]:
         listed: dict[str, StreamNetworkDoc] | None = {}
         services: dict[str, StreamServiceDoc] = {}
+        hosts: dict[str, HostDoc] = {}
         for change in stream.changes(host=self._state.host):
             if self._stop.is_set():
                 return
@@ -87,13 +89,22 @@ class Networks:
                     self._state.set_service(change["key"], service)
                 elif service is not None:
                     services[change["key"]] = service
-            elif kind == "host" and change["key"] == self._state.host and change["object"] is None:
-                self._sync.resync()  # somebody had this host forgotten, with all that is on it
+            elif kind == "host":
+                host: HostDoc | None = change["object"]  # type: ignore[assignment]
+                if listed is None:
+                    self._state.set_peer(change["key"], host)
+                    self.peers_changed()
+                elif host is not None:
+                    hosts[change["key"]] = host
+                if host is None and change["key"] == self._state.host:
+                    self._sync.resync()  # somebody had this host forgotten, with all that is on it
             elif kind == "endpoint" and change["key"] in self._state.endpoints:
                 self._endpoint_changed(change["key"], change["object"])
             elif kind == "sync" and listed is not None:
                 LOG.info("following the controller's changes from revision %d: %d networks", revision, len(listed))
                 self._state.set_services(services)
+                self._state.set_peers(hosts)
+                self.peers_changed()
                 self._know(listed)
                 listed = None
                 self._revision = revision
@@ -166,7 +177,7 @@ class Networks:
     def _tell(self, client: Client, errors: Mapping[str, str]) -> None:
         """How far this host is; ``errors``: by network key."""
         self._errors = errors
-        client.applied(self._state.host, self._revision, {**self._state.troubles, **errors})
+        client.applied(self._state.host, self._revision, {**self._state.troubles.lines(), **errors})
 
     def reconcile(self) -> dict[str, str]:
         """Make Docker have what the model has, and no more. Returns the errors, by network key."""

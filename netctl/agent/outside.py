@@ -89,8 +89,8 @@ class Outside:
     def _run(self) -> None:
         while not self._stop:
             wanted = wish(self._state)
-            if wanted is not None:
-                self._say(self.carry_out(wanted))
+            if wanted is not None and self._state.troubles.say("outside", self.carry_out(wanted)):
+                self._report()
             self._state.wait(lambda: self._stop or wish(self._state) != wanted, INTERVAL)  # noqa: B023 - at once
 
     def carry_out(self, wanted: Wish) -> dict[str, str]:
@@ -142,14 +142,3 @@ class Outside:
         if tables != wished or time.monotonic() >= when + RULES_INTERVAL:
             rules.ensure(tables)
             self._looked[rules] = tables, time.monotonic()
-
-    def _say(self, troubles: dict[str, str]) -> None:
-        with self._state.changed:
-            before, self._state.troubles = self._state.troubles, troubles
-        for about, line in troubles.items():
-            if before.get(about) != line:
-                LOG.warning("%s: %s", about, line)
-        for about in before.keys() - troubles.keys():
-            LOG.info("%s: well again", about)
-        if before != troubles:
-            self._report()

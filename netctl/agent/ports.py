@@ -8,7 +8,9 @@ import threading
 from netctl.agent import veth
 from netctl.agent.bridge import ENDPOINT, Bridge
 from netctl.agent.errors import SwitchError
+from netctl.agent.ovsdb import omap
 from netctl.agent.state import LocalEndpoint, LocalNetwork, State
+from netctl.agent.tunnel import Tunnel
 
 LOG = logging.getLogger(__name__)
 INTERVAL = 3.0  # s between two looks at the switch
@@ -17,8 +19,9 @@ INTERVAL = 3.0  # s between two looks at the switch
 class Ports:
     """Makes and removes ports, and looks after them: the switch may be restarted, or its database emptied."""
 
-    def __init__(self, bridge: Bridge, state: State) -> None:
+    def __init__(self, bridge: Bridge, state: State, tunnel: Tunnel | None = None) -> None:
         self._bridge = bridge
+        self._tunnel = tunnel
         self._state = state
         self._lock = threading.Lock()  # one at work in kernel and switch
         self._wake = threading.Event()
@@ -41,13 +44,13 @@ class Ports:
         """Look now."""
         self._wake.set()
 
-    def add(self, endpoint: LocalEndpoint, network: LocalNetwork, mtu: int) -> None:
+    def add(self, endpoint: LocalEndpoint, network: LocalNetwork) -> None:
         """Make an endpoint's pair and port. Raises `SwitchError`; then nothing of it is left."""
         with self._lock:
             if not self._bridge.dpid:
                 self._bridge.ensure()
             checksums = not self._bridge.userspace
-            veth.make(endpoint.id, endpoint.mac, mtu, self._bridge.name, checksums=checksums)
+            veth.make(endpoint.id, endpoint.mac, self._state.mtu, self._bridge.name, checksums=checksums)
             try:
                 self._plug(endpoint, network)
             except SwitchError:
@@ -58,7 +61,7 @@ class Ports:
         ids = {ENDPOINT: endpoint.id, "attached-mac": endpoint.mac, "netctl-address": _listed(endpoint)}
         if network is not None:
             ids["netctl-network"] = network.key
-        self._bridge.plug(veth.host_end(endpoint.id), ids)
+        self._bridge.plug(veth.host_end(endpoint.id), {"external_ids": omap(ids)})
 
     def remove(self, endpoint_id: str) -> None:
         """Remove what there is of an endpoint."""
@@ -92,6 +95,9 @@ class Ports:
     def _tend(self) -> None:
         with self._lock:
             self._bridge.ensure()
+        if self._tunnel is not None:
+            self._tunnel.ensure()  # may tell the controller: nobody is to wait for that
+        with self._lock:
             plugged = self._bridge.ports()
             pairs = veth.existing(self._bridge.name)
             with self._state.changed:

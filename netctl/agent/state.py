@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
+from netctl.agent.troubles import Troubles
 from netctl.agent.veth import host_end
-from netctl.documents import EndpointDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc
+from netctl.documents import EndpointDoc, HostDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc
 
 Address = IPv4Address | IPv6Address
 Subnet = IPv4Network | IPv6Network
 DEFAULT_TENANT = "default"
-DEFAULT_MTU = 1450  # right for VXLAN, and so for either
 
 
 class Subnets(NamedTuple):
@@ -124,7 +124,9 @@ class State:
         self.services: dict[str, StreamServiceDoc] = {}  # by key: those of the model that have an active check
         self.published: dict[str, StreamServiceDoc] = {}  # by key: those that have ports of the hosts
         self.host_address: IPv4Address | None = None  # as this host's containers see it
-        self.troubles: dict[str, str] = {}  # between this host and its containers: line by what it is about
+        self.mtu = 1500  # of this host's containers
+        self.peers: dict[str, IPv4Address] = {}  # the other hosts' tunnel addresses, by name
+        self.troubles = Troubles()
         self.verdicts: dict[str, dict[str, bool]] = {}  # by endpoint and service: whether its check passes
         self.untold: set[str] = set()  # endpoints with verdicts that the controller may not know
         self.touched: Callable[[], None] = lambda: None  # called, under the lock, when a check may concern another
@@ -168,11 +170,6 @@ class State:
                     return doc
             return None
 
-    def mtu(self, network: LocalNetwork) -> int:
-        """Largest packet of a network."""
-        with self.changed:
-            return self.model.get(network.key, {}).get("mtu", DEFAULT_MTU)
-
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Wait until a condition on the state holds. Returns whether it does."""
         with self.changed:
@@ -193,6 +190,24 @@ class State:
             if known != self.host_address:
                 self.host_address = known
                 self.changed.notify_all()
+
+    # Other hosts
+
+    def set_peers(self, hosts: Mapping[str, HostDoc]) -> None:
+        """Know the model's hosts: these and no others."""
+        with self.changed:
+            self.peers.clear()
+            for name, host in hosts.items():
+                self.set_peer(name, host)
+
+    def set_peer(self, name: str, host: HostDoc | None) -> None:
+        """Know another host better, or that it is gone."""
+        with self.changed:
+            address = "" if host is None or name == self.host else host.get("tunnelAddress", "")
+            if address:
+                self.peers[name] = IPv4Address(address)
+            else:
+                self.peers.pop(name, None)
 
     # Endpoints
 

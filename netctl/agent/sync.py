@@ -44,6 +44,7 @@ class Synchroniser:
         self._connected: bool | None = None
         self.registered = threading.Event()  # set while the controller knows this host and answers
         self._said: set[str] = set()  # refusals already in the log
+        self._refusal: Refused | None = None  # of this host, by the controller
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
 
@@ -137,7 +138,7 @@ class Synchroniser:
                 if time.monotonic() >= beat:
                     self._beat(client)
                     beat = time.monotonic() + (HEARTBEAT if self._connected else HEARTBEAT_AWAY)
-                    if self._connected is None:
+                    if self._connected is None and self._refusal is None:
                         beat = time.monotonic() + HEARTBEAT_FIRST
                 if self._behind.is_set() and self._connected and self._state.listed:
                     self._tell_all(client)
@@ -152,7 +153,9 @@ class Synchroniser:
             self._lost(error)
         except Refused as error:
             self._say(f"the controller refused this host: {error}")
+            self._refusal = error
         else:
+            self._refusal = None
             if not self._connected:
                 LOG.info("the controller at %s answers", self.url)
                 self._connected = True
@@ -175,6 +178,8 @@ class Synchroniser:
     def _ask(self, work: Callable[[], T]) -> T:
         if self._connected is False:
             raise NoConnection(self.url, "no answer to the last heartbeat")
+        if self._refusal is not None:  # nothing on it would be reached
+            raise Refused(self._refusal.status, f"the controller refused host {self._state.host}: {self._refusal}")
         try:
             return work()
         except NoConnection as error:

@@ -23,6 +23,7 @@ from ryu_apps.pipeline.features import (
     outside,
     refuse,
     route,
+    transit,
     translate,
 )
 from ryu_apps.pipeline.tables import TABLES, Feature, Priority, check
@@ -39,11 +40,12 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     translations: tuple[Translation | Outgoing, ...] = ()
     if owner == SWITCH:
         flows += _misses()
-        for feature in (balance, discovery, hairpin, route, learning, refuse, outside):
+        for feature in (balance, discovery, hairpin, route, learning, refuse, outside, transit):
             flows += feature.for_switch(ctx)
+        groups = tuple(transit.groups(ctx))
     elif kind == Network.kind and key in ctx.model.networks:
         network = ctx.model.networks[key]
-        for feature in (neighbour, discovery, echo, flood, outside):
+        for feature in (neighbour, discovery, echo, flood, outside, transit):
             flows += feature.for_network(ctx, network)
     elif kind == Endpoint.kind and key in ctx.model.endpoints:
         endpoint = ctx.model.endpoints[key]

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from ryu_apps.pipeline.values import Flow, Group
+from ryu_apps.pipeline.values import Action, Flow, Group
+from ryu_apps.pipeline.ways import Path, Tunnel, Way, group_of
 from topology.model import Address, Endpoint, Host, Network, Service, ServicePort
-from topology.reach import host_address6
+from topology.paths import Paths
+from topology.reach import TUNNEL_PORT, host_address6
 from topology.snapshot import Model
 
 Owner = tuple[str, str]
 """Whose flows they are: (kind, key), kind one of network, endpoint, service, switch."""
 
 SWITCH: Owner = ("switch", "")
+NO_PATHS = Paths()
 
 
 class Translation(NamedTuple):
@@ -59,12 +62,18 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The model as seen from the switch ``dpid``. ``ports``: its port names to OpenFlow numbers."""
+    """The model as seen from the switch ``dpid``. ``ports``: its port names to OpenFlow numbers. ``dead``: names of
+    hosts that are not there now. ``paths``: of the fabric, where switches without a host are joined. ``moving``: ids of
+    endpoints that nobody sends to just now.
+    """
 
     model: Model
     dpid: int
     ports: Mapping[str, int] = field(default_factory=dict)
     sctp: bool = False  # whether the switch's conntrack knows SCTP's ports
+    dead: frozenset[str] = frozenset()
+    paths: Paths = NO_PATHS
+    moving: frozenset[str] = frozenset()
 
     def switch_of(self, endpoint: Endpoint) -> int:
         """Datapath id of the endpoint's switch; 0 while its host is unknown."""
@@ -80,9 +89,35 @@ class Context:
         return self.ports.get(endpoint.port_name)
 
     def reachable(self, endpoint: Endpoint) -> bool:
-        """Whether a packet finds it from here: at a port of this switch, or on another switch."""
-        where = self.switch_of(endpoint)
-        return where != 0 and (where != self.dpid or self.port_of(endpoint) is not None)
+        """Whether a packet finds it from here: at a port of this switch, or by a way to a switch that is there."""
+        return self.port_of(endpoint) is not None or (endpoint.host not in self.dead and bool(self._there(endpoint)))
+
+    def way(self, dpid: int) -> Way | None:
+        """From this switch to another one; None: there is none now."""
+        if dpid in self.hops:
+            return Path(group_of(dpid, self.hops))
+        port, host = self.ports.get(TUNNEL_PORT), self.model.by_switch(dpid)
+        if dpid == self.dpid or port is None or host is None or host.tunnel_address is None:
+            return None
+        return Tunnel(port, int(host.tunnel_address))
+
+    @property
+    def hops(self) -> Mapping[int, tuple[int, ...]]:
+        """The ports that lead on to each other switch of the fabric."""
+        return self.paths.hops.get(self.dpid, {})
+
+    @property
+    def links(self) -> list[int]:
+        """The ports with a switch at their other end."""
+        return sorted(end.port for end in self.paths.peers if end.switch == self.dpid)
+
+    def onward(self, endpoint: Endpoint) -> tuple[Action, ...]:
+        """What sends a packet on to an endpoint at another switch; nothing: it is here, or there is no way now."""
+        return () if endpoint.id in self.moving else self._there(endpoint)
+
+    def _there(self, endpoint: Endpoint) -> tuple[Action, ...]:
+        way = self.way(self.switch_of(endpoint))
+        return () if way is None else way.actions(self.network_of(endpoint))
 
     @property
     def host(self) -> Host | None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import BY_VERSION, Family, destination, of_packet, source
 from ryu_apps.pipeline.fields import ICMP, ICMPV6, SCTP, TCP, UDP
-from ryu_apps.pipeline.tables import PORT, PROVIDER, Feature, Table
+from ryu_apps.pipeline.tables import NETWORK, PORT, PROVIDER, Feature, Table
 from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Ct, GroupAction, SetField
 from ryu_apps.pipeline.walk import PORTS, Packet, Step
 from topology.model import Address, Endpoint, Network, Service
@@ -24,19 +24,36 @@ def name(endpoint: Endpoint) -> str:
 
 def where(ctx: Context, endpoint: Endpoint) -> str:
     """Its port and host."""
-    host = f"host {endpoint.host}" if endpoint.host else f"switch {ctx.switch_of(endpoint):016x}"
-    return f"port {endpoint.port_name} on {host}"
+    home = f"host {endpoint.host}" if endpoint.host else place(ctx, ctx.switch_of(endpoint))
+    return f"port {endpoint.port_name} on {home}"
+
+
+def place(ctx: Context, dpid: int) -> str:
+    """A switch, by its host where it has one."""
+    host = ctx.model.by_switch(dpid)
+    return f"switch {dpid:016x}" if host is None else f"host {host.name}"
 
 
 def why_not(ctx: Context, service: Service, provider: Endpoint, family: Family) -> str:
     """Why a provider gets no new connections to the VIP of this family; empty: it does."""
     if family.of(provider.addresses) is None:
         return f"has no IPv{family.version} address"
+    host = ctx.model.hosts.get(provider.host)
+    if host is not None and host.draining:
+        return f"host {host.name} is draining"
     if not provider.serves(service):
         if provider.state != "running":
             return provider.state
         return provider.health if provider.health not in ("", "healthy") else "its check fails"
-    return "" if ctx.reachable(provider) else "not plugged in"
+    return "" if ctx.reachable(provider) else out_of_reach(ctx, provider)
+
+
+def out_of_reach(ctx: Context, endpoint: Endpoint) -> str:
+    """Why no packet gets to an endpoint from this switch."""
+    at = ctx.switch_of(endpoint)
+    if endpoint.host in ctx.dead:
+        return f"host {endpoint.host} is down"
+    return "not plugged in" if at in (0, ctx.dpid) else f"no way to {place(ctx, at)}"
 
 
 def holders(ctx: Context, tenant: str, address: Address) -> list[Service | Endpoint | Network]:
@@ -62,7 +79,7 @@ class Words:
     def of(self, step: Step) -> str:
         """One line for one flow; what it drops begins with ``dropped:``."""
         match Table(step.flow.table):
-            case Table.CLASSIFY:
+            case Table.CLASSIFY | Table.ARRIVE:
                 return self._classify(step)
             case Table.GUARD:
                 return self._guard(step)
@@ -90,6 +107,11 @@ class Words:
 
     def _classify(self, step: Step) -> str:
         port = self.port(step.packet["in_port"])
+        if step.flow.feature == Feature.TRANSIT:
+            network = self._ctx.model.by_number("network", _set(step, NETWORK))
+            if isinstance(network, Network):
+                return f"from another switch: network {network.key}"
+            return f"port {port} is a link" if step.flow.goto else f"dropped: port {port} is a link"
         if step.flow.goto is None:
             mac = step.packet["eth_src"].to_bytes(6, "big").hex(":")
             return f"dropped: {mac} is not registered at port {port}"
@@ -179,6 +201,8 @@ class Words:
         if flow.feature == Feature.FLOOD:
             return f"to all ports of network {self._sender.network_key}"
         port = next((a.value for a in flow.actions if isinstance(a, SetField) and a.field == PORT), None)
+        if port is None and flow.actions:
+            return f"{to} is {self.what(to)} → {self._way(to)}"
         if port is None:
             return f"dropped: {self.no_way(to)}"
         if flow.feature == Feature.OUTSIDE:
@@ -194,15 +218,19 @@ class Words:
         if not isinstance(holder, Endpoint):
             return f"nobody in tenant {self._sender.tenant} has {to}"
         who, ctx = f"{to} is {name(holder)}'s", self._ctx
-        at = ctx.switch_of(holder)
         if holder.state == "stopped":
             return f"{who}, which is stopped"
         gateway = BY_VERSION[to.version].gateway(ctx.network_of(holder))
         if gateway is None and holder.network_key != self._sender.network_key:
             return f"{who}, whose network {holder.network_key} has no gateway: it could not answer"
-        if at and at != ctx.dpid:
-            return f"{who}, which is at another switch, {at:016x}"
-        return f"{who}, which is not plugged in"
+        reason = out_of_reach(ctx, holder)
+        return f"{who}: {reason}" if reason != "not plugged in" else f"{who}, which is not plugged in"
+
+    def _way(self, to: Address) -> str:
+        """Where a packet for another switch goes."""
+        holder = self.holder(to)
+        at = self._ctx.switch_of(holder) if isinstance(holder, Endpoint) else 0
+        return f"the way to {place(self._ctx, at)}" if at else "the way to its host"
 
     def _reply(self, step: Step) -> str:
         if step.flow.feature in (Feature.TRANSLATE, Feature.HAIRPIN):
@@ -241,6 +269,10 @@ class Words:
         return next(iter(holders(self._ctx, self._sender.tenant, address)), None)
 
 
+def _set(step: Step, register: str) -> int:
+    return next((a.value for a in step.flow.actions if isinstance(a, SetField) and a.field == register), 0)
+
+
 def _port(packet: Packet) -> str:
     protocol = packet.get("ip_proto", 0)
     words = PROTOCOLS.get(protocol, f"protocol {protocol}")
@@ -253,4 +285,4 @@ def listed(words: Sequence[str]) -> str:
     return ", ".join(words[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-__all__ = ["Words", "holders", "listed", "name", "where", "why_not"]
+__all__ = ["Words", "holders", "listed", "name", "place", "where", "why_not"]

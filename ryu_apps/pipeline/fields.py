@@ -31,7 +31,7 @@ class Field:
         return (self.bits + 7) // 8
 
 
-ETH_ARP, ETH_IP, ETH_IPV6 = 0x0806, 0x0800, 0x86DD
+ETH_ARP, ETH_IP, ETH_IPV6, ETH_LLDP = 0x0806, 0x0800, 0x86DD, 0x88CC
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136  # types of ICMPv6 (RFC 4861)
 
@@ -109,6 +109,8 @@ FIELDS: dict[str, Field] = {
         Field("nd_options_type", ERICSSON, 2, 8, _ND),
     )
 }
+
+VLAN_PRESENT = 0x1000  # in vlan_vid: there is a tag (OFPVID_PRESENT)
 
 # bits of ct_state (ovs-fields(7))
 CT_NEW, CT_EST, CT_REL, CT_RPL, CT_INV, CT_TRK, CT_DNAT = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x80

@@ -77,6 +77,8 @@ class Feature(IntEnum):
     AFFINITY = 11
     HAIRPIN = 12
     OUTSIDE = 13
+    TRANSIT = 14
+    LINKS = 15
 
 
 ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it
@@ -88,12 +90,17 @@ PACKET_IN_METER = 1
 PACKET_IN_RATE = 200  # packets a second that a switch may send to the controller to be learned from
 ANSWER_METER = 2  # of its own: a flood to a closed port must not keep hosts from being learned
 ANSWER_RATE = 100  # packets a second that a switch may send to the controller to be answered
+LINK_METER = 3  # of what comes in by links that are known: one frame a second for each
+LINK_RATE = 1000  # frames a second that a switch may hear from its neighbours
 METERS = (
     Meter(PACKET_IN_METER, PACKET_IN_RATE, PACKET_IN_RATE),
     Meter(ANSWER_METER, ANSWER_RATE, ANSWER_RATE),
+    Meter(LINK_METER, LINK_RATE, LINK_RATE),
 )
 GROUP_CHUNK_BITS = 8  # group id = stored number << 8 | part
 GROUP_V6 = 1 << 31  # in the ids of IPv6's groups
+GROUP_WAY = 1 << 30  # in the ids of the groups that lead to another switch; no service port has a number that high
+WAY_BITS = 30  # of that switch's datapath id
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +128,8 @@ _ANSWER = _of("eth_dst", "eth_src")  # an answer made in the switch goes back wh
 
 TABLES: dict[Table, Declaration] = {
     Table.CLASSIFY: Declaration(
-        "port and MAC → tenant and network; ARP of an unknown host → learning",
-        _of("in_port", "eth_src", "eth_type"),
+        "port and MAC, or what a tunnel says → tenant and network; ARP of an unknown host → learning; links by LLDP",
+        _of("in_port", "eth_src", "eth_type", "tunnel_id", "vlan_vid"),
         _of(TENANT, NETWORK),
     ),
     Table.GUARD: Declaration(
@@ -138,9 +145,9 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.ADVERTISE: Declaration("what was a solicitation says whose MAC it is, and goes back", _ND),
     Table.ARRIVE: Declaration(
-        "from the host: where it is for → the tenant that it is for",
-        _of("eth_type") | _ADDRESSES,
-        _of(TENANT),
+        "from the host: where it is for → the tenant that it is for; over a link: its tag → tenant and network",
+        _of("eth_type", "vlan_vid") | _ADDRESSES,
+        _of(TENANT, NETWORK),
     ),
     Table.SERVICE: Declaration(
         "to a VIP, or straight to a provider's service port: through conntrack; echo answered",
@@ -174,9 +181,9 @@ TABLES: dict[Table, Declaration] = {
         _of(TENANT, PROVIDER, "ct_state") | _IP_HEADER | _L4,
     ),
     Table.ROUTE: Declaration(
-        "destination → next MAC, TTL, port; broadcast and multicast → the ports of the network",
+        "destination → next MAC, TTL, port or way to another switch; broadcast and multicast → the network's",
         _of(TENANT, NETWORK, "eth_dst", "eth_type", "ct_state") | _ADDRESSES | _FIRST_TO,
-        _ANSWER | _of(PORT),
+        _ANSWER | _of(PORT, "tun_ipv4_dst", "tunnel_id", "vlan_vid"),
     ),
     Table.REPLY: Declaration(
         "from a provider's service port: through conntrack, to be translated back",

@@ -6,12 +6,14 @@ Only the owners on its way are compiled, so the cost does not grow with the mode
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from ryu_apps.pipeline.across import arrival
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import SWITCH, Context, Owner, mac_int
-from ryu_apps.pipeline.explain import Words, holders, listed, name, where
+from ryu_apps.pipeline.explain import Words, holders, listed, name, place, where
 from ryu_apps.pipeline.family import BY_VERSION, V4, V6, destination
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.features.neighbour import REPLY, REQUEST
@@ -30,6 +32,7 @@ from ryu_apps.pipeline.values import (
     match,
 )
 from ryu_apps.pipeline.walk import PORTS, Packet, Walk, Walker
+from ryu_apps.pipeline.ways import is_way
 from topology.model import Address, Endpoint, Service
 
 TTL = 64
@@ -56,7 +59,7 @@ class Question:
 class End:
     """One way that it may end. ``provider``: the one that was chosen, with its share of the new connections."""
 
-    verdict: str  # delivered | answered | refused | dropped | asked
+    verdict: str  # delivered | answered | refused | dropped | asked | sent (to a switch that is not looked into)
     text: str
     receiver: Endpoint | None = None
     provider: Endpoint | None = None
@@ -88,9 +91,22 @@ class Trace:
         return "; or ".join([*words, *([listed(bad)] if bad else [])])
 
 
-def trace(ctx: Context, question: Question, down: Collection[int] = (), last: int = 0) -> Trace:
+class Place(NamedTuple):
+    """Another switch that the connection may come to."""
+
+    context: Context
+    down: Collection[int] = ()
+
+
+Places = Mapping[int, Place]
+"""By datapath id."""
+
+
+def trace(
+    ctx: Context, question: Question, down: Collection[int] = (), last: int = 0, others: Places | None = None
+) -> Trace:
     """The way of the connection. ``last``: number of the provider that session affinity has for its client; 0: none."""
-    return _Tracer(ctx, question, down, last).run()
+    return _Tracer(ctx, question, down, last, others or {}).run()
 
 
 def on_the_way(ctx: Context, question: Question) -> set[Owner]:
@@ -100,8 +116,10 @@ def on_the_way(ctx: Context, question: Question) -> set[Owner]:
     out |= {(n.kind, n.key) for n in ctx.model.networks_around(question.to) if n.tenant == sender.tenant}
     for holder in holders(ctx, sender.tenant, question.to):
         out.add((holder.kind, holder.key))
-        if isinstance(holder, Service):
-            out |= {(p.kind, p.key) for p in ctx.model.providers(holder)}
+        receivers = ctx.model.providers(holder) if isinstance(holder, Service) else [holder]
+        for receiver in receivers:
+            if isinstance(receiver, Endpoint):
+                out |= {(receiver.kind, receiver.key), ("network", receiver.network_key)}
     return out
 
 
@@ -119,13 +137,27 @@ class _Pick(Walker):
     group: Group | None = None
 
     def choose(self, group: Group, packet: Packet) -> Bucket:
+        if is_way(group.id):
+            return group.buckets[0]
         self.group = group
         return self.wanted or group.buckets[0]
 
 
+class _Leg(NamedTuple):
+    """What became of the packet at one switch."""
+
+    words: Words
+    context: Context
+    walk: Walk
+
+
 class _Tracer:
-    def __init__(self, ctx: Context, question: Question, down: Collection[int], last: int) -> None:
+    def __init__(
+        self, ctx: Context, question: Question, down: Collection[int], last: int, others: Places
+    ) -> None:
         self._ctx = ctx
+        self._others = others
+        self._contexts = {dpid: place.context for dpid, place in others.items()}
         self._question = question
         self._sender = question.sender
         self._family = BY_VERSION[question.to.version]
@@ -147,7 +179,7 @@ class _Tracer:
         if mac is None:
             return _dropped(steps, steps.pop()[1])
         packet = self._packet(mac)
-        first = self._walker.send(self._port, packet)
+        first = self._travel(packet)
         group = self._walker.group
         options = [] if group is None else self._options(group)
         if group is None or not options:
@@ -157,8 +189,23 @@ class _Tracer:
         ends = []
         for provider, bucket, weight in options:
             self._walker.wanted = bucket
-            ends.append(self._end(self._walker.send(self._port, packet), provider, weight / total))
+            ends.append(self._end(self._travel(packet), provider, weight / total))
         return Trace(tuple(steps), tuple(ends))
+
+    def _travel(self, packet: Packet) -> list[_Leg]:
+        """From the sender's switch on, as far as there is one packet, and a switch to look into."""
+        assert self._port is not None, "run() sees to it"
+        legs = [_Leg(self._words, self._ctx, self._walker.send(self._port, packet))]
+        while len(legs) <= len(self._others) and len(sent := legs[-1].walk.sent) == 1:
+            there = arrival(legs[-1].context, sent[0], self._contexts)
+            if there is None:
+                break
+            ctx, down = self._others[there.dpid]
+            programs = [compile_owner(ctx, owner) for owner in on_the_way(ctx, self._question)]
+            groups = {group.id: group for program in programs for group in program.groups}
+            walker = Walker((flow for program in programs for flow in program.flows), groups, down)
+            legs.append(_Leg(Words(ctx, self._sender), ctx, walker.send(there.in_port, there.packet)))
+        return legs
 
     # before the packet: its next hop, by ARP or neighbour discovery
 
@@ -262,24 +309,29 @@ class _Tracer:
 
     # in words
 
-    def _steps(self, walk: Walk, offer: str = "", example: Endpoint | None = None) -> list[tuple[str, str]]:
+    def _steps(self, legs: list[_Leg], offer: str = "", example: Endpoint | None = None) -> list[tuple[str, str]]:
         """``offer``: what the group may choose from; ``example``: whom it has chosen on this walk, out of several."""
         out = []
         prefix = ""
-        for step in walk.path:
-            text = prefix + self._words.of(step)
-            if offer and _chooses(step.flow):
-                text += f" → {offer}"
-                prefix = f"if {name(example)}: " if example else ""
-            out.append((Table(step.flow.table).name.lower(), text))
+        for leg in legs:
+            at = f"on {place(leg.context, leg.context.dpid)}: " if leg.context is not self._ctx else ""
+            for step in leg.walk.path:
+                text = prefix + at + leg.words.of(step)
+                if offer and not at and _chooses(step.flow):
+                    text += f" → {offer}"
+                    prefix = f"if {name(example)}: " if example else ""
+                out.append((Table(step.flow.table).name.lower(), text))
         return out
 
-    def _end(self, walk: Walk, provider: Endpoint | None = None, share: float = 1.0) -> End:
+    def _end(self, legs: list[_Leg], provider: Endpoint | None = None, share: float = 1.0) -> End:
         def end(verdict: str, text: str, receiver: Endpoint | None = None) -> End:
             return End(verdict, text, receiver, provider, share)
 
+        words, ctx, walk = legs[-1]
         last = walk.path[-1]
-        text = self._words.of(last)
+        text = words.of(last)
+        if ctx is not self._ctx:
+            text += f", on {place(ctx, ctx.dpid)}"
         if not walk.sent:
             if _chooses(last.flow):
                 text += ": the port of every provider is down"
@@ -295,7 +347,8 @@ class _Tracer:
         if last.flow.feature == Feature.ECHO:
             return end("answered", f"answered by the switch: {text}")
         if len(walk.sent) > 1 or last.flow.feature == Feature.FLOOD:
-            return end("delivered", "delivered to ports " + ", ".join(self._words.port(s.port) for s in walk.sent))
+            ports = dict.fromkeys(words.port(s.port) for s in walk.sent)
+            return end("delivered", "delivered to ports " + ", ".join(ports))
         sent = walk.sent[0]
         address = destination(sent.packet)
         port = sent.packet.get(PORTS.get(self._question.protocol, ("", ""))[1])
@@ -304,9 +357,12 @@ class _Tracer:
             return end("delivered", f"delivered to the host{on}")
         at = (f"{address}:{port}" if self._family is V4 else f"[{address}]:{port}") if port else f"{address}"
         for holder in holders(self._ctx, self._sender.tenant, address):
+            if isinstance(holder, Endpoint) and ctx.port_of(holder) != sent.port:
+                home = place(ctx, ctx.switch_of(holder))
+                return end("sent", f"sent to {home}, which is not connected, for {name(holder)} {at}", holder)
             if isinstance(holder, Endpoint):
-                return end("delivered", f"delivered to {name(holder)} {at} at {where(self._ctx, holder)}", holder)
-        return end("delivered", f"delivered to {at} out of port {self._words.port(sent.port)}")
+                return end("delivered", f"delivered to {name(holder)} {at} at {where(ctx, holder)}", holder)
+        return end("delivered", f"delivered to {at} out of port {words.port(sent.port)}")
 
 
 def _arp(mac: int, own: int, hop: int) -> Packet:

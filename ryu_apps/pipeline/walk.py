@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ryu_apps.pipeline.family import of_packet
-from ryu_apps.pipeline.fields import CT_DNAT, CT_NEW, CT_TRK, FIELDS, TCP, UDP
+from ryu_apps.pipeline.fields import CT_DNAT, CT_NEW, CT_TRK, FIELDS, NXM_1, TCP, UDP, VLAN_PRESENT
 from ryu_apps.pipeline.values import (
     ANY,
     CONTROLLER,
@@ -26,12 +26,15 @@ from ryu_apps.pipeline.values import (
     Move,
     Output,
     OutputReg,
+    PopVlan,
+    PushVlan,
     Resubmit,
     SetField,
 )
 
 Packet = dict[str, int]
 FiveTuple = tuple[int, int, int, int, int]
+VLAN = "vlan_vid"
 PORTS = {TCP: ("tcp_src", "tcp_dst"), UDP: ("udp_src", "udp_dst")}
 
 
@@ -98,7 +101,7 @@ def _values(kind: tuple[tuple[str, int | None], ...], packet: Packet) -> tuple[i
 
 def zero_by_default(name: str) -> bool:
     """Registers and conntrack's fields are there, and zero, from the start."""
-    return FIELDS[name].oxm_class == 1
+    return FIELDS[name].oxm_class == NXM_1
 
 
 def five_tuple(packet: Packet) -> FiveTuple:
@@ -190,6 +193,10 @@ class Walker:
                     self.table(walk, table)
                 case Learn():
                     self.learn(walk.packet, action)
+                case PushVlan():
+                    walk.packet[VLAN] = VLAN_PRESENT
+                case PopVlan():
+                    walk.packet.pop(VLAN, None)
                 case _:
                     raise NotImplementedError(action)
         return True

@@ -12,7 +12,7 @@ from ryu_apps.rest.hosts import HostTracker
 from ryu_apps.rest.stream import ChangeFeed
 from ryu_apps.wsgi import Request, Response, on_disconnect, query, read_body, stream_response
 from topology.commands import Commands
-from topology.errors import BadRequest, NotFound
+from topology.errors import BadRequest, Conflict, NotFound
 from topology.model import Endpoint, Host
 
 REVISION = re.compile(r"[0-9]{1,18}")
@@ -56,11 +56,30 @@ class AgentApi:
             document.get("version", ""),
             document.get("datapathType", ""),
         )
-        self._tracker.beat(key)
+        self._tracker.beat(key, document.get("mtu", 0))
         return self._host(host)
 
+    def drain_host(self, request: Request, key: str) -> Document:
+        """Its providers get no new connections."""
+        return self._host(self._commands.drain_host(key, True))
+
+    def undrain_host(self, request: Request, key: str) -> Document:
+        """Its providers get new connections again."""
+        return self._host(self._commands.drain_host(key, False))
+
     def delete_host(self, request: Request, key: str) -> str:
-        """A host is no more."""
+        """A host is no more. Not one that lives: its agent would register it again, and its containers are there."""
+        host = self._model.hosts.get(key)
+        if host is not None and not self._tracker.liveness.agent_silent(key):
+            left = self._model.count("endpoint", "host", key)
+            if not host.draining:
+                raise Conflict(
+                    f"host {key} is up: its agent would register it again; first end its netctl-agent, "
+                    f"or netctl host drain {key} and remove its containers"
+                )
+            if left:
+                many, them = ("a container is", "it") if left == 1 else (f"{left} containers are", "them")
+                raise Conflict(f"host {key} is up and {many} on it: first remove {them}, or end its netctl-agent")
         self._commands.delete_host(key)
         self._tracker.forget(key)
         return key
@@ -179,4 +198,4 @@ class AgentApi:
         return host
 
     def _host(self, host: Host) -> Document:
-        return docs.host_document(host, self._tracker.state(host.name))
+        return docs.host_document(host, self._tracker.state(host))

@@ -105,6 +105,7 @@ class Api:
         self._commands = commands
         self._model = commands.model
         self._switches = switches
+        self._tracker = tracker
         self._networks = NetworkDoor(commands, tracker, host_timeout)
         self._feed = ChangeFeed(commands.model, commands.changes_since, alive_period)
         commands.subscribe(self._feed.publish)
@@ -149,6 +150,13 @@ class Api:
             if request.method == "GET":
                 return ""  # what is known here: nobody knows more now
             raise
+
+    def _down(self, host: str) -> bool:
+        """Whether a host is down, as far as we know: only the leader hears of hosts and switches."""
+        try:
+            return not self._leader_url() and self._tracker.down(host)
+        except Unavailable:
+            return False
 
     def _settle(self) -> None:
         try:
@@ -223,6 +231,7 @@ class Api:
                 "PUT": agents.put_host,
                 "DELETE": agents.delete_host,
             },
+            "/hosts/{key}/drain": {"PUT": agents.drain_host, "DELETE": agents.undrain_host},
             "/hosts/{key}/endpoints": {"PUT": agents.put_host_endpoints},
             "/hosts/{key}/applied": {"PUT": agents.put_applied},
             "/leases": {"POST": agents.post_lease},
@@ -291,10 +300,10 @@ class Api:
     # services
 
     def _list_services(self, request: Request) -> list[Document]:
-        return [docs.listed_service_document(s, self._model) for s in self._model.services.values()]
+        return [docs.listed_service_document(s, self._model, self._down) for s in self._model.services.values()]
 
     def _get_service(self, request: Request, key: str) -> Document:
-        return docs.listed_service_document(self._service(key), self._model)
+        return docs.listed_service_document(self._service(key), self._model, self._down)
 
     def _put_service(self, request: Request, key: str) -> Document | Response:
         body = read_body(request)
@@ -303,7 +312,7 @@ class Api:
             if leader := self._leader(request):
                 return self._forward(request, leader, body)
             self._refuse_sctp(asked)
-        return docs.listed_service_document(self._commands.put_service(spec), self._model)
+        return docs.listed_service_document(self._commands.put_service(spec), self._model, self._down)
 
     def _refuse_sctp(self, asked: list[str]) -> None:
         """Where a switch could not carry it out. One that connects later leaves the port out, and says so."""
@@ -319,7 +328,7 @@ class Api:
         return key
 
     def _inspect_service(self, request: Request, key: str) -> Document:
-        document = inspect_service(self._service(key), self._model)
+        document = inspect_service(self._service(key), self._model, self._down)
         document["Oper"] |= docs.filled({"counters": self._switches.counters(key)})
         return document
 

@@ -6,10 +6,12 @@ Fields, names and what is left out are those of Contiv: a field that is empty or
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ryu_apps.liveness import Life
 from ryu_apps.rest.schemas import HEALTH_CHECK, NETWORK, SERVICE
 from topology.errors import BadRequest, Invalid
 from topology.model import DEFAULT_DRAIN, Address, Check, Endpoint, Host, Network, Service, Tenant
@@ -19,16 +21,13 @@ from topology.validate import subnet_text
 
 Document = dict[str, Any]
 
-UNDERLAY_MTU = 1500
-VXLAN_OVERHEAD = 50  # bytes: outer Ethernet 14, IPv4 20, UDP 8, VXLAN 8
-
-
 @dataclass(frozen=True, slots=True)
 class HostState:
     """What is known of a host beside its object."""
 
     connected: bool
-    last_heartbeat: float | None  # s ago
+    life: Life
+    mtu: int  # of its containers; 0: it has not said
     applied: int
     errors: Mapping[str, str]
 
@@ -185,12 +184,7 @@ def network_document(network: Network, model: Model | None = None) -> Document:
 
 def agent_network_document(network: Network) -> Document:
     """A network as agents need it to make the Docker network of it."""
-    overhead = VXLAN_OVERHEAD if network.encap == "vxlan" else 0
-    return network_document(network) | {
-        "number": network.number,
-        "dockerName": network.docker_name,
-        "mtu": UNDERLAY_MTU - overhead,
-    }
+    return network_document(network) | {"number": network.number, "dockerName": network.docker_name}
 
 
 def service_document(service: Service) -> Document:
@@ -232,12 +226,12 @@ def _check_document(check: Check) -> Document:
     )
 
 
-def listed_service_document(service: Service, model: Model) -> Document:
-    """A service with, beyond Contiv's fields, its VIPs and how many providers it has."""
+def listed_service_document(service: Service, model: Model, down: Callable[[str], bool]) -> Document:
+    """A service with, beyond Contiv's fields, its VIPs and how many providers it has. ``down``: whether a host is."""
     providers = model.providers(service)
     return service_document(service) | service_vips(service) | {
         "numProviders": len(providers),
-        "healthyProviders": sum(p.serves(service) for p in providers),
+        "healthyProviders": sum(model.serves(p, service) and not (p.host and down(p.host)) for p in providers),
     }
 
 
@@ -293,15 +287,31 @@ def host_document(host: Host, state: HostState | None = None) -> Document:
             "version": host.version,
             "datapathType": host.datapath_type,
             "hostAddress": _text(host.address),
+            "draining": host.draining,
         }
     )
     if state is None:
         return document
     document["connected"] = state.connected
-    if state.last_heartbeat is not None:
-        document["lastHeartbeat"] = round(state.last_heartbeat, 1)
-    document["appliedRevision"] = state.applied
-    return document | filled({"errors": dict(state.errors)})
+    if state.life.heartbeat is not None:
+        document["lastHeartbeat"] = round(max(0.0, state.life.heartbeat), 1)
+    document |= {"appliedRevision": state.applied, **_condition(host, state.life)}
+    return document | filled({"mtu": state.mtu, "errors": dict(state.errors)})
+
+
+def _condition(host: Host, life: Life) -> Document:
+    """Whether a host is up, down or draining, since when and why. Down goes before draining."""
+    beat = "" if life.heartbeat is None else f"heartbeat {life.heartbeat:.0f} s ago"
+    switch = "its switch answers" if life.switch else "its switch does not answer"
+    since, why = time.time() - life.since, ", ".join(filter(None, (beat, switch)))
+    if life.down:
+        state, why = "down", f"{beat or 'no heartbeat since the controller started'}, {switch}"
+    elif host.draining:
+        state, since = "draining", host.draining_since
+        why = "its providers get no new connections; netctl host undrain ends that"
+    else:
+        state = "up"
+    return {"state": state, "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)), "reason": why}
 
 
 def hex_dpid(value: int) -> str:

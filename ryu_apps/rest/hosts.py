@@ -1,4 +1,4 @@
-"""What is known of the hosts' agents: heartbeats, open change streams, and what they have carried out."""
+"""What is known of the hosts' agents: open change streams, what they have said of themselves and carried out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from ryu_apps.liveness import Liveness
 from ryu_apps.rest.documents import HostState
 from ryu_apps.wsgi import new_event
+from topology.model import Host
 from topology.snapshot import Model
 
 
@@ -22,7 +24,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Record:
-    heartbeat: float | None = None
+    mtu: int = 0
     applied: int = 0
     errors: dict[str, str] = field(default_factory=dict)  # by network key, or by what else is wrong there
 
@@ -31,23 +33,26 @@ class HostTracker:
     """Never stored: after a restart the agents connect and report again.
 
     A host is connected while it has a change stream open. A host without an agent's registration is never
-    waited for, whoever opens a stream in its name.
+    waited for, whoever opens a stream in its name; nor is one that is down: its stream may look open for long.
     """
 
-    def __init__(self, model: Model, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, model: Model, liveness: Liveness | None = None) -> None:
+        self.liveness = liveness or Liveness(model)
+        self.liveness.subscribe(lambda _: self._wake())
         self._model = model
-        self._clock = clock
         self._records: dict[str, _Record] = {}
         self._streams: Counter[str] = Counter()
         self._waiting: list[Callable[[], None]] = []
 
-    def beat(self, host: str) -> None:
-        """The host's agent is alive."""
-        self._record(host).heartbeat = self._clock()
+    def beat(self, host: str, mtu: int = 0) -> None:
+        """The host's agent is alive; ``mtu``: of its containers, 0 where it does not say."""
+        self.liveness.beat(host)
+        self._record(host).mtu = mtu
 
     def forget(self, host: str) -> None:
         """The host is no more."""
         self._records.pop(host, None)
+        self.liveness.forget(host)
         self._wake()
 
     def connect(self, host: str) -> None:
@@ -74,14 +79,20 @@ class HostTracker:
         record.errors = dict(errors)
         self._wake()
 
-    def state(self, host: str) -> HostState:
+    def state(self, host: Host) -> HostState:
         """What its document shows beside the host's object."""
-        record = self._records.get(host, _Record())
-        age = None if record.heartbeat is None else max(0.0, self._clock() - record.heartbeat)
-        return HostState(self.connected(host), age, record.applied, record.errors)
+        record = self._records.get(host.name, _Record())
+        return HostState(
+            self.connected(host.name), self.liveness.life(host), record.mtu, record.applied, record.errors
+        )
+
+    def down(self, host: str) -> bool:
+        """Whether nothing was heard of the host for too long; of one that is not registered nothing ever is."""
+        found = self._model.hosts.get(host)
+        return found is None or self.liveness.down(found)
 
     def wait(self, revision: int, network: str, timeout: float) -> Outcome:
-        """Until every connected host has applied ``revision``, one failed at ``network``, or time is up.
+        """Until every connected host that is up has applied ``revision``, one failed at ``network``, or time is up.
 
         A host that connects meanwhile is waited for as well; one that goes no longer.
         """
@@ -89,7 +100,7 @@ class HostTracker:
         while True:
             late: list[str] = []
             failed: list[tuple[str, str]] = []
-            for host in sorted(h for h in self._streams if h in self._model.hosts):
+            for host in sorted(h for h in self._streams if not self.down(h)):
                 record = self._record(host)
                 if record.applied < revision:
                     late.append(host)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from ryu_apps.rest.documents import (
@@ -19,6 +19,7 @@ from topology.model import Endpoint, Network, Service, Tenant
 from topology.snapshot import Model
 
 MAX_CANDIDATES = 5
+NO_VLAN = "no 802.1Q tag is free: it does not reach over links between switches; delete a network to free one"
 
 Span = tuple[int, int]
 """First and last address."""
@@ -58,16 +59,18 @@ def inspect_network(network: Network, model: Model) -> Document:
         "networkTag": f"{network.name}.{network.tenant}",
         "numEndpoints": len(endpoints),
         "pktTag": network.tag,
+        "linkTag": network.vlan,
+        "status": "" if network.vlan else NO_VLAN,
     }
     return {"Config": network_document(network, model), "Oper": filled(oper)}
 
 
-def inspect_service(service: Service, model: Model) -> Document:
-    """A service, its VIPs and its providers."""
+def inspect_service(service: Service, model: Model, down: Callable[[str], bool]) -> Document:
+    """A service, its VIPs and its providers. ``down``: whether a host is."""
     providers = model.providers(service)
     oper = {
         "numProviders": len(providers),
-        "providers": [_provider_oper(p, service, model) for p in providers],
+        "providers": [_provider_oper(p, service, model, down) for p in providers],
         "published": [str(p) for p in service.published],
         "publishedAddress": str(service.published_address) if service.published else "",
         **service_vips(service),
@@ -75,10 +78,13 @@ def inspect_service(service: Service, model: Model) -> Document:
     return {"Config": service_document(service), "Oper": filled(oper)}
 
 
-def _provider_oper(provider: Endpoint, service: Service, model: Model) -> Document:
+def _provider_oper(provider: Endpoint, service: Service, model: Model, down: Callable[[str], bool]) -> Document:
     document = endpoint_oper(provider, model) | {"serviceName": service.name, "weight": provider.weight}
     if service.check is not None:
         document["check"] = "passing" if service.key in provider.passed else "failing"
+    host = model.hosts.get(provider.host)
+    if host is not None and (host.draining or down(host.name)):
+        document["hostState"] = "down" if down(host.name) else "draining"
     return document
 
 

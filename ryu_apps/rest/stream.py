@@ -179,7 +179,8 @@ class ChangeFeed:
         revision = self._model.revision
         # of the services, those that agents have to do something for: the others may be very many
         services = [s for s in self._model.services.values() if s.check is not None or s.published]
-        objects: list[Object] = [*self._model.tenants.values(), *self._model.networks.values(), *services]
+        model = self._model
+        objects: list[Object] = [*model.tenants.values(), *model.networks.values(), *services, *model.hosts.values()]
         lines = [_Line(o.kind, o.key, _document(o)).encode(revision) for o in objects]
         return [*lines, self._sync_line(revision)]
 

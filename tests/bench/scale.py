@@ -6,6 +6,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ def populate(store: Path, services: int) -> None:
     """Write a store with so many services. Their providers are on another switch, so that they need no ports here."""
     memory = SqliteStore(":memory:")
     commands = Commands(Model(), memory)
+    commands.put_host("elsewhere", ELSEWHERE, IPv4Address("192.0.2.9"))
     commands.put_network(NetworkSpec("default", "srv", "100.0.0.0/16"))
     commands.put_network(NetworkSpec("default", "web", "10.1.0.0/16", "10.1.255.254"))
     for tier in range(services // PER_TIER):
@@ -146,6 +148,7 @@ def scaled(directory: Path, instance: Instance, host: str, services: int) -> Ite
     directory.mkdir()
     with contextlib.ExitStack() as stack:
         bridge = stack.enter_context(instance.bridge(f"s{services}"))
+        instance.add_tunnel_port(bridge)  # or the providers could not be reached, and would not be selected
         made = Controller(directory, host)
         populate(made.store, services)
         stack.callback(made.close)

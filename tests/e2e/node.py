@@ -25,10 +25,9 @@ ROOT = Path(__file__).parents[2]
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 """Before a command: it ends when the test run does, however that ends."""
 IMAGE = "netctl-busybox"
-REST = "http://127.0.0.1:9999"
 APPLETS = ("sh", "nc", "ip", "ping", "httpd", "wget", "sleep", "cat", "ls", "rm", "touch", "test", "true", "false")
 _GET = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())"
-_OURS = re.compile(rf"{PREFIX}(\d+)")
+_OURS = re.compile(rf"{PREFIX}(\d+)(-\w+)?")
 
 
 def run(*command: str, check: bool = True, timeout: float = 60) -> str:
@@ -66,6 +65,9 @@ def sweep() -> None:
 
 class Node:
     """One host. ``start_…`` and ``kill`` work on its parts, in any order."""
+
+    host = "agt-host"
+    rest_url = "http://127.0.0.1:9999"
 
     def __init__(self, directory: Path | None = None) -> None:
         self.directory = directory or Path(tempfile.gettempdir()) / f"{PREFIX}{os.getpid()}"
@@ -148,7 +150,7 @@ class Node:
         self.spawn("containerd", "unshare", "--mount", "sh", "-c", command)
         wait_for((directory / "containerd.sock").exists, "containerd")
 
-    def start_docker(self, *options: str, live: bool = True) -> None:
+    def start_docker(self, *options: str, live: bool = True, wait: bool = True) -> None:
         """Docker Engine; ``live``: its containers outlive it, as with `make run`."""
         (self.directory / "docker.pid").unlink(missing_ok=True)
         self.spawn(
@@ -169,6 +171,11 @@ class Node:
             *(["--live-restore"] if live else []),
             *options,
         )
+        if wait:
+            self.wait_for_docker()
+
+    def wait_for_docker(self) -> None:
+        """Until Docker answers."""
         wait_for(lambda: self.docker("ps", check=False), "dockerd", 60)
 
     def start_controller(self) -> None:
@@ -215,7 +222,8 @@ class Node:
             sys.executable,
             "-m",
             "netctl.agent.main",
-            "--host=agt-host",
+            f"--host={self.host}",
+            f"--netmaster={self.rest_url}",
             f"--docker={self.docker_url}",
             f"--ovsdb={self.ovsdb}",
             f"--socket={self.plugins}/netctl.sock",
@@ -304,20 +312,21 @@ class Node:
 
     def netctl(self, *arguments: str, check: bool = True) -> str:
         """The `netctl` command."""
-        return run(*self.inside(sys.executable, "-m", "netctl.cli", *arguments), check=check).strip()
+        command = (sys.executable, "-m", "netctl.cli", f"--netmaster={self.rest_url}", *arguments)
+        return run(*self.inside(*command), check=check).strip()
 
     def rest(self, path: str, check: bool = True) -> str:
         """GET of a path of the REST API."""
-        return run(*self.inside(sys.executable, "-I", "-c", _GET, REST + path), check=check)
+        return run(*self.inside(sys.executable, "-I", "-c", _GET, self.rest_url + path), check=check)
 
     def links(self) -> list[str]:
         """Names of the veths in the node's own namespace."""
         out = run(*self.inside("ip", "-o", "link", "show", "type", "veth"))
-        return sorted(line.split()[1].split("@")[0].rstrip(":") for line in out.splitlines())
+        return sorted(name for line in out.splitlines() if (name := line.split()[1].split("@")[0]).startswith("nv"))
 
     def ports(self) -> list[str]:
         """Ports of endpoints in the bridge."""
-        return sorted(self.vsctl("list-ports", "br-netctl").split())
+        return sorted(port for port in self.vsctl("list-ports", "br-netctl").split() if port.startswith("nv"))
 
     def endpoints(self) -> dict[str, dict[str, Any]]:
         """The model's endpoints, by container name and network: ``NAME`` is enough where there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import threading
@@ -11,7 +12,7 @@ from functools import partial
 import pytest
 
 from tests.e2e import node as kit
-from tests.e2e.node import Node, wait_for
+from tests.e2e.node import Node, run, wait_for
 
 
 def reads(host: Node, field: str, value: str) -> bool:
@@ -34,7 +35,7 @@ def test_a_container_of_a_created_network_works_at_once(host: Node, net: str) ->
     assert found["containerID"] == host.docker("inspect", "c1", "--format", "{{.Id}}")
     assert found["portName"] in host.ports()
     assert "default via 10.1.1.254 dev eth0" in host.docker("exec", "c1", "ip", "route")
-    assert "mtu 1450" in host.docker("exec", "c1", "ip", "link", "show", "eth0")
+    assert "mtu 1500" in host.docker("exec", "c1", "ip", "link", "show", "eth0")
 
 
 def test_checksums_are_made_in_the_container_on_the_userspace_datapath(host: Node, net: str) -> None:
@@ -356,3 +357,35 @@ networks:
     assert host.pings("my_prj_cli_1", "web")
     host.compose("down")
     wait_for(lambda: not host.networks(), "the project's networks to leave the model")
+
+
+def test_a_tunnel_address(host: Node, net: str) -> None:
+    """Else a wrong one is noticed only when two hosts don't reach each other; or a port stays that leads nowhere."""
+
+    def trouble() -> str:
+        doc = json.loads(host.netctl("host", "inspect", "agt-host"))
+        return str(doc["Oper"].get("errors", {}).get("tunnel", ""))
+
+    def ports() -> list[str]:
+        return host.vsctl("list-ports", "br-netctl").split()
+
+    host.kill("agent", signal.SIGTERM)
+    host.start_agent("--tunnel-address=192.0.2.1")
+    try:
+        wait_for(lambda: "192.0.2.1 is not an address of this host" in trouble(), "the line about the address")
+        assert "netctl-vxlan" not in ports()
+        run(*host.inside("ip", "link", "add", "under", "type", "veth", "peer", "name", "over"))
+        run(*host.inside("ip", "address", "add", "192.0.2.1/24", "dev", "under"))
+        wait_for(lambda: "on under, which the userspace switch can't send by" in trouble(), "the line about the device")
+        assert "netctl-vxlan" in ports()
+        host.container("c1", net)
+        assert "mtu 1450" in host.docker("exec", "c1", "ip", "link", "show", "eth0")
+    finally:
+        run(*host.inside("ip", "link", "del", "under"), check=False)
+        host.kill("agent", signal.SIGTERM)
+        host.start_agent()
+    wait_for(lambda: "netctl-vxlan" not in ports(), "the port to be gone")
+    wait_for(lambda: not trouble(), "the line to be gone")
+    host.container("c2", net)
+    assert "mtu 1500" in host.docker("exec", "c2", "ip", "link", "show", "eth0")
+    assert host.pings("c1", host.address("c2", net))

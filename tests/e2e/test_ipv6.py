@@ -13,7 +13,7 @@ from tests.e2e.test_walkthrough import Inside
 
 OWN = ("network", "create", "-d", "netctl", "--ipam-driver", "netctl")
 SERVER = ("nc", "-ll", "-p", "8080", "-e", "cat")
-MTU = 1450
+MTU = 1500
 
 
 @pytest.fixture

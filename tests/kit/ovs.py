@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from topology.reach import TUNNEL_PORT
+
 PREFIX = f"tst{os.getpid()}"
 RUN_DIR = Path("/var/run/openvswitch")
 _OURS = re.compile(r"^tst(\d+)")
@@ -51,6 +53,12 @@ class Instance:
     def ip(self, *args: str) -> str:
         """``ip`` where the ports are."""
         return run("ip", *(("-n", self.netns) if self.netns else ()), *args)
+
+    def add_tunnel_port(self, bridge: str, address: str = "") -> None:
+        """The port by which a bridge reaches other hosts, as the agent makes it; ``address``: the host's own."""
+        options = ["type=vxlan", "options:remote_ip=flow", "options:key=flow"]
+        options += [f"options:local_ip={address}"] if address else []
+        self.vsctl("add-port", bridge, TUNNEL_PORT, "--", "set", "interface", TUNNEL_PORT, *options)
 
     @contextlib.contextmanager
     def bridge(self, name: str, *options: str) -> Iterator[str]:

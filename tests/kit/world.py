@@ -89,10 +89,11 @@ def objects() -> list[Object]:
 
 def dual() -> list[Object]:
     """The world with IPv6."""
-    return [_dual(value) for value in objects()]
+    return [with_ipv6(value) for value in objects()]
 
 
-def _dual(value: Object) -> Object:
+def with_ipv6(value: Object) -> Object:
+    """The same with IPv6 beside IPv4."""
     if isinstance(value, Network) and value.name != "island":
         gateway = wide(str(value.gateway or ""))
         return replace(

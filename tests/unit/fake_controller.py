@@ -131,6 +131,9 @@ class FakeController:
                 self.get("hosts", host)
                 self.docs["endpoints"] |= {d["endpointID"]: d for d in body["endpoints"]}
                 return {"revision": 7}
+            case ["api", "v1", "hosts", host, "drain"] if method in ("PUT", "DELETE"):
+                self.get("hosts", host)["draining"] = method == "PUT"
+                return self.get("hosts", host)
             case ["api", "v1", "hosts", host, "applied"] if method == "PUT":
                 self.get("hosts", host).update(applied=body)
                 return {}

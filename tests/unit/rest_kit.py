@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ryu_apps.liveness import Liveness
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.rest import Api, HostTracker
 from ryu_apps.wsgi import eventlet, webob
@@ -46,7 +47,9 @@ class Rest:
         self.model = Model()
         self.store = SqliteStore(":memory:")
         self.commands = Commands(self.model, self.store, clock=lambda: self.now)
-        self.tracker = HostTracker(self.model, clock=lambda: self.now)
+        self.connected: set[int] = set()
+        self.liveness = Liveness(self.model, lambda: self.connected, clock=lambda: self.now)
+        self.tracker = HostTracker(self.model, self.liveness)
         self.api = Api(
             self.commands,
             self.tracker,
@@ -100,9 +103,8 @@ class Rest:
         return document
 
     def host(self, name: str = "h1", switch: str = "b1") -> Json:
-        document: Json = self.call(
-            "PUT", f"/hosts/{name}/", {"switch": switch, "tunnelAddress": "192.0.2.1", "version": "0.1.0"}
-        )
+        fields = {"switch": switch, "tunnelAddress": f"192.0.2.{name.removeprefix('h')}", "version": "0.1.0"}
+        document: Json = self.call("PUT", f"/hosts/{name}/", fields)
         return document
 
     def spawn(self, method: str, path: str, document: Any = None) -> Any:

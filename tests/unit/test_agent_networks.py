@@ -79,7 +79,6 @@ def doc(
         "subnet": subnet,
         "gateway": gateway,
         "dockerName": docker_name,
-        "mtu": 1450,
     }
 
 
@@ -299,3 +298,24 @@ def test_a_verdict_that_the_model_does_not_have_is_told_again(world: World) -> N
         world.state.untold.clear()
         follow(world, ("endpoint", "e1", {"passed": passed}), ("endpoint", "other", {"passed": []}))
         assert world.state.untold == told
+
+
+def test_the_other_hosts_are_known(world: World) -> None:
+    """Else the switch learns how to reach another host from the first packet to it, which is lost."""
+
+    def host(address: str) -> dict[str, Any]:
+        return {"tunnelAddress": address} if address else {}
+
+    def peers() -> dict[str, str]:
+        return {name: str(address) for name, address in world.state.peers.items()}
+
+    looked: list[int] = []
+    world.networks.peers_changed = lambda: looked.append(len(peers()))
+    picture = (("host", "host", host("192.0.2.1")), ("host", "b", host("192.0.2.2")), ("host", "c", host("")))
+    follow(world, *picture, ("sync", "", None), ("host", "c", host("192.0.2.3")))
+    assert peers() == {"b": "192.0.2.2", "c": "192.0.2.3"}, "not itself"
+    assert looked == [1, 2], "at once"
+    follow(world, *picture, ("sync", "", None))
+    assert peers() == {"b": "192.0.2.2"}, "what it missed meanwhile"
+    follow(world, *picture, ("sync", "", None), ("host", "b", None))
+    assert peers() == {}

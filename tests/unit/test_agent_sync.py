@@ -263,3 +263,17 @@ def test_a_controller_that_can_not_write(world: World) -> None:
     world.controller.read_only = False
     wait_for(lambda: world.controller.syncs > syncs, "all to be told")
     assert list(world.controller.endpoints) == ["a" * 64]
+
+
+def test_a_host_that_the_controller_refuses_starts_no_containers(world: World) -> None:
+    """Else containers start on it that nobody reaches, and the reason is in a log only."""
+    line = "tunnelAddress 192.0.2.1 is that of host other"
+    world.controller.refuse["put_host"] = line
+    wait_for(lambda: world.sync._refusal, "the refusal")
+    with pytest.raises(Refusal, match=f"the controller refused host host: {line}"):
+        world.grant()
+    beats = world.controller.calls.count("put_host")
+    del world.controller.refuse["put_host"]
+    wait_for(lambda: world.controller.calls.count("put_host") > beats, "the next try")
+    wait_for(lambda: world.sync._refusal is None, "the host to be accepted")
+    assert world.grant()

@@ -342,23 +342,33 @@ def test_hosts(fake: FakeController, run: Run) -> None:
             "switch": "0000000000000001",
             "tunnelAddress": "192.0.2.1",
             "hostAddress": "169.254.0.1",
-            "connected": True,
-            "lastHeartbeat": 0.5,
+            "state": "up",
+            "since": "2026-01-01T10:00:00Z",
+            "reason": "heartbeat 0 s ago, its switch answers",
         },
-        "b": {"hostName": "b", "connected": False},
+        "b": {"hostName": "b", "state": "down", "draining": True},
     }
     fake.docs["endpoints"] = {"e": {"endpointID": "e", "homingHost": "a"}}
     assert run("host", "ls").splitlines() == [
-        "Host  Switch            Tunnel address  Host address  Connected  Endpoints",
-        "----  ------            --------------  ------------  ---------  ---------",
-        "a     0000000000000001  192.0.2.1       169.254.0.1   yes        1",
-        "b                                                     no         0",
+        "Host  Switch            Tunnel address  Host address  State           Since                 Endpoints",
+        "----  ------            --------------  ------------  -----           -----                 ---------",
+        "a     0000000000000001  192.0.2.1       169.254.0.1   up              2026-01-01T10:00:00Z  1",
+        "b                                                     down, draining                        0",
     ]
-    assert json.loads(run("host", "ls", "-j"))[1] == {"hostName": "b", "connected": False}
+    assert json.loads(run("host", "ls", "-j"))[1] == {"hostName": "b", "state": "down", "draining": True}
     assert json.loads(run("host", "inspect", "a")) == {
         "Config": {"hostName": "a", "switch": "0000000000000001", "tunnelAddress": "192.0.2.1"},
-        "Oper": {"hostAddress": "169.254.0.1", "connected": True, "lastHeartbeat": 0.5},
+        "Oper": {
+            "hostAddress": "169.254.0.1",
+            "state": "up",
+            "since": "2026-01-01T10:00:00Z",
+            "reason": "heartbeat 0 s ago, its switch answers",
+        },
     }
+    assert run("host", "drain", "a") == "Draining host a\n"
+    assert fake.docs["hosts"]["a"]["draining"]
+    assert run("host", "undrain", "a") == "Undraining host a\n"
+    assert not fake.docs["hosts"]["a"]["draining"]
     assert run("host", "rm", "b") == "Deleting host b\n"
     assert run("host", "ls", "-q") == "a\n"
 

@@ -182,7 +182,7 @@ def test_urls_that_are_none(url: str) -> None:
 
 def test_stream_from_the_start(fake: FakeController, client: Client) -> None:
     """Otherwise hosts don't learn of the networks they have to make."""
-    fake.change("network", "default:a", {"key": "default:a", "dockerName": "a", "mtu": 1450})
+    fake.change("network", "default:a", {"key": "default:a", "dockerName": "a"})
     stream = client.changes(host="h")
     first, sync = next(stream), next(stream)
     assert (first["kind"], first["key"], first["object"]) == ("network", "default:a", fake.log[0]["object"])

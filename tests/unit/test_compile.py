@@ -22,7 +22,7 @@ from tests.kit.fakeswitch import FakeSwitch
 from tests.unit.modelkit import Door
 from topology.errors import NetctlError
 from topology.model import Endpoint
-from topology.observed import Port, Switch
+from topology.observed import Observed, Port, Switch
 from topology.snapshot import Model
 from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
 
@@ -50,7 +50,7 @@ class Marked:
 
 
 def context_of(model: Model, switch: Switch) -> Context:
-    return seen_from(switch, model)
+    return seen_from(switch, model, Observed())
 
 
 def from_scratch(model: Model, switch: Switch) -> dict[Owner, Program]:

@@ -16,6 +16,8 @@ PURE = {
     "__future__", "abc", "bisect", "collections", "collections.abc", "dataclasses", "enum", "functools", "hashlib",
     "heapq", "ipaddress", "itertools", "math", "operator", "struct", "typing",
 }  # fmt: skip
+# by files that the controller alone imports
+OTHERS = {"topology/paths.py": {"networkx"}, "topology/etcd.py": {"etcd3gw", "requests"}}
 SIDE_EFFECTS = {"open", "print", "input", "exec", "eval", "__import__"}
 
 
@@ -47,10 +49,9 @@ def within(module: str, *packages: str) -> bool:
 def test_topology_needs_the_standard_library_only() -> None:
     """The model could not be used by the agent, by tools and by tests without a controller's dependencies."""
     for path, tree in sources("topology"):
+        more = {"topology", *OTHERS.get(path, ())}
         for module in imports(tree):
-            if path == "topology/etcd.py" and within(module, "etcd3gw", "requests"):
-                continue
-            assert module.partition(".")[0] in sys.stdlib_module_names | {"topology"}, f"{path} imports {module}"
+            assert module.partition(".")[0] in sys.stdlib_module_names | more, f"{path} imports {module}"
 
 
 @pytest.mark.parametrize(("folder", "other"), [("netctl", "ryu_apps"), ("ryu_apps", "netctl"), ("topology", "netctl")])

@@ -7,15 +7,16 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from ryu_apps.learning import Ask, BrokenPacketError, Ignore, Learn, decide, network_for, onward, parse
+from ryu_apps.learning import Ask, BrokenPacketError, Ignore, Learn, decide, misplaced, network_for, onward, parse
 from ryu_apps.pipeline.compile import compile_owner, owners
 from ryu_apps.pipeline.context import Context
 from tests.kit.station import REPLY, REQUEST, arp
 from tests.kit.world import DPID, endpoint, mac_text, model
 from tests.unit.modelkit import WEB1, Door, furnished
 from topology.errors import Invalid
-from topology.model import Endpoint, Lease
-from topology.observed import Port, Switch
+from topology.model import Change, Commit, Endpoint, Host, Lease
+from topology.observed import Observed, Port
+from topology.paths import End
 from topology.snapshot import Model
 
 U1 = replace(endpoint("u1", "default", "web", 9, "10.1.1.9"), origin="learned")
@@ -27,9 +28,19 @@ def mac(number: int) -> bytes:
     return bytes.fromhex(mac_text(number).replace(":", ""))
 
 
-def switch(down: tuple[int, ...] = ()) -> Switch:
+def observed(down: tuple[int, ...] = ()) -> Observed:
     """Ports p1 to p12; nobody is registered at 5 and from 9 on."""
-    return Switch(DPID, {f"p{n}": Port(f"p{n}", n, "", n not in down) for n in range(1, 13)})
+    out = Observed()
+    out.connect(DPID, (Port(f"p{n}", n, "", n not in down) for n in range(1, 13)))
+    return out
+
+
+def fabric() -> Observed:
+    """Another switch, 2, with two ports of its own; its first is joined with port 10."""
+    out = observed()
+    out.connect(2, (Port(f"q{n}", n, "", up=True) for n in (1, 2)))
+    out.heard.heard(End(2, 1), End(DPID, 10))
+    return out
 
 
 def seen(
@@ -37,7 +48,13 @@ def seen(
 ) -> Learn | Ask | Ignore:
     """What follows where ``who`` at a port (its own) claims an address and asks for a target."""
     known = model((U1,)) if of is None else of
-    return decide(known, switch(down), port or who, parse(arp(mac(who), address, target)))
+    around = observed(down)
+    return decide(known, around, around.switches[DPID], port or who, parse(arp(mac(who), address, target)))
+
+
+def ends(*numbers: int) -> Ask:
+    """Ports of the switch to ask at."""
+    return Ask(tuple(End(DPID, number) for number in numbers))
 
 
 def test_broken_frames_are_refused() -> None:
@@ -92,12 +109,46 @@ def test_what_another_has_is_a_forgery(address: str, why: str) -> None:
 
 def test_known_host_looks_for_an_unknown_one() -> None:
     """If it fails: a silent host is not found, or every container hears who looks for it."""
-    assert seen(2, "10.1.1.1", "10.1.1.99") == Ask((5, 9, 10, 11, 12))
-    assert seen(9, "10.1.1.9", "10.1.1.99") == Ask((5, 10, 11, 12))
+    assert seen(2, "10.1.1.1", "10.1.1.99") == ends(5, 9, 10, 11, 12)
+    assert seen(9, "10.1.1.9", "10.1.1.99") == ends(5, 10, 11, 12)
     assert seen(2, "10.1.1.1", "10.1.1.2") == Ignore(), "the switch answers"
     assert seen(2, "10.1.1.1", "10.9.9.9") == Ignore()
     answer = parse(arp(mac(9), "10.1.1.9", "10.1.1.99", REPLY, mac(2)))
-    assert decide(model((U1,)), switch(), 9, answer) == Ignore()
+    around = observed()
+    assert decide(model((U1,)), around, around.switches[DPID], 9, answer) == Ignore()
+
+
+def test_an_unknown_one_is_looked_for_at_all_edges() -> None:
+    """If it fails: a silent host at another switch is not found; or a question goes over a link, and its asker is
+    learned at the other end.
+    """
+    around, of = fabric(), model((U1,))
+    found = decide(of, around, around.switches[DPID], 2, parse(arp(mac(2), "10.1.1.1", "10.1.1.99")))
+    assert found == Ask((*ends(5, 9, 11, 12).ports, End(2, 2)))
+    of.apply(Commit(2, (Change(None, Host("h", 2)),)))
+    found = decide(of, around, around.switches[DPID], 2, parse(arp(mac(2), "10.1.1.1", "10.1.1.99")))
+    assert found == ends(5, 9, 11, 12), "on a host with an agent nobody is unknown"
+
+
+def test_nobody_is_learned_at_a_link() -> None:
+    """If it fails: all of a switch's hosts seem to be at another switch's port."""
+    around = fabric()
+    for dpid, port in ((DPID, 10), (2, 1)):
+        packet = parse(arp(mac(10), "10.1.1.10", "10.1.1.254"))
+        assert decide(model((U1,)), around, around.switches[dpid], port, packet) == Ignore()
+    there = replace(U1, port_name="p10")
+    assert misplaced(model((there,)), around) == ["u1"]
+    assert misplaced(model((U1,)), around) == []
+
+
+def test_a_host_moves_to_another_switch() -> None:
+    """If it fails: a virtual machine that is moved is cut off."""
+    around = fabric()
+    found = decide(model((U1,)), around, around.switches[2], 2, parse(arp(mac(9), "10.1.1.9", "10.1.1.254")))
+    assert isinstance(found, Learn)
+    assert (found.port_name, found.instead_of) == ("q2", "")
+    answer = parse(arp(mac(9), "10.1.1.9", "10.1.1.1", REPLY, mac(2)))
+    assert onward(model((U1,)), around, replace(U1, switch=2), answer) == End(DPID, 2), "to the asker's switch"
 
 
 def test_learned_host_moves_or_has_an_heir() -> None:
@@ -114,9 +165,9 @@ def test_learned_host_moves_or_has_an_heir() -> None:
 def test_answer_goes_to_who_asked() -> None:
     """If it fails: who looked for a silent host waits a second longer, for the answer to his next question."""
     of = model((U1,))
-    assert onward(of, switch(), U1, parse(arp(mac(9), "10.1.1.9", "10.1.1.1", REPLY, mac(2)))) == 2
-    assert onward(of, switch(), U1, parse(arp(mac(9), "10.1.1.9", "10.1.1.99", REPLY, mac(2)))) is None
-    assert onward(of, switch(), U1, parse(arp(mac(9), "10.1.1.9", "10.1.1.1", REQUEST))) is None
+    assert onward(of, observed(), U1, parse(arp(mac(9), "10.1.1.9", "10.1.1.1", REPLY, mac(2)))) == End(DPID, 2)
+    assert onward(of, observed(), U1, parse(arp(mac(9), "10.1.1.9", "10.1.1.99", REPLY, mac(2)))) is None
+    assert onward(of, observed(), U1, parse(arp(mac(9), "10.1.1.9", "10.1.1.1", REQUEST))) is None
 
 
 # the model's side

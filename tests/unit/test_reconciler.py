@@ -13,14 +13,16 @@ from ryu_apps.framework import hub
 from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.session import Disconnected, NoAnswer, Session
 from ryu_apps.pipeline import compile as compiler
-from ryu_apps.pipeline.context import Program
+from ryu_apps.pipeline.context import SWITCH, Program
 from ryu_apps.pipeline.tables import METERS
 from ryu_apps.pipeline.values import Flow, Group, Output, match
+from ryu_apps.pipeline.ways import is_way
 from ryu_apps.reconciler import Reconciler
 from tests.kit import world
 from tests.kit.fakesession import FakeSession
 from topology.model import Change, Commit, Endpoint, Object, Service
-from topology.observed import Port, Switch
+from topology.observed import Observed, Port
+from topology.paths import End, link, paths
 from topology.snapshot import Model
 
 DEADLINE = 10.0
@@ -30,11 +32,20 @@ APP, BLUE = ("service", "default:app-svc"), ("service", "blue:app-svc")
 class Running:
     """A reconciler in its greenthread, on the world of the packet tables."""
 
-    def __init__(self, model: Model, session: FakeSession) -> None:
+    def __init__(self, model: Model, session: FakeSession, patience: float = 0.0) -> None:
         self.model = model
         self.session = session
-        self.switch = Switch(world.DPID, {n: Port(n, i, "02:00:00:00:00:99", up=True) for n, i in world.PORTS.items()})
-        self.reconciler = Reconciler(cast(Session, session), self.switch, model, time.monotonic)
+        self.observed = Observed()
+        ports = (Port(n, i, "02:00:00:00:00:99", up=True) for n, i in world.PORTS.items())
+        self.switch = self.observed.connect(world.DPID, ports)
+        self.reconciler = Reconciler(
+            cast(Session, session),
+            self.switch,
+            model,
+            time.monotonic,
+            observed=self.observed,
+            patient_until=time.monotonic() + patience,
+        )
         self.failure: BaseException | None = None
         self.thread = hub.spawn(self._run)
 
@@ -84,8 +95,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starter]:
     monkeypatch.setattr(reconciler, "LAST_RETRY", 0.1)
     made: list[Running] = []
 
-    def starter(session: FakeSession | None = None, model: Model | None = None) -> Running:
-        made.append(Running(model or world.model(), session or FakeSession()))
+    def starter(session: FakeSession | None = None, model: Model | None = None, patience: float = 0.0) -> Running:
+        made.append(Running(model or world.model(), session or FakeSession(), patience))
         return made[-1]
 
     yield starter
@@ -400,3 +411,49 @@ def test_a_program_that_contradicts_itself_is_refused() -> None:
 
     with pytest.raises(diff.CollisionError, match="one id"):
         reconciler.encode(program)
+
+
+LINKS = [link(End(world.DPID, 101), End(world.DPID + 1, 101)), link(End(world.DPID, 102), End(world.DPID + 2, 101))]
+
+
+def of_a_fabric(start: Starter) -> FakeSession:
+    """What is in a switch with two neighbours, after the controller has gone."""
+    before = start()
+    before.settled()
+    before.observed.paths = paths(LINKS)
+    before.reconciler.mark(compiler.owners(before.model))
+    before.wait_for(lambda: before.reconciler.carried_out == before.reconciler.marks, "the ways")
+    assert sum(is_way(number) for number in before.session.groups) == 2
+    before.session.bundles.clear()
+    return before.session
+
+
+def test_ways_are_kept_until_their_links_are_found_again(start: Starter) -> None:
+    """A restarted controller would cut all switches off from each other, until it has found the links."""
+    session = of_a_fabric(start)
+    after = start(session, patience=60)
+    after.wait_for(lambda: after.reconciler.waits, "the switch to be left as it is")
+    after.observed.paths = paths(LINKS[:1])
+    after.reconciler.mark([SWITCH])
+    hub.sleep(0.02)
+    assert after.reconciler.waits, "one of two"
+    after.observed.paths = paths(LINKS)
+    after.reconciler.mark([SWITCH])
+    after.settled()
+    assert session.bundles == []
+
+
+def test_a_link_that_is_gone_is_not_waited_for_for_ever(start: Starter) -> None:
+    """A switch whose neighbour went with the controller would never be written to again."""
+    session = of_a_fabric(start)
+    after = start(session, patience=0.2)
+    after.observed.paths = paths(LINKS[:1])
+    after.settled()
+    assert sum(is_way(number) for number in session.groups) == 1
+
+
+def test_a_switch_without_ways_is_not_waited_for(start: Starter) -> None:
+    """Each start of the controller would take seconds more."""
+    began = time.monotonic()
+    start(patience=60).settled()
+    assert time.monotonic() - began < DEADLINE

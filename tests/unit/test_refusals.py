@@ -335,6 +335,21 @@ REFUSALS: dict[str, tuple[Command, type[NetctlError], str]] = {
     "two hosts with one switch": (
         lambda c: c.put_host("h2", 1), Conflict, "switch 0000000000000001 is that of host h1"
     ),
+    "host under a new name": (
+        lambda c: c.put_host("h2", 1), Conflict, "keep that name (--host h1) or first remove it (netctl host rm h1)"
+    ),
+    "two hosts with one tunnel address": (
+        lambda c: c.put_host("h2", 2, "192.0.2.1"), Conflict, "tunnelAddress 192.0.2.1 is that of host h1: give each"
+    ),
+    "tunnel address of everybody": (
+        lambda c: c.put_host("h2", 2, "127.0.0.1"), Invalid, "tunnelAddress 127.0.0.1 can't be one host's"
+    ),
+    "unknown host is drained": (lambda c: c.drain_host("h9", True), NotFound, "Host h9 not found"),
+    "VNI that tunnels use for a VLAN": (
+        lambda c: c.put_network(NetworkSpec("default", "x", "10.2.0.0/24", pkt_tag=0xFFF000)),
+        Invalid,
+        "pktTag 16773120 is out of range for vxlan: 1 to 16773119",
+    ),
     "tunnel address is none": (
         lambda c: c.put_host("h2", 2, "x"), Invalid, "tunnelAddress x is not an IPv4 address"
     ),

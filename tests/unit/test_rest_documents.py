@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import calendar
 import configparser
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -144,6 +147,7 @@ def test_delete_answers_with_the_key(rest: Rest, collection: str, key: str) -> N
     rest.network()
     rest.call("POST", "/tenants/blue/", {})
     rest.host()
+    rest.now += 6  # it is down
     assert rest.call("DELETE", f"/{collection}/{key}/") == key
     assert rest.refused("GET", f"/{collection}/{key}/")[0] == 404
     assert rest.refused("DELETE", f"/{collection}/{key}/")[0] == 404
@@ -193,6 +197,7 @@ def test_inspect_network(rest: Rest) -> None:
         "externalPktTag": 1,
         "networkTag": "net.default",
         "pktTag": 1,
+        "linkTag": 1,
     }
     rest.service()
     rest.endpoint("e1")
@@ -251,16 +256,101 @@ def test_hosts(rest: Rest) -> None:
         "connected": False,
         "lastHeartbeat": 0.0,
         "appliedRevision": 0,
+        "state": "up",
+        "since": ANY,
+        "reason": "heartbeat 0 s ago, its switch does not answer",
     }
     rest.now += 4.26
     rest.tracker.connect("h1")
     document = rest.call("GET", "/hosts/h1/")
     assert (document["connected"], document["lastHeartbeat"]) == (True, 4.3)
-    assert rest.call("PUT", "/hosts/h1/", document) == document | {"lastHeartbeat": 0.0}, "its own answer is taken back"
+    answer = rest.call("PUT", "/hosts/h1/", document | {"mtu": 1450})
+    now = {"lastHeartbeat": 0.0, "mtu": 1450, "reason": "heartbeat 0 s ago, its switch does not answer"}
+    assert answer == document | now | {"since": ANY}, "its own answer is taken back"
     revision = rest.model.revision
     rest.host()
     assert rest.model.revision == revision, "a heartbeat is no change"
     assert rest.call("GET", "/hosts/")[0]["lastHeartbeat"] == 0.0
+
+
+def condition(rest: Rest, name: str = "h1") -> tuple[str, str]:
+    """State of a host, and why."""
+    document = rest.call("GET", f"/hosts/{name}/")
+    return document["state"], document["reason"]
+
+
+def test_a_host_is_up_or_down(rest: Rest) -> None:
+    """Without it, a user is not told why a host's providers get nothing, or who it is that is gone."""
+    rest.host()
+    rest.now += 7.0
+    rest.connected = {0xB1}
+    rest.liveness.heard(0xB1)
+    assert condition(rest) == ("up", "heartbeat 7 s ago, its switch answers")
+    rest.now += 6.0
+    began = time.time()
+    document = rest.call("GET", "/hosts/h1/")
+    assert (document["state"], document["reason"]) == ("down", "heartbeat 13 s ago, its switch does not answer")
+    since = calendar.timegm(time.strptime(document["since"], "%Y-%m-%dT%H:%M:%SZ"))
+    assert -1.5 < since - (began - 6) < 1.5, "since its last sign of life"
+    rest.call("PUT", "/hosts/h1/drain/")
+    assert condition(rest)[0] == "down", "which goes before draining"
+    rest.host()
+    state, reason = condition(rest)
+    assert (state, reason) == ("draining", "its providers get no new connections; netctl host undrain ends that")
+
+
+def test_draining(rest: Rest) -> None:
+    """Without it, a host can't be emptied: new connections go to it until the last container has gone."""
+    rest.network()
+    rest.service()
+    rest.host()
+    rest.endpoint("e1", **ENDPOINT | {"homingHost": "h1", "switch": ""})
+
+    def provider() -> tuple[object, object]:
+        oper = rest.call("GET", "/inspect/serviceLBs/default:app/")["Oper"]
+        return rest.call("GET", "/serviceLBs/default:app/")["healthyProviders"], oper["providers"][0].get("hostState")
+
+    assert provider() == (1, None)
+    assert rest.call("PUT", "/hosts/h1/drain/")["draining"]
+    assert provider() == (0, "draining")
+    rest.host()
+    assert provider() == (0, "draining"), "its agent's next registration does not end it"
+    revision = rest.model.revision
+    rest.call("PUT", "/hosts/h1/drain/")
+    assert rest.model.revision == revision
+    assert "draining" not in rest.call("DELETE", "/hosts/h1/drain/")
+    assert provider() == (1, None)
+    rest.now += 6
+    assert provider() == (0, "down")
+    assert rest.refused("PUT", "/hosts/h9/drain/") == (404, "Host h9 not found")
+
+
+def test_a_host_that_lives_is_not_removed(rest: Rest) -> None:
+    """Without it, a typing error takes the containers of a whole host out of the network."""
+    rest.network()
+    rest.host()
+    rest.endpoint("e1", **ENDPOINT | {"homingHost": "h1", "switch": ""})
+    assert rest.refused("DELETE", "/hosts/h1/") == (
+        409,
+        "host h1 is up: its agent would register it again; first end its netctl-agent, or netctl host drain h1 and "
+        "remove its containers",
+    )
+    rest.call("PUT", "/hosts/h1/drain/")
+    assert rest.refused("DELETE", "/hosts/h1/") == (
+        409,
+        "host h1 is up and a container is on it: first remove it, or end its netctl-agent",
+    )
+    rest.call("DELETE", "/endpoints/e1/")
+    rest.call("DELETE", "/hosts/h1/")
+    rest.host()
+    rest.endpoint("e1", **ENDPOINT | {"homingHost": "h1", "switch": ""})
+    rest.now += 6
+    rest.connected = {0xB1}
+    rest.liveness.heard(0xB1)  # as when its agent was started again under another name
+    assert "is that of host h1" in rest.refused("PUT", "/hosts/h2/", {"switch": "b1"})[1]
+    rest.call("DELETE", "/hosts/h1/")
+    assert not rest.model.endpoints
+    rest.host("h2", "b1")
 
 
 def test_endpoints_of_a_host(rest: Rest) -> None:

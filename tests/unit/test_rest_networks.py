@@ -125,8 +125,22 @@ def test_a_deleted_host_is_not_waited_for(rest: Rest) -> None:
     """Without it, a stream left open in the name of no host blocks every create."""
     create = rest.spawn("POST", KEY, SUBNET)
     apply(rest, "h1")
+    rest.call("PUT", "/hosts/h2/drain/")
     rest.call("DELETE", "/hosts/h2/")
     assert create.wait()[0] == 200
+
+
+def test_a_host_that_goes_down_is_not_waited_for(rest: Rest) -> None:
+    """Without it, no network can be made while a host is switched off: its stream looks open for minutes."""
+    create = rest.spawn("POST", KEY, SUBNET)
+    apply(rest, "h1")
+    for second in range(6):
+        assert still(create) == (second < 5), second
+        rest.now += 1
+        rest.host("h1", "b1")
+        rest.liveness.step()
+    assert create.wait()[0] == 200
+    assert rest.call("GET", KEY)
 
 
 def test_two_creates_at_once(rest: Rest) -> None:

@@ -91,6 +91,15 @@ def when(condition: Callable[[], bool]) -> None:
         eventlet.sleep(0.001)
 
 
+def test_a_new_start_shows_the_hosts(rest: Rest, follow: Follow) -> None:
+    """Without it, an agent knows only those hosts that registered after it."""
+    rest.host()
+    rest.host("h2", "b2")
+    reader = follow()
+    lines = [line for line in reader.until("sync") if line["kind"] == "host"]
+    assert {line["key"]: line["object"]["tunnelAddress"] for line in lines} == {"h1": "192.0.2.1", "h2": "192.0.2.2"}
+
+
 def test_a_new_start_shows_the_present_and_what_follows(rest: Rest, follow: Follow) -> None:
     """Without it, an agent that starts does not make the Docker networks."""
     rest.network(gateway="10.1.1.254")
@@ -119,13 +128,12 @@ def test_a_new_start_shows_the_present_and_what_follows(rest: Rest, follow: Foll
             "links": {"Tenant": {"type": "tenant", "key": "default"}},
             "number": 1,
             "dockerName": "net",
-            "mtu": 1450,
         },
     }
     assert sync == {"revision": revision, "kind": "sync"}
     rest.network("lan", "10.2.0.0/24", encap="vlan")
     line = reader.line()
-    assert (line["revision"], line["key"], line["object"]["mtu"]) == (revision + 1, "default:lan", 1500)
+    assert (line["revision"], line["key"], line["object"]["encap"]) == (revision + 1, "default:lan", "vlan")
     rest.call("DELETE", "/networks/default:lan/")
     assert reader.line() == {
         "revision": revision + 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -70,12 +71,13 @@ def test_a_store_of_an_earlier_version(place: Place) -> None:
     store.commit(0, [Change(None, Tenant("default", 1)), *(Change(None, o) for o in objects.values())], {})
     door = Door(store)
     network, service, endpoint, host = (objects[kind] for kind in EARLIER)
-    assert isinstance(network, Network) and (network.subnets, network.nat) == ((network.subnet,), False)
+    assert isinstance(network, Network) and door.model.networks[network.key] == replace(network, vlan=1)
+    assert (network.subnets, network.nat) == ((network.subnet,), False)
     assert isinstance(service, Service) and (service.published, service.requested_vip6) == ((), None)
     assert isinstance(endpoint, Endpoint) and isinstance(host, Host) and host.number == 0
     spec = ServiceSpec("default", "s", "n", "", ["a=b"], ["80:80:TCP"])
     assert door.commands.put_service(spec) == service, "a change to what it is, is none"
-    assert door.commands.put_network(NetworkSpec("default", "n", "10.1.1.0/24")) == network
+    assert door.commands.put_network(NetworkSpec("default", "n", "10.1.1.0/24")) == replace(network, vlan=1)
     (again,) = door.commands.sync_endpoints("h", [EndpointSpec("e", "default", "n", port_name="p", labels={"a": "b"})])
     assert again == endpoint
 

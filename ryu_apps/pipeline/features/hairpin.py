@@ -35,7 +35,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
-    """For each provider that may be picked by itself."""
+    """For each provider that may be picked by itself: only here, where it is plugged in."""
     zone = ctx.zone(service.tenant)
     second = zone | HAIRPIN_ZONES
     alive = _alive(ctx, service)
@@ -83,7 +83,7 @@ def translations_for_service(ctx: Context, service: Service) -> Iterator[Transla
 
 
 def _alive(ctx: Context, service: Service) -> list[Endpoint]:
-    return [p for p in ctx.model.providers(service) if p.alive and ctx.reachable(p)]
+    return [p for p in ctx.model.providers(service) if p.alive and ctx.port_of(p) is not None]
 
 
 def _targets(ctx: Context, service: Service) -> list[tuple[str, int]]:

@@ -1,4 +1,7 @@
-"""Destination → next MAC, TTL and port."""
+"""Destination → next MAC, TTL, and port or way.
+
+A packet to another switch leaves at once: answers are translated back at the switch of their client.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     """By its MAC within its network, by its address from anywhere in the tenant."""
     port = ctx.port_of(endpoint)
-    if port is None:
+    send, goto = (ctx.onward(endpoint), None) if port is None else ((SetField(PORT, port),), Table.REPLY)
+    if not send:
         return
     network = ctx.network_of(endpoint)
     mac = mac_int(endpoint.mac)
@@ -31,8 +35,8 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         Table.ROUTE,
         Priority.NORMAL,
         match(**{NETWORK: network.number}, eth_dst=mac),
-        (SetField(PORT, port),),
-        goto=Table.REPLY,
+        send,
+        goto=goto,
         feature=Feature.ROUTE,
     )
     for family, own in each(endpoint.addresses):
@@ -49,7 +53,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             Table.ROUTE,
             Priority.NORMAL,
             match(**terms),
-            (DecTtl(), SetField("eth_src", ROUTER_MAC), SetField("eth_dst", mac), SetField(PORT, port)),
-            goto=Table.REPLY,
+            (DecTtl(), SetField("eth_src", ROUTER_MAC), SetField("eth_dst", mac), *send),
+            goto=goto,
             feature=Feature.ROUTE,
         )

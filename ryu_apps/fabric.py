@@ -1,0 +1,107 @@
+"""The fabric's switches go over to new paths, all of them, without a packet that goes round in a circle meanwhile.
+
+Links come and go, the paths follow. Not all switches can change at once: first each gives up what the old paths and the
+new ones do not have in common; when all have, each takes the rest of the new ones. A link that goes down is passed over
+by the switch itself before anything of this happens, where there is another next hop. Likewise a host that moves: first
+no switch sends to where it was, then all send to where it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+from ryu_apps.framework import hub
+from ryu_apps.pipeline import compile as compiler
+from ryu_apps.pipeline.context import SWITCH, Owner
+from ryu_apps.pipeline.ways import group_of
+from ryu_apps.reconciler import Reconciler
+from topology.model import Endpoint, Network
+from topology.observed import Observed
+from topology.paths import Link, Paths, common, grows, paths
+from topology.snapshot import Model
+
+PATIENCE = 2.0  # seconds that all switches wait for the slowest one
+LOOK = 0.005  # seconds between two looks whether they have it
+
+
+class Fabric:
+    """Makes the observed paths those of the observed links. `run` is for a greenthread of its own."""
+
+    def __init__(self, model: Model, observed: Observed, reconcilers: Mapping[int, Reconciler]) -> None:
+        self._model = model
+        self._observed = observed
+        self._reconcilers = reconcilers
+        self._links: Iterable[Link] = ()
+        self._moved: set[str] = set()
+        self._wake = hub.Event()
+
+    def become(self, links: Iterable[Link]) -> None:
+        """These are the links now."""
+        self._links = links
+        self._wake.set()
+
+    def run(self) -> None:
+        """Until it is killed."""
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            self.settle_moves()
+            self.adopt(paths(self._links))
+
+    def adopt(self, target: Paths) -> None:
+        """Go over to these paths."""
+        self._observed.rerouting = True
+        if not grows(self._observed.paths, target):
+            self._use(common(self._observed.paths, target))
+            self.wait()
+        self._use(target)
+        self._observed.rerouting = False
+
+    def moved(self, endpoints: Iterable[str]) -> None:
+        """These are at another switch than before, and the observed `moving`: nobody sends there until all know."""
+        self._moved.update(endpoints)
+        self._wake.set()
+
+    def settle_moves(self) -> None:
+        """All switches have given up the old place: now they take the new one."""
+        moved, self._moved = self._moved, set()
+        if not moved:
+            return
+        self.wait()
+        self._observed.moving -= moved
+        owners = [(Endpoint.kind, key) for key in sorted(moved)]
+        for reconciler in self._reconcilers.values():
+            reconciler.mark(owners)
+
+    def wait(self) -> None:
+        """Until all that are connected have carried out what they were told; one that waits itself has not begun."""
+        marks = {reconciler: reconciler.marks for reconciler in self._reconcilers.values()}
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            connected = set(self._reconcilers.values())
+            if all(r.carried_out >= mark or r.waits for r, mark in marks.items() if r in connected):
+                return
+            hub.sleep(LOOK)
+
+    def _use(self, new: Paths) -> None:
+        old, self._observed.paths = self._observed.paths, new
+        for dpid, reconciler in self._reconcilers.items():
+            owners = concerned(self._model, dpid, old, new)
+            if owners:
+                reconciler.mark(owners)
+
+
+def concerned(model: Model, dpid: int, old: Paths, new: Paths) -> set[Owner]:
+    """The owners whose programs on a switch differ by its paths."""
+    if old.of(dpid) == new.of(dpid):
+        return set()
+    out: set[Owner] = {SWITCH, *((Network.kind, key) for key in model.networks)}
+    before, after = old.hops.get(dpid, {}), new.hops.get(dpid, {})
+    for other in before.keys() | after.keys():
+        there = other in before, other in after
+        if all(there) and group_of(other, before) == group_of(other, after):
+            continue  # its group's business
+        for endpoint in model.endpoints_of_switch(other):
+            out |= compiler.of_endpoint(model, endpoint)
+    return out

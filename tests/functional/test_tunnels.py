@@ -1,0 +1,280 @@
+"""Containers on two hosts: two Open vSwitches with a conntrack each, joined by VXLAN over an underlay of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from netctl.documents import NetworkDoc, ServiceDoc, TraceDoc
+from tests.kit.controller import Controller
+from tests.kit.frames import ROUTER, arp_request
+from tests.kit.hosts import Host, ask_again
+from tests.kit.nodes import MTU, Node, nodes
+from tests.kit.ovs import run, wait_for
+from tests.kit.private_ovs import Private
+
+VIP = "100.1.1.1"
+FAR_VIP = "100.1.1.2"
+SERVE = ["tcp:80", "udp:53", "tcp:22", "udp:99"]
+WEB = {"tier": "web"}
+
+
+@dataclass
+class World:
+    """Two hosts, a and b; w1 and c1 on a, w2, w3 and c2 on b, o2 on b without a service; n1 alone in its network."""
+
+    control: Controller
+    a: Node
+    b: Node
+    hosts: dict[str, Host]
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+    def flush(self) -> None:
+        """Nothing is tracked any more."""
+        for node in (self.a, self.b):
+            node.instance.flush_conntrack()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with nodes(tmp_path_factory.mktemp("tunnels"), "a", "b") as (control, (a, b)):
+        rest = control.client
+        for name, subnet, gateway in (
+            ("srv", "100.1.1.0/24", ""),
+            ("web", "10.1.1.0/24", "10.1.1.254"),
+            ("cli", "20.1.1.0/24", "20.1.1.254"),
+            ("near", "30.1.1.0/24", "30.1.1.254"),
+        ):
+            rest.put_network(
+                NetworkDoc(tenantName="default", networkName=name, subnet=subnet, gateway=gateway, encap="vxlan")
+            )
+        for name, vip, selectors in (("app", VIP, ["tier=web"]), ("far", FAR_VIP, ["tier=web", "side=b"])):
+            rest.put_service(
+                ServiceDoc(
+                    tenantName="default", serviceName=name, networkName="srv", ipAddress=vip, selectors=selectors,
+                    ports=["8080:80:TCP", "53:53:UDP"],
+                )
+            )  # fmt: skip
+        web, cli = ("web", "10.1.1.254"), ("cli", "20.1.1.254")
+        made = {}
+        for node, name, (network, gateway), address, labels in (
+            (a, "w1", web, "10.1.1.1/24", WEB | {"side": "a"}),
+            (b, "w2", web, "10.1.1.2/24", WEB | {"side": "b"}),
+            (b, "w3", web, "10.1.1.3/24", WEB | {"side": "b"}),
+            (b, "o2", web, "10.1.1.9/24", {}),
+            (a, "c1", cli, "20.1.1.1/24", {}),
+            (b, "c2", cli, "20.1.1.2/24", {}),
+            (a, "n1", ("near", "30.1.1.254"), "30.1.1.1/24", {}),
+        ):
+            made[name] = node.host(control, name, network, address, gateway=gateway, labels=labels, serve=SERVE)
+        found = World(control, a, b, made)
+        wait_for(lambda: made["c1"].reaches("tcp", "10.1.1.9", 22), "the tunnel to be up")
+        yield found
+
+
+def test_containers_of_two_hosts_reach_each_other(world: World) -> None:
+    """If it fails: a container reaches those on its own host only."""
+    for source, target in (("c1", "o2"), ("o2", "c1"), ("w1", "o2"), ("o2", "w1"), ("c1", "c2"), ("n1", "o2")):
+        one, other = world[source], world[target]
+        assert one.pings(other.ip), f"{source} → {target}"
+        for kind, port in (("tcp", 22), ("udp", 99)):
+            assert one.ask(kind, other.ip, port).split()[:2] == [target, one.ip]
+
+
+@pytest.mark.parametrize(("client", "kind", "port"), [("c1", "tcp", 8080), ("c2", "tcp", 8080), ("c1", "udp", 53)])
+def test_all_providers_answer(world: World, client: str, kind: str, port: int) -> None:
+    """If it fails: a service has the providers of one host only."""
+    answers = [world[client].ask(kind, VIP, port).split() for _ in range(40)]
+    assert {name for name, _, _ in answers} == {"w1", "w2", "w3"}
+    assert {seen for _, seen, _ in answers} == {world[client].ip}, "the provider sees who its client is"
+    assert world[client].pings(VIP)
+
+
+def test_a_provider_of_another_host_and_its_own_vip(world: World) -> None:
+    """If it fails: a provider that uses its own service gets no answer: from itself, or from those elsewhere."""
+    for kind, port in (("tcp", 8080), ("udp", 53)):
+        answers = [world["w2"].ask(kind, VIP, port).split() for _ in range(40)]
+        assert {name for name, _, _ in answers} == {"w1", "w2", "w3"}
+        assert {seen for name, seen, _ in answers if name == "w2"} == {VIP}
+        assert {seen for name, seen, _ in answers if name != "w2"} == {world["w2"].ip}
+
+
+def test_straight_to_a_provider_on_another_host_beside_its_vip(world: World) -> None:
+    """If it fails: a client with a connection to a VIP can't reach a provider beside it: the answers look alike."""
+    client = world["c1"]
+    for kind, port, target in (("tcp", 8080, 80), ("udp", 53, 53)):
+        with client.connect(kind, FAR_VIP, port, source_port=6000) as vip:
+            name = ask_again(vip).split()[0]
+            with client.connect(kind, world[name].ip, target, source_port=6000) as straight:
+                for _ in range(5):
+                    assert ask_again(straight).split()[:2] == [name, client.ip]
+                    assert ask_again(vip).split()[:2] == [name, client.ip]
+
+
+def tracked(instance: Private) -> list[str]:
+    """The connections through VIPs that a host's switch knows of."""
+    return [line for line in instance.conntrack() if "100.1.1." in line]
+
+
+def test_a_connection_is_tracked_at_the_clients_host_alone(world: World) -> None:
+    """If it fails: each connection costs twice, and what one host forgets the other still translates."""
+    world.flush()
+    with contextlib.ExitStack() as stack:
+        for kind, port in (("tcp", 8080), ("udp", 53)):
+            connection = stack.enter_context(world["c1"].connect(kind, FAR_VIP, port))
+            for _ in range(3):
+                assert ask_again(connection).split()[0] in ("w2", "w3")
+        assert len(tracked(world.a.instance)) == 2
+        assert world.b.instance.conntrack() == []
+
+
+@pytest.mark.parametrize("size", [MTU - 28, 3000, 20000])
+def test_a_datagram_larger_than_the_mtu(world: World, size: int) -> None:
+    """If it fails: large answers (of a name server, say) and requests are lost between hosts."""
+    with world["c1"].connect("udp", FAR_VIP, 53) as vip:
+        assert ask_again(vip).split()[0] in ("w2", "w3")
+        assert ask_again(vip, size).split()[0] in ("w2", "w3")
+        assert ask_again(vip, size).split()[0] in ("w2", "w3")
+    with world["c1"].connect("udp", world["o2"].ip, 99) as straight:
+        assert ask_again(straight, size).split()[0] == "o2"
+
+
+def test_full_segments_pass(world: World) -> None:
+    """If it fails: a connection opens, and hangs with its first full segment."""
+    for address, port in ((FAR_VIP, 8080), (world["o2"].ip, 22)):
+        with world["c1"].connect("tcp", address, port) as connection:
+            assert ask_again(connection, 40000).split()[0] in ("w2", "w3", "o2")
+
+
+def test_what_does_not_fit_the_tunnel_is_told(world: World) -> None:
+    """If it fails: path MTU discovery finds nothing out, and large packets are lost."""
+    assert world["c1"].pings(world["o2"].ip, "-M", "do", "-s", str(MTU - 28))
+    assert not world["c1"].pings(world["o2"].ip, "-M", "do", "-s", str(MTU - 27))
+
+
+def test_a_closed_port_is_said(world: World) -> None:
+    """If it fails: the client of a provider on another host waits where it would be told at once."""
+    world["w2"].stop_serving()
+    world["w3"].stop_serving()
+    try:
+        for kind, port in (("tcp", 8080), ("udp", 53)):
+            with pytest.raises(ConnectionRefusedError):
+                world["c1"].ask(kind, FAR_VIP, port)
+    finally:
+        world["w2"].serve(*SERVE)
+        world["w3"].serve(*SERVE)
+
+
+def arrives(host: Host, wanted: bytes) -> Callable[[float], bool]:
+    """Listens from now on; what it returns tells whether a frame with that in it has come, or comes in so many s."""
+    ears = host.open("raw")
+
+    def heard(timeout: float) -> bool:
+        until = time.monotonic() + timeout
+        with ears:
+            while select.select([ears], [], [], max(0.0, until - time.monotonic()))[0]:
+                frame, address = ears.recvfrom(65535)
+                if address[2] != socket.PACKET_OUTGOING and wanted in frame:
+                    return True
+        return False
+
+    return heard
+
+
+def shout(host: Host, text: bytes) -> None:
+    """To all of the host's network."""
+    with host.open("udp") as sender:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sender.sendto(text, (f"{host.ip.rpartition('.')[0]}.255", 7))
+
+
+def test_no_arp_leaves_a_host(world: World) -> None:
+    """If it fails: each question for a neighbour goes to all hosts."""
+    asker, other = world["w1"], world["o2"]
+    run("ip", "-n", asker.netns, "neighbour", "flush", "dev", "eth0")
+    with contextlib.closing(world.a.tap()) as tap:
+        # announced, asked for, and not found
+        with asker.open("raw") as wire:
+            for target in (asker.ip, "10.1.1.254", "10.1.1.2", "10.1.1.77"):
+                wire.send(arp_request(asker.mac, asker.ip, target))
+        assert asker.pings(other.ip)
+        for frame in tap.until(lambda frame: frame[12:14] == b"\x08\x00"):
+            assert frame[12:14] != b"\x08\x06"
+
+
+def test_broadcast_goes_to_hosts_that_have_the_network(world: World) -> None:
+    """If it fails: a network's broadcast ends at the host's edge, or floods hosts that have nobody of it."""
+    text = b"to all of web"
+    ears = {n: arrives(world[n], text) for n in ("w1", "w2", "o2", "c1", "c2")}
+    shout(world["w3"], text)
+    assert all(ears[n](3) for n in ("w1", "w2", "o2"))
+    assert not any(ears[n](0) for n in ("c1", "c2")), "of another network"
+
+    with contextlib.closing(world.a.tap()) as tap:
+        shout(world["n1"], b"nobody of n1's is on b")
+        assert world["n1"].pings(world["o2"].ip)
+        own = bytes.fromhex(world["o2"].mac.replace(":", ""))
+        for frame in tap.until(lambda frame: frame[:6] == own and frame[12:14] == b"\x08\x00"):
+            assert frame[:6] != b"\xff" * 6
+
+
+def test_what_is_for_another_host_itself_goes_there(world: World) -> None:
+    """If it fails: ports published on one host lead to providers of that host only: the answers of others are lost."""
+    address = world.control.client.host("a")["hostAddress"]
+    with contextlib.closing(world.a.tap()) as tap:
+        with world["w2"].open("udp", source_port=5353) as sender:
+            sender.sendto(b"an answer", (address, 999))
+        frame = tap.until(lambda frame: b"an answer" in frame)[-1]
+    assert frame[:6] == bytes.fromhex(ROUTER.replace(":", "")), "as w2 has sent it: to the router, which a is as well"
+    assert frame[22] == 64
+
+
+def trace(world: World, to: str) -> TraceDoc:
+    """What is said of a connection from c1."""
+    return world.control.client.trace({"from": "c1", "to": world[to].ip, "proto": "tcp", "port": "22"})
+
+
+def test_a_trace_names_the_other_host(world: World) -> None:
+    """If it fails: a trace ends at the host's edge."""
+    found = trace(world, "o2")
+    assert found["verdict"] == "delivered"
+    assert found["outcome"].endswith("on host b")
+
+
+def test_a_restarted_controller_changes_nothing(world: World) -> None:
+    """If it fails: each restart of the controller rewrites the ways between hosts."""
+    world.control.restart()
+    for node in (world.a, world.b):
+        node.register(world.control)
+        document = world.control.wait_for_switch(node.dpid)
+        assert (document["flowMods"], document["groupMods"]) == (0, 0)
+
+
+def test_a_tunnel_port_that_comes_again(world: World) -> None:
+    """If it fails: a host whose tunnel port was made anew has no way to the others until the controller restarts."""
+    world.a.instance.vsctl("del-port", world.a.bridge, "netctl-vxlan")
+    wait_for(lambda: set(world["c1"].who("tcp", VIP, 8080, 10)) == {"w1"}, "what can't be reached to be passed over")
+    assert "no way to host b" in trace(world, "o2")["outcome"]
+    world.a.add_tunnel_port()
+    wait_for(lambda: world["c1"].reaches("tcp", world["o2"].ip, 22), "the way to be there again")
+    wait_for(lambda: set(world["c1"].who("tcp", VIP, 8080, 20)) == {"w1", "w2", "w3"}, "all providers to be there")
+
+
+def test_a_host_that_is_gone_gets_no_connections(world: World) -> None:
+    """If it fails: a part of all connections goes to a host that is down, until somebody removes it."""
+    far = world.b
+    far.instance.vsctl("set-controller", far.bridge, "tcp:127.0.0.1:1")  # never there; and nobody says that b lives
+    wait_for(lambda: set(world["c1"].who("tcp", VIP, 8080, 10)) == {"w1"}, "its providers to be passed over", 10)
+    with pytest.raises(ConnectionRefusedError):
+        world["c1"].ask("tcp", FAR_VIP, 8080)
+    assert world["c1"].reaches("tcp", world["o2"].ip, 22), "all else goes on"
+    far.connect(world.control)
+    wait_for(lambda: set(world["c1"].who("tcp", VIP, 8080, 20)) == {"w1", "w2", "w3"}, "its providers to be back", 10)
