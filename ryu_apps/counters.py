@@ -9,7 +9,7 @@ on with the connection that it had.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -184,11 +184,14 @@ class ServiceReader:
     def count(self, raw: Raw) -> ServiceCount:
         """What the answer says."""
         count = ServiceCount(ports={port: PortCount() for port in self._ports})
-        learned = {port: Counter[str]() for port in self._ports}
+        by_vip: dict[tuple[ServicePort, int], PortCount] = defaultdict(PortCount)
+        learned: dict[tuple[ServicePort, int], Counter[str]] = defaultdict(Counter)
         for flow, cookie in self._flows:
-            self._add_flow(count, learned, flow, raw.flows.get(cookie, 0))
-        for port, by_provider in learned.items():
-            _count_once(count.ports[port], by_provider)
+            self._add_flow(count, by_vip, learned, flow, raw.flows.get(cookie, 0))
+        for (port, vip), part in by_vip.items():
+            _count_once(part, learned[port, vip])
+            count.ports[port].connections += part.connections
+            count.ports[port].providers.update(part.providers)
         for port, names in self._buckets.items():
             given, of_port = raw.buckets[port.number], count.ports[port]
             for actions, packets in given.items():
@@ -199,22 +202,28 @@ class ServiceReader:
         return count
 
     def _add_flow(
-        self, count: ServiceCount, learned: Mapping[ServicePort, Counter[str]], flow: Flow, packets: int
+        self,
+        count: ServiceCount,
+        by_vip: Mapping[tuple[ServicePort, int], PortCount],
+        learned: Mapping[tuple[ServicePort, int], Counter[str]],
+        flow: Flow,
+        packets: int,
     ) -> None:
         if flow.feature == Feature.REFUSE:
             count.refused += packets
         elif (flow.feature, flow.table) in TO_A_VIP:
             count.packets += packets
         elif (port := _port_of(flow, self._ports)) is not None:
+            part = port, _vip_of(flow)
             if flow.table == Table.BALANCE:
-                count.ports[port].connections += packets
+                by_vip[part].connections += packets
             for action in flow.actions:
                 if isinstance(action, Ct) and action.commit and action.nat:
                     provider = self._ids.get(action.nat.dst or 0)
                     if provider is not None:
-                        count.ports[port].providers[provider] += packets
+                        by_vip[part].providers[provider] += packets
                         if flow.table == Table.KEEP:
-                            learned[port][provider] += packets
+                            learned[part][provider] += packets
 
 
 def _count_once(count: PortCount, learned: Counter[str]) -> None:
@@ -230,6 +239,11 @@ def _group_ids(port: ServicePort) -> Iterator[int]:
     for family in FAMILIES:
         first = select.group_id(family, port)
         yield from range(first, first + (1 << GROUP_CHUNK_BITS))
+
+
+def _vip_of(flow: Flow) -> int:
+    wanted = terms(flow.match)
+    return next((wanted[family.dst] for family in FAMILIES if family.dst in wanted), 0)
 
 
 def _port_of(flow: Flow, ports: Iterable[ServicePort]) -> ServicePort | None:
