@@ -21,9 +21,9 @@ TIMEOUT = 20.0  # s: a network waits up to 15 s for every host
 READ_TIMEOUT = 6.0
 SETTLE_TIMEOUT = 5.0
 MAX_ANSWER = 64 << 20
-_ASKED = re.compile(r"/api/v1/(switches|trace|inspect/serviceLBs|hosts(/[^/]+|/[^/]+/applied)?/?$)")
+_ASKED = re.compile(r"/api/v1/(switches|trace|inspect/serviceLBs|hosts(/[^/]+|/[^/]+/(applied|drain))?/?$)")
 _STREAM = re.compile(r"/api/v1/changes/?$")
-_DONE = re.compile(r"/api/v1/(networks|hosts(/[^/]+|/[^/]+/applied)?/?$)")
+_DONE = re.compile(r"/api/v1/(networks|hosts(/[^/]+|/[^/]+/(applied|drain))?/?$)")
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
