@@ -19,25 +19,24 @@ PROBE = 0x10  # NUD_PROBE
 UNICAST = 1  # RTN_UNICAST
 
 
-def look_up(peers: Iterable[IPv4Address], *, again: bool) -> None:
-    """Have the kernel look up those that it does not know, and those that it has not heard of for a while; ``again``:
-    all of them."""
+def look_up(peers: Iterable[IPv4Address]) -> None:
+    """Have the kernel ask for all of them, also those that it knows: the switch may not have been listening, and keeps
+    what it has heard for a quarter of an hour, though a host may come back with another MAC."""
     try:
         with IPRoute() as ip:
             for peer in peers:
                 try:
-                    _look_up(ip, peer, again)
+                    _look_up(ip, peer)
                 except NetlinkError:
-                    continue  # no way there now
+                    continue  # no way there now, or it is being asked for already
     except OSError as error:
         raise SwitchError(f"the kernel's neighbours can't be asked for: {error}") from error
 
 
-def _look_up(ip: IPRoute, peer: IPv4Address, again: bool) -> None:
+def _look_up(ip: IPRoute, peer: IPv4Address) -> None:
     for route in ip.route("get", dst=str(peer)):
         if route["type"] == UNICAST:
             via = route.get_attr("RTA_GATEWAY") or str(peer)
             place = {"dst": via, "ifindex": route.get_attr("RTA_OIF")}
             ip.neigh("replace", **place, flags=USE, state=0)
-            if again:
-                ip.neigh("change", **place, state=PROBE)
+            ip.neigh("change", **place, state=PROBE)

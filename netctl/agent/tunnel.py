@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -22,7 +21,6 @@ from topology.reach import TUNNEL_PORT
 LOG = logging.getLogger(__name__)
 
 ETHERNET_MTU = 1500
-SETTLING = 30.0  # s after a change, in which the other hosts are looked up again and again
 OVERHEAD = 50  # bytes of VXLAN: outer Ethernet 14, IPv4 20, UDP 8, VXLAN 8
 
 
@@ -42,8 +40,6 @@ class Tunnel:
         self._address = address
         self._state = state
         self._report = report  # called when the lines for the user are others
-        self._peers: set[IPv4Address] = set()
-        self._settled = 0.0  # monotonic s: until then things are new to the switch
         state.mtu = containers_mtu(ETHERNET_MTU) if address else ETHERNET_MTU
 
     def ensure(self) -> None:
@@ -72,11 +68,8 @@ class Tunnel:
                 f"a bridge of Open vSwitch (datapath_type netdev) that has {under.device} as a port and the address"
             }
         with self._state.changed:
-            peers = set(self._state.peers.values())
-        if peers != self._peers:
-            self._peers, self._settled = peers, time.monotonic() + SETTLING
-        # a switch that has just got the port, or its routes, has not listened to what was looked up before
-        look_up(peers, again=time.monotonic() < self._settled)
+            peers = list(self._state.peers.values())
+        look_up(peers)
         return {}
 
     def _plug(self) -> None:
@@ -88,7 +81,6 @@ class Tunnel:
                 raise SwitchError(f"port {TUNNEL_PORT} does not work: {error}")
             return
         self._bridge.plug(TUNNEL_PORT, {"type": "vxlan", "options": omap(wanted)})
-        self._settled = time.monotonic() + SETTLING
         LOG.info("port %s: tunnels from %s, MTU of containers %d", TUNNEL_PORT, self._address, self._state.mtu)
 
     def _remove(self) -> dict[str, str]:

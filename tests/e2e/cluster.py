@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ class Underlay(Node):
         run("ip", "-n", self.name, "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", member.name)
         run("ip", "-n", self.name, "link", "set", device, "master", "phy", "up")
         run("ip", "-n", member.name, "link", "set", "eth0", "up")
+        for name in ("arp_ignore", "rp_filter"):  # the kernel sees what comes in there as well
+            run(*member.inside("sh", "-c", f"echo 1 >/proc/sys/net/ipv4/conf/eth0/{name}"))
         self.whole_checksums(device)
         run(*member.inside("ethtool", "-K", "eth0", "tx", "off"))
 
@@ -106,6 +109,10 @@ class Member(Node):
         for process in (*processes(self.directory), *map(int, containers)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+        for device in self.links():
+            run(*self.inside("ip", "link", "delete", device), check=False)  # the other end may have taken it along
+        for volatile in ("containerd-run", "exec"):  # of /run on a machine
+            shutil.rmtree(self.directory / volatile, ignore_errors=True)
 
     def rise(self) -> None:
         """As when it is switched on; the agent first: the daemon asks for its plugin before it answers anybody."""

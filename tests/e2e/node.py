@@ -141,6 +141,7 @@ class Node:
         """What runs Docker's containers, in a mount namespace whose ``/run/docker`` is the node's own: the folder of
         Docker's plugins is a fixed path."""
         directory = self.directory
+        (directory / "containerd.sock").unlink(missing_ok=True)  # it also tells that the mount is made
         (directory / "containerd.toml").write_text(
             f'version = 2\nroot = "{directory}/containerd"\nstate = "{directory}/containerd-run"\n'
             f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{directory}/containerd.sock"\n'
