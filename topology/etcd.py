@@ -15,7 +15,7 @@ import warnings
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from topology.store import StoreUnavailable, StoreUnusable
@@ -158,7 +158,7 @@ class Etcd:
                     client.get_url("/watch"), json=body, stream=True, timeout=(CONNECT_SECONDS, silence)
                 )
             ) as response:
-                for line in response.iter_lines(chunk_size=None):  # type: ignore[call-overload]
+                for line in cast(Any, response).iter_lines(chunk_size=None):  # as they come: its types do not know that
                     result = json.loads(line).get("result", {}) if line.strip() else {}
                     if result.get("created"):
                         yield None
