@@ -58,12 +58,17 @@ def test_connections_add_up(bare: Lab, hosts: Mapping[str, Host], options: Mappi
     bare.service("app", "srv", ["8080:80:TCP", "5353:53:UDP"], ["tier=web"], vip=VIP, options=options)
     try:
         tcp, udp = ask(hosts["c1"], 40)
-        found = wait_for_total(bare, 40, 40)
-        assert [p["providers"] for p in found["ports"]] == [tcp, udp]
-        assert found["providers"] == tcp + udp
-        assert not any(p["other"] for p in found["ports"])
+        wait_for_total(bare, 40, 40)
+
+        def adds_up() -> bool:
+            # the switch brings its counters up to date one after another, also while they are read
+            found = counters(bare)
+            each = [p["providers"] for p in found["ports"]] == [tcp, udp]
+            return each and found["providers"] == tcp + udp and not any(p["other"] for p in found["ports"])
+
+        wait_for(adds_up, f"providers to have had {tcp} and {udp}")
         wait_for(lambda: counters(bare)["packets"] >= 80 + 40, "more packets than the first of each connection")
-        assert found["refused"] == 0
+        assert counters(bare)["refused"] == 0
     finally:
         bare.rest.delete_service("default:app")
 
