@@ -103,7 +103,7 @@ def test_a_dead_port_is_passed_over_without_a_controller(there: Lab, client: Hos
 
     there.instance.ip("link", "set", port, "up")
     there.controller.start()
-    wait_for(lambda: set(client.who("tcp", VIP, 8080, 20)) == {"w1", "w2"}, "both to be back")
+    wait_for(lambda: client.answered_by({"w1", "w2"}, VIP, 8080, 20), "both to be back")
     assert mods(there) == (0, 0)
 
 
@@ -143,7 +143,7 @@ def test_what_changed_while_the_controller_knew_another_store(
     there.controller.start()
     there.settled()
     there.rest.delete_endpoint("w2")
-    wait_for(lambda: set(client.who("tcp", VIP, 8080, 20)) == {"w1"}, "w2 to be gone")
+    wait_for(lambda: client.answered_by({"w1"}, VIP, 8080, 20), "w2 to be gone")
     gone = there.contents()
     there.controller.stop()
     for path in there.controller.store.parent.glob("netctl.db*"):

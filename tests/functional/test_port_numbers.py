@@ -47,7 +47,7 @@ def test_plugged_in_after_it_is_registered(bare: Lab, client: Host, vip: str) ->
 
         reached(client, vip, "w2", late.ip)
         late.unplug()
-        wait_for(lambda: set(client.who("tcp", vip, 8080, 10)) == {"w1"}, "the unplugged one to be passed over")
+        wait_for(lambda: client.answered_by({"w1"}, vip, 8080, 10), "the unplugged one to be passed over")
         wait_for(lambda: bare.settled()["errors"] == {}, "a settled switch")
     finally:
         bare.rest.delete_endpoint("w2")

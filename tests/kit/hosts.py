@@ -117,6 +117,12 @@ class Namespace:
         with self.connect(kind, address, port, source_port, timeout) as connection:
             return ask_again(connection)
 
+    def answered_by(self, names: set[str], address: str, port: int, times: int) -> bool:
+        """Whether these, and no others, answer over TCP. What is begun while one of them goes may be reset."""
+        with contextlib.suppress(OSError):
+            return set(self.who("tcp", address, port, times)) == names
+        return False
+
     def who(self, kind: str, address: str, port: int, times: int = 1) -> list[str]:
         """The names of those who answer as many new connections."""
         return [self.ask(kind, address, port).split()[0] for _ in range(times)]
