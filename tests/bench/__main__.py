@@ -91,10 +91,11 @@ def wire(out: report.Report, plan: Plan, instance: Private) -> None:
 
 def controller(out: report.Report, plan: Plan, directory: Path, instance: Private) -> None:
     """A change, and a restart, with few and with many services."""
-    host = instance.controller_host
     with (
-        scale.scaled(directory / "few", instance, host, FEW) as few,
-        scale.scaled(directory / "many", instance, host, MANY) as many,
+        # each on its own: an Open vSwitch has one tunnel port
+        private("f") as other,
+        scale.scaled(directory / "few", other, other.controller_host, FEW) as few,
+        scale.scaled(directory / "many", instance, instance.controller_host, MANY) as many,
     ):
         one_flow = median(many.ofctl_change(directory) for _ in "123")
         out.change(FEW, MANY, *scale.changes(few, many, plan.changes), one_flow)
