@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Address
 from typing import TypeVar
 
-from topology.model import HOST_BASE, PUBLISHED_BASE, Prefix
+from topology.model import HOST_BASE, PUBLISHED_BASE, Address, Host, Prefix
 
 T = TypeVar("T")
 
@@ -27,6 +27,11 @@ NEXT_HOP6 = IPv6Address("fe80::1")
 def host_address6(number: int) -> IPv6Address:
     """A host as its own containers see it; the IPv4 one is the host's own to say."""
     return HOST_BASE6 + number
+
+
+def host_addresses(host: Host) -> tuple[Address, ...]:
+    """A host as its own containers see it, in each family; nothing where it has no number."""
+    return () if host.address is None else (host.address, host_address6(host.number))
 
 
 def reached(found: Iterable[tuple[int, Prefix, T]]) -> list[T]:

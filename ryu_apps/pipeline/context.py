@@ -11,7 +11,7 @@ from ryu_apps.pipeline.values import Action, Flow, Group
 from ryu_apps.pipeline.ways import Path, Tunnel, Way, group_of
 from topology.model import Address, Endpoint, Host, Network, Service, ServicePort
 from topology.paths import Paths
-from topology.reach import TUNNEL_PORT, host_address6
+from topology.reach import TUNNEL_PORT, host_addresses
 from topology.snapshot import Model
 
 Owner = tuple[str, str]
@@ -129,7 +129,7 @@ class Context:
     def host_addresses(self) -> tuple[Address, ...]:
         """This switch's host, as its containers see it; nothing where there is none."""
         host = self.host
-        return () if host is None or host.address is None else (host.address, host_address6(host.number))
+        return () if host is None else host_addresses(host)
 
     def vips(self, service: Service) -> tuple[Address, ...]:
         """The service's VIPs, and the address that its published ports lead to here."""

@@ -1,4 +1,7 @@
-"""Containers on two hosts: two Open vSwitches with a conntrack each, joined by VXLAN over an underlay of their own."""
+"""Containers on two hosts: two Open vSwitches with a conntrack each, joined by VXLAN over an underlay of their own.
+
+What both families have; IPv6's own is in `test_tunnels6`.
+"""
 
 from __future__ import annotations
 
@@ -7,167 +10,120 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from netctl.documents import NetworkDoc, ServiceDoc, TraceDoc
-from tests.kit.controller import Controller
+from netctl.documents import TraceDoc
 from tests.kit.frames import ROUTER, arp_request
 from tests.kit.hosts import Host, ask_again
-from tests.kit.nodes import MTU, Node, nodes
+from tests.kit.nodes import MTU
 from tests.kit.ovs import run, wait_for
+from tests.kit.pair import FAR_VIP, SERVE, VIP, World, pair
 from tests.kit.private_ovs import Private
+from tests.kit.wide import of_family
 
-VIP = "100.1.1.1"
-FAR_VIP = "100.1.1.2"
-SERVE = ["tcp:80", "udp:53", "tcp:22", "udp:99"]
-WEB = {"tier": "web"}
-
-
-@dataclass
-class World:
-    """Two hosts, a and b; w1 and c1 on a, w2, w3 and c2 on b, o2 on b without a service; n1 alone in its network."""
-
-    control: Controller
-    a: Node
-    b: Node
-    hosts: dict[str, Host]
-
-    def __getitem__(self, name: str) -> Host:
-        return self.hosts[name]
-
-    def flush(self) -> None:
-        """Nothing is tracked any more."""
-        for node in (self.a, self.b):
-            node.instance.flush_conntrack()
+# sizes of the headers of a datagram, and of an echo request
+HEADERS = {4: 28, 6: 48}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with nodes(tmp_path_factory.mktemp("tunnels"), "a", "b") as (control, (a, b)):
-        rest = control.client
-        for name, subnet, gateway in (
-            ("srv", "100.1.1.0/24", ""),
-            ("web", "10.1.1.0/24", "10.1.1.254"),
-            ("cli", "20.1.1.0/24", "20.1.1.254"),
-            ("near", "30.1.1.0/24", "30.1.1.254"),
-        ):
-            rest.put_network(
-                NetworkDoc(tenantName="default", networkName=name, subnet=subnet, gateway=gateway, encap="vxlan")
-            )
-        for name, vip, selectors in (("app", VIP, ["tier=web"]), ("far", FAR_VIP, ["tier=web", "side=b"])):
-            rest.put_service(
-                ServiceDoc(
-                    tenantName="default", serviceName=name, networkName="srv", ipAddress=vip, selectors=selectors,
-                    ports=["8080:80:TCP", "53:53:UDP"],
-                )
-            )  # fmt: skip
-        web, cli = ("web", "10.1.1.254"), ("cli", "20.1.1.254")
-        made = {}
-        for node, name, (network, gateway), address, labels in (
-            (a, "w1", web, "10.1.1.1/24", WEB | {"side": "a"}),
-            (b, "w2", web, "10.1.1.2/24", WEB | {"side": "b"}),
-            (b, "w3", web, "10.1.1.3/24", WEB | {"side": "b"}),
-            (b, "o2", web, "10.1.1.9/24", {}),
-            (a, "c1", cli, "20.1.1.1/24", {}),
-            (b, "c2", cli, "20.1.1.2/24", {}),
-            (a, "n1", ("near", "30.1.1.254"), "30.1.1.1/24", {}),
-        ):
-            made[name] = node.host(control, name, network, address, gateway=gateway, labels=labels, serve=SERVE)
-        found = World(control, a, b, made)
-        wait_for(lambda: made["c1"].reaches("tcp", "10.1.1.9", 22), "the tunnel to be up")
-        yield found
+    with pair(tmp_path_factory.mktemp("tunnels")) as made:
+        yield made
 
 
-def test_containers_of_two_hosts_reach_each_other(world: World) -> None:
+def test_containers_of_two_hosts_reach_each_other(world: World, version: int) -> None:
     """If it fails: a container reaches those on its own host only."""
     for source, target in (("c1", "o2"), ("o2", "c1"), ("w1", "o2"), ("o2", "w1"), ("c1", "c2"), ("n1", "o2")):
         one, other = world[source], world[target]
-        assert one.pings(other.ip), f"{source} → {target}"
+        assert one.pings(other.address(version)), f"{source} → {target}"
         for kind, port in (("tcp", 22), ("udp", 99)):
-            assert one.ask(kind, other.ip, port).split()[:2] == [target, one.ip]
+            assert one.ask(kind, other.address(version), port).split()[:2] == [target, one.address(version)]
 
 
 @pytest.mark.parametrize(("client", "kind", "port"), [("c1", "tcp", 8080), ("c2", "tcp", 8080), ("c1", "udp", 53)])
-def test_all_providers_answer(world: World, client: str, kind: str, port: int) -> None:
+def test_all_providers_answer(world: World, version: int, client: str, kind: str, port: int) -> None:
     """If it fails: a service has the providers of one host only."""
-    answers = [world[client].ask(kind, VIP, port).split() for _ in range(40)]
+    asking, vip = world[client], of_family(version, VIP)
+    answers = [asking.ask(kind, vip, port).split() for _ in range(40)]
     assert {name for name, _, _ in answers} == {"w1", "w2", "w3"}
-    assert {seen for _, seen, _ in answers} == {world[client].ip}, "the provider sees who its client is"
-    assert world[client].pings(VIP)
+    assert {seen for _, seen, _ in answers} == {asking.address(version)}, "the provider sees who its client is"
+    assert asking.pings(vip)
 
 
-def test_a_provider_of_another_host_and_its_own_vip(world: World) -> None:
+def test_a_provider_of_another_host_and_its_own_vip(world: World, version: int) -> None:
     """If it fails: a provider that uses its own service gets no answer: from itself, or from those elsewhere."""
+    asking, vip = world["w2"], of_family(version, VIP)
     for kind, port in (("tcp", 8080), ("udp", 53)):
-        answers = [world["w2"].ask(kind, VIP, port).split() for _ in range(40)]
+        answers = [asking.ask(kind, vip, port).split() for _ in range(40)]
         assert {name for name, _, _ in answers} == {"w1", "w2", "w3"}
-        assert {seen for name, seen, _ in answers if name == "w2"} == {VIP}
-        assert {seen for name, seen, _ in answers if name != "w2"} == {world["w2"].ip}
+        assert {seen for name, seen, _ in answers if name == "w2"} == {vip}
+        assert {seen for name, seen, _ in answers if name != "w2"} == {asking.address(version)}
 
 
-def test_straight_to_a_provider_on_another_host_beside_its_vip(world: World) -> None:
+def test_straight_to_a_provider_on_another_host_beside_its_vip(world: World, version: int) -> None:
     """If it fails: a client with a connection to a VIP can't reach a provider beside it: the answers look alike."""
     client = world["c1"]
+    own = client.address(version)
     for kind, port, target in (("tcp", 8080, 80), ("udp", 53, 53)):
-        with client.connect(kind, FAR_VIP, port, source_port=6000) as vip:
+        with client.connect(kind, of_family(version, FAR_VIP), port, source_port=6000) as vip:
             name = ask_again(vip).split()[0]
-            with client.connect(kind, world[name].ip, target, source_port=6000) as straight:
+            with client.connect(kind, world[name].address(version), target, source_port=6000) as straight:
                 for _ in range(5):
-                    assert ask_again(straight).split()[:2] == [name, client.ip]
-                    assert ask_again(vip).split()[:2] == [name, client.ip]
+                    assert ask_again(straight).split()[:2] == [name, own]
+                    assert ask_again(vip).split()[:2] == [name, own]
 
 
-def tracked(instance: Private) -> list[str]:
+def tracked(instance: Private, version: int) -> list[str]:
     """The connections through VIPs that a host's switch knows of."""
-    return [line for line in instance.conntrack() if "100.1.1." in line]
+    return [line for line in instance.conntrack() if of_family(version, VIP)[:-1] in line]
 
 
-def test_a_connection_is_tracked_at_the_clients_host_alone(world: World) -> None:
+def test_a_connection_is_tracked_at_the_clients_host_alone(world: World, version: int) -> None:
     """If it fails: each connection costs twice, and what one host forgets the other still translates."""
     world.flush()
     with contextlib.ExitStack() as stack:
         for kind, port in (("tcp", 8080), ("udp", 53)):
-            connection = stack.enter_context(world["c1"].connect(kind, FAR_VIP, port))
+            connection = stack.enter_context(world["c1"].connect(kind, of_family(version, FAR_VIP), port))
             for _ in range(3):
                 assert ask_again(connection).split()[0] in ("w2", "w3")
-        assert len(tracked(world.a.instance)) == 2
+        assert len(tracked(world.a.instance, version)) == 2
         assert world.b.instance.conntrack() == []
 
 
-@pytest.mark.parametrize("size", [MTU - 28, 3000, 20000])
-def test_a_datagram_larger_than_the_mtu(world: World, size: int) -> None:
+@pytest.mark.parametrize("size", [MTU, 3000, 20000])  # the first one with its headers
+def test_a_datagram_larger_than_the_mtu(world: World, version: int, size: int) -> None:
     """If it fails: large answers (of a name server, say) and requests are lost between hosts."""
-    with world["c1"].connect("udp", FAR_VIP, 53) as vip:
-        assert ask_again(vip).split()[0] in ("w2", "w3")
-        assert ask_again(vip, size).split()[0] in ("w2", "w3")
-        assert ask_again(vip, size).split()[0] in ("w2", "w3")
-    with world["c1"].connect("udp", world["o2"].ip, 99) as straight:
+    size -= HEADERS[version] if size == MTU else 0
+    for _ in range(3):
+        with world["c1"].connect("udp", of_family(version, FAR_VIP), 53) as vip:
+            assert len({ask_again(vip, size).split()[0] for _ in range(3)} & {"w2", "w3"}) == 1
+    with world["c1"].connect("udp", world["o2"].address(version), 99) as straight:
         assert ask_again(straight, size).split()[0] == "o2"
 
 
-def test_full_segments_pass(world: World) -> None:
+def test_full_segments_pass(world: World, version: int) -> None:
     """If it fails: a connection opens, and hangs with its first full segment."""
-    for address, port in ((FAR_VIP, 8080), (world["o2"].ip, 22)):
+    for address, port in ((of_family(version, FAR_VIP), 8080), (world["o2"].address(version), 22)):
         with world["c1"].connect("tcp", address, port) as connection:
             assert ask_again(connection, 40000).split()[0] in ("w2", "w3", "o2")
 
 
-def test_what_does_not_fit_the_tunnel_is_told(world: World) -> None:
+def test_what_does_not_fit_the_tunnel_is_told(world: World, version: int) -> None:
     """If it fails: path MTU discovery finds nothing out, and large packets are lost."""
-    assert world["c1"].pings(world["o2"].ip, "-M", "do", "-s", str(MTU - 28))
-    assert not world["c1"].pings(world["o2"].ip, "-M", "do", "-s", str(MTU - 27))
+    fits = MTU - HEADERS[version]
+    assert world["c1"].pings(world["o2"].address(version), "-M", "do", "-s", str(fits))
+    assert not world["c1"].pings(world["o2"].address(version), "-M", "do", "-s", str(fits + 1))
 
 
-def test_a_closed_port_is_said(world: World) -> None:
+def test_a_closed_port_is_said(world: World, version: int) -> None:
     """If it fails: the client of a provider on another host waits where it would be told at once."""
     world["w2"].stop_serving()
     world["w3"].stop_serving()
     try:
         for kind, port in (("tcp", 8080), ("udp", 53)):
             with pytest.raises(ConnectionRefusedError):
-                world["c1"].ask(kind, FAR_VIP, port)
+                world["c1"].ask(kind, of_family(version, FAR_VIP), port)
     finally:
         world["w2"].serve(*SERVE)
         world["w3"].serve(*SERVE)
@@ -226,15 +182,26 @@ def test_broadcast_goes_to_hosts_that_have_the_network(world: World) -> None:
             assert frame[:6] != b"\xff" * 6
 
 
-def test_what_is_for_another_host_itself_goes_there(world: World) -> None:
-    """If it fails: ports published on one host lead to providers of that host only: the answers of others are lost."""
-    address = world.control.client.host("a")["hostAddress"]
+def test_what_is_for_another_host_itself_goes_there(world: World, version: int) -> None:
+    """If it fails: a host is answered by the providers that it has itself; what those of other hosts say is lost."""
+    address = world.host.address(version)
     with contextlib.closing(world.a.tap()) as tap:
-        with world["w2"].open("udp", source_port=5353) as sender:
+        with world["w2"].open("udp", source_port=5353, version=version) as sender:
             sender.sendto(b"an answer", (address, 999))
         frame = tap.until(lambda frame: b"an answer" in frame)[-1]
     assert frame[:6] == bytes.fromhex(ROUTER.replace(":", "")), "as w2 has sent it: to the router, which a is as well"
-    assert frame[22] == 64
+    assert frame[22 if version == 4 else 21] == 64
+
+
+def test_a_host_uses_services_of_others(world: World, version: int) -> None:
+    """If it fails: what runs on a host itself reaches its own containers only."""
+    for kind, port, straight in (("tcp", 8080, 22), ("udp", 53, 99)):
+        vip = of_family(version, FAR_VIP)
+        answers = [world.host.ask(kind, vip, port).split() for _ in range(20)]
+        assert {name for name, _, _ in answers} == {"w2", "w3"}
+        assert {seen for _, seen, _ in answers} == {world.host.address(version)}
+        for name in ("w1", "o2"):
+            assert world.host.ask(kind, world[name].address(version), straight).split()[0] == name
 
 
 def trace(world: World, to: str) -> TraceDoc:

@@ -13,14 +13,17 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
+from netctl.agent import hostlink
 from tests.kit.controller import Controller, controller
-from tests.kit.hosts import ETH_P_ALL, Host, host, inside
+from tests.kit.hosts import ETH_P_ALL, Host, Namespace, host, inside
 from tests.kit.ovs import run, wait_for, wait_for_live
 from tests.kit.private_ovs import Private, private
-from topology.reach import TUNNEL_PORT
+from topology.model import HOST_BASE
+from topology.reach import HOST_MAC, TUNNEL_PORT, host_address6
 
 MTU = 1450  # of what is sent through a tunnel over a network of 1500
 UNDERLAY, CABLE = "br-phy", "cable"
@@ -76,13 +79,27 @@ class Node:
         labels: Mapping[str, str] | None = None,
         serve: Sequence[str] = (),
         tenant: str = "default",
+        ipv6: bool = False,
     ) -> Host:
-        """A container here."""
-        made = self._stack.enter_context(host(name, self.instance, self.bridge, address, gateway))
+        """A container here; with ``ipv6``, also with the addresses that go with its IPv4 ones."""
+        made = self._stack.enter_context(host(name, self.instance, self.bridge, address, gateway, ipv6=ipv6))
         run("ip", "-n", made.netns, "link", "set", "eth0", "mtu", str(MTU))
         made.register(control.client, network, labels, tenant, switch="", homingHost=self.name)
         if serve:
             made.serve(*serve)
+        return made
+
+    def itself(self, control: Controller, subnets: Iterable[str]) -> Namespace:
+        """The host, which has these networks of its containers by its bridge, as the agent gives them to it."""
+        settings = (f"other-config:datapath-id={self.dpid}", f'other-config:hwaddr="{HOST_MAC}"')
+        self.instance.vsctl("set", "bridge", self.bridge, *settings)
+        made = Namespace(self.name, self.instance.netns, control.client.host(self.name)["hostAddress"])
+        made.ip6 = str(host_address6(int(IPv4Address(made.ip)) - int(HOST_BASE)))
+        routed = [ip_network(subnet) for subnet in subnets]
+        for address in map(ip_address, (made.ip, made.ip6)):
+            with inside(self.instance.netns):
+                refused = hostlink.ensure(self.bridge, address, [s for s in routed if s.version == address.version])
+            assert not refused
         return made
 
     def tap(self) -> Tap:

@@ -20,7 +20,9 @@ from tests.kit.several import O2, PORTS_OF, TUNNEL, TUNNELS, W3, A, B, C, Journe
 from tests.kit.wide import wide
 from tests.kit.world import ip, mac, model_of, network
 from topology.model import Change, Host, Network, Object
-from topology.reach import TUNNEL_PORT
+from topology.reach import TUNNEL_PORT, host_addresses
+
+W3_6 = ip(wide("10.1.1.11"))
 
 
 @pytest.fixture
@@ -168,15 +170,14 @@ def test_a_tunnel_is_believed_only_what_is_known(hosts: Several) -> None:
     assert hosts.send(B, TUNNEL + 1, asked).ends == [(B, 12), (B, 13)], "no ARP is answered here"
 
 
-def test_answers_to_another_host(hosts: Several) -> None:
-    """If it fails: ports published on one host lead to providers of that host only."""
-    address = hosts.model.hosts["a"].address
-    assert address is not None
-    there = int(address)
-    journey = hosts.send(B, 12, tcp(12, W3, there, 80, 999))
-    assert journey.path == [B, A]
-    packet = journey.walks[1][1].path[0].packet
-    assert (packet["tunnel_id"], packet["eth_dst"], packet["ip_ttl"]) == (2, ROUTER_MAC, 64)
+def test_answers_to_another_host() -> None:
+    """If it fails: a host is answered by its own containers only: through a VIP or a published port, and straight."""
+    hosts = joined(on_hosts(dual=True))
+    for there, own, make in zip(host_addresses(hosts.model.hosts["a"]), (W3, W3_6), (tcp, packets6.tcp), strict=True):
+        journey = hosts.send(B, 12, make(12, own, int(there), 80, 999))
+        assert journey.path == [B, A]
+        packet = journey.walks[1][1].path[0].packet
+        assert (packet["tunnel_id"], packet["eth_dst"], packet["ip_ttl"]) == (2, ROUTER_MAC, 64)
 
 
 def test_who_can_be_reached() -> None:
@@ -239,7 +240,7 @@ def test_ipv6_takes_the_same_way() -> None:
         _, _, back = answered(both, journey, "ipv6")
         assert (back["ipv6_src"], back["tcp_src"], back["tcp_dst"]) == (packets6.VIP, 8080, sport)
     assert met == {(A, 2), (A, 3), (B, 12)}
-    errors = both.send(B, 12, packets6.icmp(12, ip(wide("10.1.1.11")), c1, V6.errors[1]))
+    errors = both.send(B, 12, packets6.icmp(12, W3_6, c1, V6.errors[1]))
     assert zones(errors) == {B: 0, A: 1}
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.family import V4
+from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.fields import ETH_LLDP, VLAN_PRESENT
 from ryu_apps.pipeline.tables import LINK_METER, NETWORK, PACKET_IN_METER, ROUTER_MAC, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import CONTROLLER, Action, Bucket, Flow, Group, Output, PopVlan, SetField, match
 from ryu_apps.pipeline.ways import group_of, tagged, vni
 from topology.model import Network
-from topology.reach import TUNNEL_PORT
+from topology.reach import TUNNEL_PORT, host_addresses
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
@@ -59,25 +59,29 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
 
 
 def _to_hosts(ctx: Context, network: Network) -> Iterator[Flow]:
-    """A host that uses a service, or lets others use it, has an address that its own switch alone leads to: answers
+    """A host that uses a service, or lets others use it, has addresses that its own switch alone leads to: answers
     of providers here go there as they are.
     """
-    if network.gateway is None or all(ctx.port_of(e) is None for e in ctx.model.endpoints_of(network.key)):
+    routed = {family for family in FAMILIES if family.gateway(network) is not None}
+    if not routed or all(ctx.port_of(e) is None for e in ctx.model.endpoints_of(network.key)):
         return
     for host in sorted(ctx.model.hosts.values(), key=lambda h: h.name):
         way = ctx.way(host.switch)
-        if way is not None and host.address is not None:
-            yield Flow(
-                Table.ROUTE,
-                Priority.NORMAL,
-                match(
-                    **{NETWORK: network.number, "eth_type": V4.eth_type},
-                    eth_dst=ROUTER_MAC,
-                    ipv4_dst=int(host.address),
-                ),
-                way.actions(network),
-                feature=Feature.TRANSIT,
-            )
+        if way is None:
+            continue
+        for family, address in each(host_addresses(host)):
+            if family in routed:
+                yield Flow(
+                    Table.ROUTE,
+                    Priority.NORMAL,
+                    match(
+                        **{NETWORK: network.number, "eth_type": family.eth_type},
+                        eth_dst=ROUTER_MAC,
+                        **{family.dst: address},
+                    ),
+                    way.actions(network),
+                    feature=Feature.TRANSIT,
+                )
 
 
 def copies(ctx: Context, network: Network) -> tuple[Action, ...]:
