@@ -191,7 +191,7 @@ TABLES: dict[Table, Declaration] = {
         miss=Table.DELIVER,
     ),
     Table.MEND: Declaration(
-        "an ICMPv6 error of a provider → from the VIP that it is about, then translated",
+        "an ICMP error of a provider → translated if it is about a VIP; of IPv6, from the VIP's address",
         _of(TENANT, "ct_state") | _IP_HEADER | _FIRST_TO,
         _SOURCES,
         miss=Table.RESTORE,

@@ -10,6 +10,7 @@ import pytest
 from tests.kit import ovs, private_ovs
 from tests.kit.controller import log_of_the_running
 from tests.kit.lab import Lab, lab
+from tests.kit.pair import World, pair
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,6 +30,13 @@ def instance() -> Iterator[private_ovs.Private]:
 def bare(instance: private_ovs.Private, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A lab with a controller that knows of nothing yet, for one module."""
     with lab(tmp_path_factory.mktemp("lab"), instance) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Two hosts joined by a tunnel, for one module."""
+    with pair(tmp_path_factory.mktemp("pair")) as made:
         yield made
 
 

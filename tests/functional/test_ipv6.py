@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import struct
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from ipaddress import IPv6Address
 import pytest
 
 from tests.kit import frames
-from tests.kit.hosts import Host, ask_again, inside
+from tests.kit.hosts import Host, inside
 from tests.kit.lab import Lab
 from tests.kit.ovs import run, wait_for
 from tests.kit.wide import wide
@@ -277,19 +276,3 @@ def test_providers_without_ipv6(hosts: Mapping[str, Host]) -> None:
     assert set(client.who("tcp", MIXED_VIP, 8080, 30)) == {"w1", "o1"}
     assert set(client.who("tcp", wide(MIXED_VIP), 8080, 30)) == {"w1"}
     assert not client.reaches("tcp", wide("30.1.1.1"), 80)
-
-
-def test_a_smaller_link_behind_a_provider_that_is_asked_directly(hosts: Mapping[str, Host]) -> None:
-    """A client's large packets straight to a provider's service port would vanish without a word."""
-    client, provider = hosts["c1"], hosts["w1"]
-    with client.connect("udp", provider.ip6, 53) as asking, provider.open("raw") as wire:
-        ask_again(asking)
-        frame = b""
-        asking.send(b"x" * 1400)
-        while len(frame) < 1400:
-            frame, (_, _, kind, _, _) = wire.recvfrom(2048)
-            frame = b"" if kind == socket.PACKET_OUTGOING else frame
-        error = struct.pack("!BBHI", 2, 0, 0, 1300) + frame[14:1214]
-        wire.send(frames.ipv6(provider.mac, provider.ip6, client.ip6, 58, error))
-        route = ("ip", "-n", client.netns, "route", "get", provider.ip6)
-        wait_for(lambda: re.search("mtu 1300", run(*route)), "the client to learn of it")

@@ -1,21 +1,25 @@
-"""What is larger than a link takes: fragments, and being told of a smaller link, through a VIP and both ways."""
+"""What is larger than a link takes: fragments, and being told of a smaller link, through a VIP and both ways; where the
+providers are on their client's host, and where they are on another.
+"""
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
 import pytest
 
 from tests.kit import frames
 from tests.kit.hosts import Host, ask_again
-from tests.kit.lab import Lab
+from tests.kit.lab import lab
 from tests.kit.ovs import run, wait_for
+from tests.kit.pair import FAR_VIP as VIP
+from tests.kit.pair import PORTS, SERVE, pair
+from tests.kit.private_ovs import Private
 from tests.kit.wide import of_family
 
-VIP = "100.1.1.1"
 # linux/in.h, linux/in6.h: the level of a socket's options, those for path MTU discovery, and what was learned
 MTU = {4: (socket.IPPROTO_IP, 10, 14), 6: (socket.IPPROTO_IPV6, 23, 24)}
 PMTUDISC_DO = 2
@@ -25,18 +29,22 @@ ETHERNET, TCP_WITH_TIME = 14, 32  # sizes of headers
 KINDS = {4: b"\x08\x00", 6: b"\x86\xdd"}
 
 
-@pytest.fixture(scope="module")
-def _hosts(bare: Lab) -> Mapping[str, Host]:
-    bare.network("srv", "100.1.1.0/24", ipv6=True)
-    bare.network("web", "10.1.1.0/24", "10.1.1.254", ipv6=True)
-    bare.network("cli", "20.1.1.0/24", "20.1.1.254", ipv6=True)
-    bare.service("app", "srv", ["8080:80:TCP", "53:5353:UDP"], ["tier=web"], vip=VIP)
-    made = {
-        name: bare.host(name, "web", f"10.1.1.{name[1]}", {"tier": "web"}, serve=["tcp:80", "udp:5353"])
-        for name in ("w1", "w2")
-    }
-    made["c1"] = bare.host("c1", "cli", "20.1.1.1")
-    return made
+@pytest.fixture(scope="module", params=["one host", "two hosts"])
+def _hosts(
+    request: pytest.FixtureRequest, instance: Private, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, Host]]:
+    directory = tmp_path_factory.mktemp("large")
+    if request.param == "two hosts":
+        with pair(directory) as world:
+            yield world.hosts
+        return
+    with lab(directory, instance) as it:
+        it.network("srv", "100.1.1.0/24", ipv6=True)
+        it.network("web", "10.1.1.0/24", "10.1.1.254", ipv6=True)
+        it.network("cli", "20.1.1.0/24", "20.1.1.254", ipv6=True)
+        it.service("app", "srv", PORTS, ["tier=web"], vip=VIP)
+        made = {n: it.host(n, "web", f"10.1.1.{n[1]}", {"tier": "web"}, serve=SERVE) for n in ("w2", "w3")}
+        yield made | {"c1": it.host("c1", "cli", "20.1.1.1")}
 
 
 @pytest.fixture
@@ -97,6 +105,21 @@ def test_a_smaller_link_behind_the_provider(hosts: Mapping[str, Host], version: 
             raw.send(too_big(provider, client.address(version), packet, 1300))
         wait_for(lambda: "mtu 1300" in mtu_to(client, vip), "the client to learn of it")
         assert asking.getsockopt(level, mtu) == 1300
+
+
+@pytest.mark.parametrize("port", [5353, 99], ids=["a service's port", "another port"])
+def test_a_smaller_link_behind_a_provider_that_is_asked_directly(
+    hosts: Mapping[str, Host], version: int, port: int
+) -> None:
+    """A client's large packets straight to a provider would vanish without a word."""
+    client, provider = hosts["c1"], hosts["w2"]
+    own, address = client.address(version), provider.address(version)
+    with client.connect("udp", address, port) as asking, provider.open("raw") as raw:
+        asking.setsockopt(*MTU[version][:2], PMTUDISC_DO)
+        ask_again(asking)
+        asking.send(b"x" * 1400)
+        raw.send(too_big(provider, own, heard(raw, 17, own, 1400), 1300))
+        wait_for(lambda: "mtu 1300" in mtu_to(client, address), "the client to learn of it")
 
 
 def test_a_smaller_link_behind_the_client(hosts: Mapping[str, Host]) -> None:

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import select
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from netctl.client import Client
@@ -99,6 +101,21 @@ class Namespace:
                     made.bind((self.address(version), source_port))
         made.settimeout(timeout)
         return made
+
+    def ears(self, wanted: bytes) -> Callable[[float], bool]:
+        """From now on; what it returns tells whether a frame with that in it has come, or comes in so many s."""
+        ears = self.open("raw")
+
+        def heard(timeout: float) -> bool:
+            until = time.monotonic() + timeout
+            with ears:
+                while select.select([ears], [], [], max(0.0, until - time.monotonic()))[0]:
+                    frame, address = ears.recvfrom(65535)
+                    if address[2] != socket.PACKET_OUTGOING and wanted in frame:
+                        return True
+            return False
+
+        return heard
 
     def connect(
         self, kind: str, address: str, port: int, source_port: int = 0, timeout: float = TIMEOUT

@@ -111,6 +111,7 @@ CASES = [
     Case("another port of the VIP", 1, tcp(1, C1, VIP, 999, 9999), (CONTROLLER,), zones=(1,)),
     Case("another protocol of the VIP", 1, udp(1, C1, VIP, 999, 8080), (CONTROLLER,), zones=(1,)),
     Case("a protocol without ports to the VIP", 1, ipv4(1, C1, VIP, ip_proto=47), zones=(1,)),
+    Case("an error of a provider: looked up", 2, echo(2, W1, C1, icmpv4_type=3), (1,), zones=(1,)),
     Case("ICMP to the VIP that is no echo", 1, echo(1, C1, VIP, icmpv4_type=13), zones=(1,)),
     Case("straight to a service port", 1, tcp(1, C1, W1, 999, 80), zones=(1, 1), to=(W1,),
          fields={"ipv4_dst": V4.hidden + 2}),

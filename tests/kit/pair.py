@@ -19,7 +19,8 @@ from tests.kit.ovs import run, wait_for
 from tests.kit.wide import wide
 
 VIP, FAR_VIP = "100.1.1.1", "100.1.1.2"  # of all providers, of those on b
-SERVE = ("tcp:80", "udp:53", "tcp:22", "udp:99")
+PORTS = ("8080:80:TCP", "53:5353:UDP")
+SERVE = ("tcp:80", "udp:5353", "tcp:22", "udp:99")
 WEB = {"tier": "web"}
 NETWORKS = {  # name → subnet, gateway
     "srv": ("100.1.1.0/24", ""),
@@ -63,7 +64,7 @@ def pair(directory: Path) -> Iterator[World]:
             rest.put_service(
                 ServiceDoc(
                     tenantName="default", serviceName=name, networkName="srv", ipAddress=vip, ipv6Address=wide(vip),
-                    selectors=selectors, ports=["8080:80:TCP", "53:53:UDP"],
+                    selectors=selectors, ports=list(PORTS),
                 )
             )  # fmt: skip
         # first: the switch reads its host's routes anew, and has none for its tunnels meanwhile

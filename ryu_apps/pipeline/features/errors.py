@@ -1,9 +1,11 @@
 """ICMP errors of a provider about its connections: translated, so that the client's kernel knows what is meant.
 
-Conntrack does it, but as Open vSwitch 3.1's changes an IPv6 error's outer address, it updates the checksum of the
-connection's own protocol, where an ICMPv6 message has something else: the MTU of "packet too big" (UDP), or the quoted
-source (TCP). Where the outer address is right already, nothing is updated. So an IPv6 error goes through conntrack
-twice: looked up, which says whose it is; then, from the VIP that it is about, translated.
+Conntrack does it, but for what went straight to the provider: that would quote the hidden address, and its client knows
+it as the provider does. So an error is only looked up, which says whose it is, and translated then if need be.
+
+As Open vSwitch 3.1's conntrack changes an IPv6 error's outer address, it updates the checksum of the connection's own
+protocol, where an ICMPv6 message has something else: the MTU of "packet too big" (UDP), or the quoted source (TCP).
+Where the outer address is right already, nothing is updated: so it is made that of the VIP that the error is about.
 """
 
 from __future__ import annotations
@@ -30,24 +32,23 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
                 Table.REPLY,
                 Priority.NORMAL,
                 match(**sent | {family.icmp_type: kind}, ct_state=UNTRACKED),
-                (Ct(zone, table=Table.MEND) if family is V6 else Ct(zone, table=Table.RESTORE, nat=Nat()),),
+                (Ct(zone, table=Table.MEND),),
                 feature=Feature.TRANSLATE,
             )
-        if family is not V6:
-            continue
-        related = known(CT_RPL)  # of ICMPv6, that is all that conntrack may know of here
+        related = known(CT_RPL)  # of ICMP, that is all that conntrack may know of here
+        mended = (Move(V6.ct_dst, V6.src),) if family is V6 else ()
         yield Flow(
             Table.MEND,
             Priority.NORMAL,
             match(**sent, ct_state=related),
-            (Move(V6.ct_dst, V6.src), Ct(zone, table=Table.DELIVER, nat=Nat())),
+            (*mended, Ct(zone, table=Table.DELIVER, nat=Nat())),
             feature=Feature.TRANSLATE,
         )
-        # what went straight to the provider, its client knows as the provider does
+        # what went straight to the provider
         yield Flow(
             Table.MEND,
             Priority.EXACT,
-            match(**sent | {V6.ct_dst: V6.hidden_of(endpoint)}, ct_state=related),
+            match(**sent | {family.ct_dst: family.hidden_of(endpoint)}, ct_state=related),
             goto=Table.DELIVER,
             feature=Feature.TRANSLATE,
         )
