@@ -107,7 +107,7 @@ class Flusher:
     def changed(self) -> None:
         """The switch has been given what goes with the latest `put`: from now on no such connection is made."""
         now = self._clock()
-        if gone := frozenset(self._gone - self._wanting.keys()):
+        if gone := self._unwanted(self._gone):
             self._rounds.append(Round(gone, now, now + UNTIL))
         self._gone.clear()
         self.run()
@@ -120,7 +120,7 @@ class Flusher:
             return
         for one in ready:
             if one.cuts is None:
-                one.cuts = tuple(self._cuts(one.gone - self._wanting.keys()))
+                one.cuts = tuple(self._cuts(self._unwanted(one.gone)))
         cuts = list(dict.fromkeys(cut for one in ready for cut in one.cuts or ()))
         for _ in range(TIMES):
             started = self._clock()
@@ -132,6 +132,10 @@ class Flusher:
         for one in ready:
             one.due = min(ended + max(one.wait, (ended - began) / SHARE), one.until)
             one.wait *= LONGER
+
+    def _unwanted(self, entries: Iterable[Entries]) -> frozenset[Entries]:
+        # not as a difference to a view of the dictionary's keys: that goes through all that is wanted
+        return frozenset(one for one in entries if one not in self._wanting)
 
     def _flush(self, cuts: list[Cut]) -> None:
         for at in range(0, len(cuts), AT_ONCE):
