@@ -26,6 +26,7 @@ from topology.model import (
 Pair = tuple[str, str]
 Gateway = Literal["gateway"]
 
+SCTP = "SCTP"
 POOLS = ("tenant", "network", "service", "port", "endpoint", "host", "vlan")
 """Spaces of numbers; a service has one of pool ``service`` and one of pool ``port`` for each port, a network one of
 pool ``network`` and one of pool ``vlan``."""
@@ -140,6 +141,10 @@ class Model:
     def services_of_tenant(self, tenant: str) -> list[Service]:
         """Services of a tenant, oldest first."""
         return self._by_number("service", "tenant", tenant)
+
+    def services_with_sctp(self) -> list[Service]:
+        """Services, of all tenants, with a port of the protocol that not every switch knows; oldest first."""
+        return self._by_number("service", "protocol", SCTP)
 
     def endpoints_of(self, network_key: str) -> list[Endpoint]:
         """Endpoints in a network, oldest first."""
@@ -269,6 +274,8 @@ class Model:
         elif isinstance(value, Service | Endpoint | Lease):
             yield (value.kind, "network", value.network_key)
             yield (value.kind, "tenant", value.tenant)
+        if isinstance(value, Service) and any(port.protocol == SCTP for port in value.ports):
+            yield (value.kind, "protocol", SCTP)
         if isinstance(value, Endpoint | Lease) and value.host:
             yield (value.kind, "host", value.host)
         if isinstance(value, Endpoint) and value.switch:

@@ -113,9 +113,8 @@ def of_outside(model: Model) -> set[Owner]:
 def of_sctp(model: Model) -> set[Owner]:
     """The owners that look at what a switch's conntrack knows: the services with SCTP, and their providers."""
     out: set[Owner] = set()
-    for service in model.services.values():
-        if any(port.protocol == "SCTP" for port in service.ports):
-            out |= {(service.kind, service.key)} | {(e.kind, e.key) for e in model.providers(service)}
+    for service in model.services_with_sctp():
+        out |= {(service.kind, service.key)} | {(e.kind, e.key) for e in model.providers(service)}
     return out
 
 
