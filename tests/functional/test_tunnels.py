@@ -21,6 +21,8 @@ from tests.kit.wide import of_family
 
 # sizes of the headers of a datagram, and of an echo request
 HEADERS = {4: 28, 6: 48}
+# linux/in.h, linux/in6.h: nothing is sent in fragments
+DISCOVER = {4: (socket.IPPROTO_IP, 10, 2), 6: (socket.IPPROTO_IPV6, 23, 2)}
 
 
 def test_containers_of_two_hosts_reach_each_other(world: World, version: int) -> None:
@@ -103,8 +105,13 @@ def test_full_segments_pass(world: World, version: int) -> None:
 def test_what_does_not_fit_the_tunnel_is_told(world: World, version: int) -> None:
     """If it fails: path MTU discovery finds nothing out, and large packets are lost."""
     fits = MTU - HEADERS[version]
-    assert world["c1"].pings(world["o2"].address(version), "-M", "do", "-s", str(fits))
-    assert not world["c1"].pings(world["o2"].address(version), "-M", "do", "-s", str(fits + 1))
+    for asking in (world["c1"], world.host):
+        assert asking.pings(world["o2"].address(version), "-M", "do", "-s", str(fits))
+        assert not asking.pings(world["o2"].address(version), "-M", "do", "-s", str(fits + 1))
+        with asking.connect("udp", world["o2"].address(version), 99) as sender:
+            sender.setsockopt(*DISCOVER[version])
+            with pytest.raises(OSError, match="Message too long"):
+                sender.send(b"x" * (fits + 1))
 
 
 def test_a_closed_port_is_said(world: World, version: int) -> None:

@@ -84,6 +84,7 @@ class Node:
         """A container here; with ``ipv6``, also with the addresses that go with its IPv4 ones."""
         made = self._stack.enter_context(host(name, self.instance, self.bridge, address, gateway, ipv6=ipv6))
         run("ip", "-n", made.netns, "link", "set", "eth0", "mtu", str(MTU))
+        self.instance.ip("link", "set", made.port_name, "mtu", str(MTU))  # the host's own is the least of these
         made.register(control.client, network, labels, tenant, switch="", homingHost=self.name)
         if serve:
             made.serve(*serve)
