@@ -18,6 +18,8 @@ from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
 from netctl.agent import hostlink
+from netctl.agent.bridge import Bridge
+from netctl.agent.ovsdb import Ovsdb
 from tests.kit.controller import Controller, controller
 from tests.kit.hosts import ETH_P_ALL, Host, Namespace, host, inside
 from tests.kit.ovs import run, wait_for, wait_for_live
@@ -53,6 +55,8 @@ class Node:
     def add_tunnel_port(self) -> None:
         """As the agent does."""
         self.instance.add_tunnel_port(self.bridge, self.address)
+        with contextlib.closing(Ovsdb(self.instance.database)) as database:
+            Bridge(database, self.bridge, self.name, [], "netdev").set_mtu(MTU)
 
     def connect(self, control: Controller) -> None:
         """Register, and tell the switch of its controller."""
@@ -84,7 +88,6 @@ class Node:
         """A container here; with ``ipv6``, also with the addresses that go with its IPv4 ones."""
         made = self._stack.enter_context(host(name, self.instance, self.bridge, address, gateway, ipv6=ipv6))
         run("ip", "-n", made.netns, "link", "set", "eth0", "mtu", str(MTU))
-        self.instance.ip("link", "set", made.port_name, "mtu", str(MTU))  # the host's own is the least of these
         made.register(control.client, network, labels, tenant, switch="", homingHost=self.name)
         if serve:
             made.serve(*serve)
