@@ -156,6 +156,7 @@ def test_large_packets_fit_into_the_tunnel(stage: Stage) -> None:
     member = stage.cluster.members[0]
     assert "mtu 1450" in member.docker("exec", "c1", "ip", "link", "show", "eth0")
     assert stage.host("h1")["mtu"] == 1450
+    assert member.vsctl("get", "interface", "br-netctl", "mtu_request") == "1450", "what the host sends itself"
     assert client.pings(far.ip, "-M", "do", "-s", str(1450 - 28))
     with client.connect("tcp", far.ip, 80) as connection:
         connection.sendall(b"x" * 200_000 + b"\n")
