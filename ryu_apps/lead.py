@@ -103,10 +103,10 @@ class Elected:
 
     def controllers(self) -> dict[str, bool]:
         """The controllers there are, as far as etcd tells, and whether each leads."""
-        if self._election.generation:
-            leader = self._url
-        else:
-            leader = self._election.leader.url if self._election.leader else ""
+        try:
+            leader = self.leader_url or self._url
+        except Unavailable:
+            leader = ""
         return {url: url == leader for url in sorted({self._url, *self._election.standing})}
 
     def connected(self, session: Session) -> bool:

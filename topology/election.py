@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from topology.etcd import Etcd, after_all, b64, put, range_in, read, value_of
+from topology.etcd import Etcd, after_all, b64, put, range_in, read
 from topology.store import StoreUnavailable
 
 LOG = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Leader:
 
 
 class Election:
-    """One candidate. ``changed`` is called by `run` when it has begun or ceased to lead, another leads, or has our URL."""
+    """One candidate. ``changed`` is called by `run` when we lead or do no longer, another leads, or has our URL."""
 
     def __init__(
         self,
