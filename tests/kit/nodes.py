@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,10 +43,20 @@ class Node:
         """The underlay, and the tunnel port."""
         self.instance.vsctl("add-br", UNDERLAY, "--", "set", "bridge", UNDERLAY, "datapath_type=netdev")
         self.instance.vsctl("add-port", UNDERLAY, CABLE)
+        self._set_up_underlay()
+        self.add_tunnel_port()
+
+    def _set_up_underlay(self) -> None:
         for device in (UNDERLAY, CABLE):
             self.instance.ip("link", "set", device, "up")
-        self.instance.ip("address", "add", f"{self.address}/24", "dev", UNDERLAY)
-        self.add_tunnel_port()
+        self.instance.ip("address", "replace", f"{self.address}/24", "dev", UNDERLAY)
+
+    def restart_switch(self) -> None:
+        """It dies and comes again, and its host sets up the underlay as at its own start."""
+        self.instance.end_switch(signal.SIGKILL)
+        self.instance.start_switch()
+        wait_for(lambda: self.instance.has_bridge(UNDERLAY) and self.instance.has_bridge(self.bridge), "the bridges")
+        self._set_up_underlay()
 
     def add_tunnel_port(self) -> None:
         """As the agent does."""
