@@ -248,7 +248,8 @@ class Words:
         if not flow.actions and flow.goto is None:
             return f"dropped: network {key} has no nat: nothing leaves it but answers to the host"
         if flow.table == Table.LEAVE:
-            why = "has nat" if network.nat else "has no nat, but it may be an answer to the host"
+            no_nat = "has no nat, but it may be an answer to the host, or to a client that came in by another"
+            why = "has nat" if network.nat else no_nat
             return f"network {key} {why} → second conntrack zone of tenant {self._sender.tenant}"
         hidden = next((a.nat.src for a in flow.actions if isinstance(a, Ct) and a.nat), None)
         if hidden is not None:

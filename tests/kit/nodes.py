@@ -87,11 +87,13 @@ class Node:
         labels: Mapping[str, str] | None = None,
         serve: Sequence[str] = (),
         tenant: str = "default",
+        homed: bool = True,
     ) -> Host:
-        """A container here."""
+        """A container here. ``homed``: as its host's; else as its switch's, which no agent takes for gone."""
         made = self._stack.enter_context(host(name, self.instance, self.bridge, address, gateway))
         run("ip", "-n", made.netns, "link", "set", "eth0", "mtu", str(MTU))
-        made.register(control.client, network, labels, tenant, switch="", homingHost=self.name)
+        where = {"switch": "", "homingHost": self.name} if homed else {}
+        made.register(control.client, network, labels, tenant, **where)
         if serve:
             made.serve(*serve)
         return made
