@@ -1,6 +1,6 @@
 # Every target works on a fresh Debian 12 as root and installs what it needs. Logs: /var/log/netctl.
 
-.PHONY: help run demo cluster down test test-ryu bench lint
+.PHONY: help run demo cluster down test test-cluster test-ryu bench lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -8,10 +8,10 @@ help: ## this list
 run: ## set up and start Open vSwitch, Docker, controller and agent
 	@scripts/run
 
-demo: ## the walk-through with real containers; starts what does not run
+demo: ## the walk-through with real containers; starts what does not run. Over the cluster, if that is up
 	@scripts/demo
 
-cluster: ## three Docker hosts on this machine, with tunnels between them and one controller
+cluster: ## three Docker hosts, three members of etcd and two controllers on this machine
 	@scripts/cluster
 
 down: ## stop what run or cluster started and leave nothing behind
@@ -19,6 +19,9 @@ down: ## stop what run or cluster started and leave nothing behind
 
 test: ## lint, types and all tests (ARGS="-k vip" goes to pytest)
 	@ARGS='$(ARGS)' scripts/test
+
+test-cluster: ## the tests that take several hosts (ARGS goes to pytest)
+	@ARGS='$(ARGS)' scripts/test-cluster
 
 test-ryu: ## the functional tests on Ryu 4.34, in an environment of its own
 	@ARGS='$(ARGS)' scripts/test-ryu

@@ -15,6 +15,7 @@ import click
 from netctl import __version__
 from netctl.client import NoConnection, Refused
 from netctl.commands.base import Group, Target
+from netctl.commands.controller import controller
 from netctl.commands.endpoint import endpoint
 from netctl.commands.host import host
 from netctl.commands.network import network
@@ -61,7 +62,7 @@ def root(ctx: click.Context) -> None:
 
 
 service.add_command(stats)
-for _command in (network, service, tenant, endpoint, host, switch, trace, store, version):
+for _command in (network, service, tenant, endpoint, host, switch, controller, trace, store, version):
     root.add_command(_command)
 
 

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from netctl.documents import (
     ChangeDoc,
+    ControllerDoc,
     EndpointDoc,
     HostDoc,
     LeaseDoc,
@@ -84,18 +85,12 @@ class Client:
         self, url: str = DEFAULT_URL, *, insecure: bool = False, timeout: float = READ_TIMEOUT
     ) -> None:
         # Imported here: it takes longer than all the rest of `netctl --help`.
-        import requests
+        from netctl import transport
 
         self.url = checked_url(url)
         self._urls = self.url.split(",")
         self._timeout = timeout
-        self._session = requests.Session()
-        self._session.trust_env = False  # a proxy from the environment must not stand before the controller
-        self._session.verify = not insecure
-        if insecure:
-            import urllib3
-
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._session = transport.session(insecure=insecure)
 
     def __enter__(self) -> Self:
         return self
@@ -235,6 +230,10 @@ class Client:
     def switch(self, dpid: str) -> SwitchDoc:
         """One switch."""
         return cast(SwitchDoc, self._call("GET", _path("switches", dpid)))
+
+    def controllers(self) -> list[ControllerDoc]:
+        """All controllers that share a store with this one."""
+        return cast(list[ControllerDoc], self._list("controllers"))
 
     # Leases
 

@@ -182,6 +182,13 @@ TraceDoc = TypedDict(
 """Why a connection goes where it goes."""
 
 
+class ControllerDoc(TypedDict, total=False):
+    """One of the controllers that share a store."""
+
+    url: str
+    leads: bool
+
+
 class VersionDoc(TypedDict, total=False):
     """What the controller is built of."""
 

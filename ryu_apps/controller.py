@@ -71,7 +71,13 @@ class Controller(fw.App):
         for part in (self.fabric, self.links):
             self.spawn(part.run)
         tracker = HostTracker(self.model, self.liveness)
-        self.api = Api(self.commands, tracker, self.switches, leader_url=lambda: self.lead.leader_url)
+        self.api = Api(
+            self.commands,
+            tracker,
+            self.switches,
+            leader_url=lambda: self.lead.leader_url,
+            controllers=self.lead.controllers,
+        )
         self.rest = wsgi.serve(self.api, fw.CONF.rest_host, fw.CONF.rest_port)
         self.spawn(self.rest.wait)
         self.spawn(self.lead.run)
@@ -95,14 +101,15 @@ class Controller(fw.App):
 
     def _join(self) -> Alone | Elected:
         """Take our place among the controllers of this store."""
+        url = fw.CONF.rest_url.rstrip("/") or own_url(fw.CONF.rest_host, fw.CONF.rest_port)
         if isinstance(self.store, SqliteStore):
-            return Alone()
+            return Alone(url)
         self.spawn(Follower(self.commands, self.store).run)
         return Elected(
             self.commands,
             self.store,
             self.switches,
-            url=fw.CONF.rest_url.rstrip("/") or own_url(fw.CONF.rest_host, fw.CONF.rest_port),
+            url=url,
             sessions=self.sessions.values,
             spawn=self.spawn,
             begin=ask_what_it_is,

@@ -33,6 +33,14 @@ class Alone:
     leads = True
     leader_url = ""
 
+    def __init__(self, url: str) -> None:
+        """``url``: of our REST API."""
+        self._url = url
+
+    def controllers(self) -> dict[str, bool]:
+        """The controllers there are, and whether each leads."""
+        return {self._url: True}
+
     def connected(self, session: Session) -> bool:
         """A switch is there; whether it is ours to program."""
         return True
@@ -83,9 +91,23 @@ class Elected:
         if self._election.generation:
             return ""
         leader = self._election.leader
+        if self._election.doubled:
+            raise Unavailable(self._doubled)
         if leader is None or leader.url == self._url:  # the latter: us, before we were started again
             raise Unavailable(NOBODY)
         return leader.url
+
+    @property
+    def _doubled(self) -> str:
+        return f"another controller is at {self._url} as well: give each an address of its own (--rest-url)"
+
+    def controllers(self) -> dict[str, bool]:
+        """The controllers there are, as far as etcd tells, and whether each leads."""
+        try:
+            leader = self.leader_url or self._url
+        except Unavailable:
+            leader = ""
+        return {url: url == leader for url in sorted({self._url, *self._election.standing})}
 
     def connected(self, session: Session) -> bool:
         """A switch is there; whether it is ours to program."""
@@ -113,6 +135,8 @@ class Elected:
         if generation:
             self._spawn(self._take_over, generation)
             return
+        if self._election.doubled:
+            LOG.error("%s; this one does not stand", self._doubled)
         LOG.info("%s", f"{leader.url} leads" if leader else "nobody leads")
         for session in list(self._sessions()):
             self._enslave(session)

@@ -248,6 +248,7 @@ def seen_from(switch: Switch, model: Model, observed: Observed) -> Context:
         dead=observed.dead,
         paths=observed.paths,
         moving=observed.moving,
+        switches=observed.switches,
     )
 
 

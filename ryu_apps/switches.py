@@ -63,7 +63,9 @@ class Switches:
         if (old := self.reconcilers.get(dpid)) is not None:
             old.close()
         self.awaited.discard(dpid)
+        before = self._unlinked(dpid)
         switch = self.observed.connect(dpid, ports, version)
+        self._mark_elsewhere(dpid, [*before, *self._unlinked(dpid)])
         patient_until = max(self._started + START_PATIENCE, time.monotonic() + PATIENCE)
         reconciler = Reconciler(
             session,
@@ -117,7 +119,9 @@ class Switches:
         if reconciler is not None and reconciler.session is session:
             reconciler.close()
             del self.reconcilers[dpid]
+            before = self._unlinked(dpid)
             self.observed.disconnect(dpid)
+            self._mark_elsewhere(dpid, before)
 
     def committed(self, commit: Commit) -> None:
         """The model changed."""
@@ -134,6 +138,7 @@ class Switches:
         if dpid not in self.reconcilers:
             return
         seen = self.observed
+        was_up = seen.switches[dpid].has_link(port.name)
         names = seen.drop_port(dpid, port.name) if gone else seen.put_port(dpid, port)
         owners: set[Owner] = {SWITCH} if names else set()
         if TUNNEL_PORT in names:  # all that is elsewhere is reached by it
@@ -142,6 +147,23 @@ class Switches:
             if endpoint.port_name in names:
                 owners |= compiler.of_endpoint(self._model, endpoint)
         self.reconcilers[dpid].mark(owners)
+        if was_up != seen.switches[dpid].has_link(port.name):
+            names = names | {port.name}
+        self._mark_elsewhere(dpid, (e for e in self._endpoints_on(dpid) if e.port_name in names))
+
+    def _unlinked(self, dpid: int) -> list[Endpoint]:
+        """The endpoints of a switch that is connected, and has no port of them, or one that is down."""
+        switch = self.observed.switches.get(dpid)
+        return [] if switch is None else [e for e in self._endpoints_on(dpid) if not switch.has_link(e.port_name)]
+
+    def _mark_elsewhere(self, dpid: int, endpoints: Iterable[Endpoint]) -> None:
+        """The other switches look at whether these are plugged in and up at their own."""
+        owners: set[Owner] = set()
+        for endpoint in endpoints:
+            owners |= compiler.of_endpoint(self._model, endpoint)
+        for other, reconciler in self.reconcilers.items() if owners else ():
+            if other != dpid:
+                reconciler.mark(owners)
 
     def _settled(self, reconciler: Reconciler) -> bool:
         carried_out = reconciler.carried_out >= reconciler.marks and not self.observed.rerouting

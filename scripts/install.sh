@@ -3,7 +3,8 @@
 
 PACKAGES=(openvswitch-switch busybox-static iproute2 iputils-ping ethtool iptables procps kmod util-linux
     python3-venv mininet ca-certificates)
-TEST_PACKAGES=(shellcheck docker-compose etcd-server)
+CLUSTER_PACKAGES=(etcd-server)
+TEST_PACKAGES=(shellcheck docker-compose "${CLUSTER_PACKAGES[@]}")
 BENCH_PACKAGES=(wrk iperf3)
 LOCK_WAIT=600 # s: for another program's apt to end
 

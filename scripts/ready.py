@@ -1,17 +1,31 @@
-"""Waits until the controller answers and, with --host, until a host's agent and switch are connected."""
+"""Waits until a controller answers; with --host, until a host's agent and switch do; with --etcd, a member of etcd."""
 
 import argparse
+import contextlib
 import json
 import sys
 import time
-import urllib.error
 import urllib.request
 from typing import Any
 
 
-def get(url: str, path: str) -> Any:
-    with urllib.request.urlopen(url.rstrip("/") + path, timeout=3) as answer:
+def get(urls: str, path: str) -> Any:
+    """The answer of the first that gives one."""
+    *some, last = urls.split(",")
+    for url in some:
+        with contextlib.suppress(OSError):
+            return get(url, path)
+    with urllib.request.urlopen(last.rstrip("/") + path, timeout=3) as answer:
         return json.load(answer)
+
+
+def etcd_state(url: str) -> tuple[bool, str]:
+    """Whether a member of etcd takes requests, and a line."""
+    try:
+        healthy = get(url, "/health").get("health") == "true"
+    except (OSError, ValueError) as error:
+        return False, f"etcd does not answer at {url}: {getattr(error, 'reason', error)}"
+    return healthy, f"etcd at {url} {'takes' if healthy else 'does not take'} requests"
 
 
 def state(url: str, with_host: bool, name: str = "") -> tuple[bool, str]:
@@ -22,7 +36,7 @@ def state(url: str, with_host: bool, name: str = "") -> tuple[bool, str]:
             return True, f"controller {version}"
         hosts = get(url, "/api/v1/hosts/")
         switches = {s["dpid"] for s in get(url, "/api/v1/switches/") if s["connected"]}
-    except (OSError, urllib.error.URLError, ValueError) as error:
+    except (OSError, ValueError) as error:
         return False, f"the controller does not answer at {url}: {getattr(error, 'reason', error)}"
     connected = [host for host in hosts if host.get("connected") and name in ("", host["hostName"])]
     if not connected:
@@ -36,13 +50,17 @@ def state(url: str, with_host: bool, name: str = "") -> tuple[bool, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
+    parser.add_argument("url", help="a controller's; several with commas")
+    parser.add_argument("--etcd", action="store_true", help="it is the URL of a member of etcd")
     parser.add_argument("--host", nargs="?", const="", help="wait for a host too: any, or that one")
     parser.add_argument("--timeout", type=float, default=0.0, help="seconds; 0: ask once")
     options = parser.parse_args()
     end = time.monotonic() + options.timeout
     while True:
-        ready, line = state(options.url, options.host is not None, options.host or "")
+        if options.etcd:
+            ready, line = etcd_state(options.url)
+        else:
+            ready, line = state(options.url, options.host is not None, options.host or "")
         if ready or time.monotonic() >= end:
             print(line, file=sys.stdout if ready else sys.stderr)
             return 0 if ready else 1

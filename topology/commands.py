@@ -102,7 +102,7 @@ class Commands:
 
     def check_network(self, spec: NetworkSpec) -> None:
         """Raise what `put_network` would raise; change nothing."""
-        write_network.put_network(self._draft(), spec)
+        self._run(lambda _: write_network.put_network(self._draft(), spec))
 
     def delete_network(self, key: str) -> Network:
         """Delete a network without services and active endpoints; returns what it was."""
@@ -113,7 +113,7 @@ class Commands:
         now = self._clock()
         self._picked = {k: t for k, t in self._picked.items() if 0 <= now - t < PICKED_SECONDS}
         avoid = [net for owner, net in self._picked if owner == tenant]
-        found = write_network.pick_subnet(self._draft(), tenant, avoid)
+        found = self._run(lambda draft: write_network.pick_subnet(draft, tenant, avoid))
         self._picked[tenant, found] = now
         return found
 

@@ -1,8 +1,11 @@
 """Who of several controllers leads: one at a time, by a lease in etcd.
 
-Under the store's prefix, ``leader`` is {"name", "url", "generation"} and goes with its holder's lease; ``generation``
-is the number of the last leader. It grows with each, and goes to the switches, which refuse an older one's writes. It
-is at least the seconds since 1970, so that it also grows over an etcd that was made anew.
+Under the store's prefix, ``controllers/URL`` is there for each that stands and goes with its lease; ``leader`` is
+{"name", "url", "generation"} and goes with its holder's; ``generation`` is the number of the last leader. It grows with
+each, and goes to the switches, which refuse an older one's writes. It is at least the seconds since 1970, so that it
+also grows over an etcd that was made anew.
+
+Two that say they are at one URL would be taken for one by the others: the second one does not stand.
 
 Who leads knows until when: etcd keeps his lease for that long after it was renewed. Past it he does not lead, whatever
 he has heard. The clock goes on while a process, or its machine, sleeps.
@@ -16,8 +19,9 @@ import time
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from topology.etcd import Etcd, b64, put, range_in, read, value_of
+from topology.etcd import Etcd, after_all, b64, put, range_in, read
 from topology.store import StoreUnavailable
 
 LOG = logging.getLogger(__name__)
@@ -44,7 +48,7 @@ class Leader:
 
 
 class Election:
-    """One candidate. ``changed`` is called by `run` when it has begun or ceased to lead, or another leads."""
+    """One candidate. ``changed`` is called by `run` when we lead or do no longer, another leads, or has our URL."""
 
     def __init__(
         self,
@@ -56,20 +60,29 @@ class Election:
     ) -> None:
         self._etcd = etcd.impatient(ANSWER_SECONDS)
         self._key, self._counter = f"{etcd.prefix}/leader", f"{etcd.prefix}/generation"
+        self._controllers = f"{etcd.prefix}/controllers/"
         self._name, self._url = name, url
         self._changed = changed
         self._clock = clock
         self._lease = 0
         self._until = 0.0  # the lease holds at least so long
         self._mine = 0  # the generation in which the leader's key is ours; 0: it is not
-        self._told: tuple[int, Leader | None] = (0, None)
+        self._told: tuple[int, Leader | None, bool] = (0, None, False)
+        self._displaced = 0.0  # since when another has our URL; 0: nobody has
         self.leader: Leader | None = None
         """As last seen; None: there is none, or etcd does not say."""
+        self.standing: tuple[str, ...] = ()
+        """URLs of all that stand, as last seen; empty: etcd does not say."""
 
     @property
     def generation(self) -> int:
         """The generation that we lead in; 0: we don't."""
         return self._mine if self._clock() < self._until else 0
+
+    @property
+    def doubled(self) -> bool:
+        """Whether another controller has our URL: not we ourselves, before we were started again."""
+        return bool(self._displaced) and self._clock() > self._displaced + 2 * LEASE_SECONDS
 
     def run(self, sleep: Callable[[float], object]) -> None:
         """Stand for ever."""
@@ -87,7 +100,8 @@ class Election:
         except StoreUnavailable as error:
             LOG.debug("election: %s", error)
             self.leader = self.leader if self.generation else None
-        now = (self.generation, self.leader)
+            self.standing = ()
+        now = (self.generation, self.leader, self.doubled)
         if now != self._told:
             self._told = now
             self._changed()
@@ -114,15 +128,17 @@ class Election:
         self._until = asked + LEASE_SECONDS - MARGIN_SECONDS
 
     def _stand(self) -> None:
-        _, (there, counted), _ = self._etcd.txn([], [read(self._key), read(self._counter)])
-        found, counter = range_in(there).get("kvs", []), range_in(counted).get("kvs", [])
+        placed, counter, found = self._look()
+        self._displaced = 0.0 if placed else self._displaced or self._clock()
         if found:
             self.leader = Leader(**json.loads(b64decode(found[0]["value"])))
             # by the lease, not the name: after an answer that was lost, we learn here that we lead
             self._mine = self.leader.generation if int(found[0].get("lease", 0)) == self._lease else 0
             return
         self._mine, self.leader = 0, None
-        generation = max(int(value_of(range_in(counted)) or 0) + 1, int(time.time()))
+        if not placed:
+            return
+        generation = max(int(b64decode(counter[0]["value"]) if counter else 0) + 1, int(time.time()))
         leader = Leader(self._name, self._url, generation)
         compare = [
             {"key": b64(self._key), "target": "CREATE", "create_revision": 0},
@@ -132,3 +148,18 @@ class Election:
         won, _, _ = self._etcd.txn(compare, [put(self._key, value, self._lease), put(self._counter, str(generation))])
         if won:
             self.leader, self._mine = leader, generation
+
+    def _look(self) -> tuple[bool, list[dict[str, Any]], list[dict[str, Any]]]:
+        """Take our place if it is free. Whether we have it; the counter and the leader's key, if they are there."""
+        own = f"{self._controllers}{self._url}"
+        reads = [
+            read(self._controllers, after_all(self._controllers)),
+            read(self._counter),
+            read(self._key),
+        ]
+        free = {"key": b64(own), "target": "CREATE", "create_revision": 0}
+        _, answers, _ = self._etcd.txn([free], [put(own, self._name, self._lease), *reads], reads)
+        places, counter, found = (range_in(answer).get("kvs", []) for answer in answers[-len(reads) :])
+        leases = {b64decode(kv["key"]).decode(): int(kv.get("lease", 0)) for kv in places}
+        self.standing = tuple(sorted(key.removeprefix(self._controllers) for key in leases))
+        return leases.get(own) == self._lease, counter, found

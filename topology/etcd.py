@@ -219,9 +219,9 @@ def delete(key: str, end: str = "") -> dict[str, Any]:
     return {"request_delete_range": {"key": b64(key)} | ({"range_end": b64(end)} if end else {})}
 
 
-def read(key: str) -> dict[str, Any]:
-    """An operation of a transaction."""
-    return {"request_range": {"key": b64(key)}}
+def read(key: str, end: str = "") -> dict[str, Any]:
+    """An operation of a transaction: one key, or all from it up to ``end``."""
+    return {"request_range": {"key": b64(key)} | ({"range_end": b64(end)} if end else {})}
 
 
 def range_in(response: Mapping[str, Any]) -> dict[str, Any]:

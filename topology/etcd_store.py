@@ -48,7 +48,8 @@ PART_BYTES = 256 * 1024
 LARGE_BYTES = 4 * 1024 * 1024  # of a commit that is folded at once: an import
 BATCH_OPERATIONS = 100  # of the 128 that etcd takes
 PAGE_OBJECTS, PAGE_LOG, PAGE_PARTS = 1000, 50, 4
-COMMIT_SECONDS = 5.0
+COMMIT_SECONDS = 5.0  # until it must be known what became of one
+PAUSE_SECONDS = 0.1  # before a commit is sent again, while a member is being replaced by another
 LOADS = 5  # attempts, when etcd compacts what is just being read
 
 
@@ -235,7 +236,7 @@ class EtcdStore:
                     f"store {self._name} does not answer: it is not known whether the change was made; "
                     "look before you do it again"
                 )
-            time.sleep(0.1)  # between two attempts, while a member is being replaced by another
+            time.sleep(PAUSE_SECONDS)
         if done:
             return int(value_of(range_in(answers[2])) or 0)
         found = self._revision(value_of(range_in(answers[0])))

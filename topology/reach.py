@@ -12,13 +12,16 @@ from ipaddress import IPv4Network, IPv6Address
 from typing import TypeVar
 
 from topology.model import HOST_BASE, PUBLISHED_BASE, Address, Host, Prefix
+from topology.validate import OWN_MACS
 
 T = TypeVar("T")
 
-HOST_MAC = "0e:4e:43:00:00:02"  # of every host's end of that port
+HOST_MAC = f"{OWN_MACS}00:00:02"  # of every host's end of that port
+INGRESS_MAC = f"{OWN_MACS}01:80:00"  # plus a host's number: from outside, in by that host, to a provider on another
 TUNNEL_PORT = "netctl-vxlan"  # of a host's bridge, made by its agent; each packet says which host it goes to
 HIDDEN = IPv4Network("250.0.0.0/8")  # endpoints, as their host sees them once they are on their way out
 PUBLISHED = IPv4Network((PUBLISHED_BASE, 8))
+INGRESS = IPv4Network("240.0.0.0/5")  # providers, in conntrack at their own host, for what came in by another
 NEXT_HOP = HOST_BASE + 0xFFFE  # the switch, as the host's router; hosts' numbers end before
 HOST_BASE6 = IPv6Address("100::1:0:0")  # beside the hidden addresses, in what nobody routes (RFC 6666)
 NEXT_HOP6 = IPv6Address("fe80::1")

@@ -25,6 +25,7 @@ RESERVED = {
     IPv4Network("127.0.0.0/8"): "is loopback",
     IPv4Network("169.254.0.0/16"): "is link-local, and the hosts' own",
     IPv4Network("224.0.0.0/4"): "is multicast",
+    IPv4Network("240.0.0.0/5"): "is kept for what comes in by other hosts",
     IPv4Network("249.0.0.0/8"): "is kept for published services",
     IPv4Network("250.0.0.0/8"): "is kept for the providers' hidden addresses",
     IPv4Network("255.255.255.255/32"): "is broadcast",
@@ -63,7 +64,8 @@ _SUBNET6 = re.compile(r"([0-9A-Fa-f:.]+)/([0-9]{1,3})")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _PORT = re.compile(r"-?[0-9]{1,9}")
 
-ROUTER_MAC = "0e:4e:43:00:00:01"  # every gateway and VIP answers ARP with it; nobody else may have it
+OWN_MACS = "0e:4e:43:"  # what netctl's own MACs begin with; nobody else may have one
+ROUTER_MAC = f"{OWN_MACS}00:00:01"  # every gateway and VIP answers ARP with it
 SHOWN = 60
 
 
@@ -343,8 +345,8 @@ def mac(value: str) -> str:
         raise Invalid(f"macAddress {show(value)} is a group address: the first byte must be even")
     if text == "00:00:00:00:00:00":
         raise Invalid(f"macAddress {value} belongs to nobody: right is 02:42:0a:01:01:05")
-    if text == ROUTER_MAC:
-        raise Invalid(f"macAddress {value} is the gateways' own: right is 02:42:0a:01:01:05")
+    if text.startswith(OWN_MACS):
+        raise Invalid(f"macAddress {value} is one of the hosts' and gateways' own: right is 02:42:0a:01:01:05")
     return text
 
 

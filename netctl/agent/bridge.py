@@ -203,15 +203,6 @@ class Bridge:
                 operations.append({"op": "update", "table": "Controller", "where": where, "row": wanted})
         return operations, uuids
 
-    def set_mtu(self, mtu: int | None) -> None:
-        """Of what the host itself sends into the bridge; None: the least of its ports' MTUs, which is the default."""
-        wanted = [] if mtu is None else [mtu]
-        rows = self.db.transact([by_name("Interface", self.name, ["mtu_request"])])[0]["rows"]
-        if any(list(members(row["mtu_request"])) != wanted for row in rows):
-            where = [["name", "==", self.name]]
-            change = {"op": "update", "table": "Interface", "where": where, "row": {"mtu_request": oset(wanted)}}
-            self.db.transact([change, _NEXT])
-
     # Ports
 
     def ports(self) -> dict[str, str]:

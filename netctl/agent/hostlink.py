@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from socket import AF_INET, AF_INET6
+from typing import Any
 
 from pyroute2 import IPRoute  # type: ignore[import-untyped]
 from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
@@ -26,8 +27,8 @@ DESTINATIONS = (1, 2)  # RTN_UNICAST, RTN_LOCAL
 SETTINGS = Path("/proc/sys/net")
 
 
-def ensure(device: str, address: Address, wanted: Collection[Subnet]) -> dict[Subnet, str]:
-    """Make the device have exactly these, of the address's family.
+def ensure(device: str, address: Address, wanted: Collection[Subnet], mtu: int) -> dict[Subnet, str]:
+    """Make the device have exactly these, of the address's family. ``mtu``: what fits on the way to other hosts.
 
     Returns the subnets that have no route by it, each with the reason.
     """
@@ -43,7 +44,7 @@ def ensure(device: str, address: Address, wanted: Collection[Subnet]) -> dict[Su
         link.address(address)
         link.up()
         link.next_hop(NEXT_HOP if address.version == 4 else NEXT_HOP6)
-        return link.routes(address, set(wanted))
+        return link.routes(address, set(wanted), mtu)
 
 
 def clear6(device: str) -> None:
@@ -52,7 +53,7 @@ def clear6(device: str) -> None:
         for index in ip.link_lookup(ifname=device):
             link = _Link(ip, device, index, 6)
             link.address(None)
-            link.routes(None, set())
+            link.routes(None, set(), 0)
 
 
 def has_ipv6(device: str) -> bool:
@@ -98,9 +99,11 @@ class _Link:
             "replace", family=self._family, ifindex=self._index, dst=str(router), lladdr=ROUTER_MAC, state="permanent"
         )
 
-    def routes(self, address: Address | None, wanted: set[Subnet]) -> dict[Subnet, str]:
+    def routes(self, address: Address | None, wanted: set[Subnet], mtu: int) -> dict[Subnet, str]:
         """By this device, with that source. Returns those that go by another: they are not taken over."""
-        own: dict[Subnet, str | None] = {}  # and the address that the host has on packets there
+        # the device takes what fits its ports, which is more where none of them is a container's
+        fits = 0 if mtu >= self._ip.get_links(self._index)[0].get_attr("IFLA_MTU") else mtu
+        own: dict[Subnet, tuple[str | None, int]] = {}  # and the address that the host has on packets there, their MTU
         others: dict[Subnet, int] = {}
         for route in self._ip.get_routes(family=self._family):
             table = route.get_attr("RTA_TABLE") or route["table"]
@@ -110,7 +113,7 @@ class _Link:
             if route.get_attr("RTA_OIF") != self._index:
                 others[subnet] = route.get_attr("RTA_OIF") or 0
             elif table == MAIN and route.get_attr("RTA_GATEWAY"):
-                own[subnet] = route.get_attr("RTA_PREFSRC")
+                own[subnet] = route.get_attr("RTA_PREFSRC"), _mtu(route)
         refused = {}
         for subnet in wanted:
             taken = next((other for other in others if other.overlaps(subnet)), None)
@@ -120,18 +123,24 @@ class _Link:
         for subnet in own.keys() - right:
             self._ip.route("del", family=self._family, dst=str(subnet), oif=self._index, table=MAIN)
         for subnet in right:
-            if own.get(subnet) != str(address):
-                self._add(subnet, address)
+            if own.get(subnet) != (str(address), fits):
+                self._add(subnet, address, fits)
         return refused
 
-    def _add(self, subnet: Subnet, source: Address | None) -> None:
+    def _add(self, subnet: Subnet, source: Address | None, mtu: int) -> None:
         by = {"gateway": str(NEXT_HOP), "flags": ONLINK} if self._family == AF_INET else {"gateway": str(NEXT_HOP6)}
         where = {"family": self._family, "dst": str(subnet), "oif": self._index, "prefsrc": str(source)}
-        self._ip.route("replace", **where, **by)
+        self._ip.route("replace", **where, **by, **({"metrics": {"mtu": mtu}} if mtu else {}))
 
     def _name(self, index: int) -> str:
         links = self._ip.get_links(index) if index else ()
         return str(links[0].get_attr("IFLA_IFNAME")) if links else "another way"
+
+
+def _mtu(route: Any) -> int:
+    """The route's own; 0: it has the device's."""
+    metrics = route.get_attr("RTA_METRICS")
+    return 0 if metrics is None else metrics.get_attr("RTAX_MTU") or 0
 
 
 def forwards() -> bool:

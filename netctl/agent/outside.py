@@ -36,6 +36,7 @@ class Wish:
     subnets: tuple[Subnet, ...]  # of both families
     published: tuple[Published, ...]
     forward: bool  # whether packets are to pass through this host
+    mtu: int = 1500  # of what may be sent on to another host's containers
 
 
 def wish(state: State) -> Wish | None:
@@ -49,7 +50,7 @@ def wish(state: State) -> Wish | None:
         subnets: list[Subnet] = reached((number, s.subnet, s.subnet) for number, s in both)
         subnets += reached((number, s.subnet6, s.subnet6) for number, s in both if s.subnet6)
         forward = bool(published) or any(n.get("nat") for n in networks)
-        return Wish(state.host_address, tuple(subnets), published, forward)
+        return Wish(state.host_address, tuple(subnets), published, forward, state.mtu)
 
 
 def _published(state: State) -> Iterator[Published]:
@@ -117,7 +118,7 @@ class Outside:
     def _ipv4(self, wanted: Wish) -> dict[Subnet, str]:
         self._ensure(self._rules, kernel_rules.wanted(self._device, wanted.published))
         subnets = [subnet for subnet in wanted.subnets if subnet.version == 4]
-        elsewhere = hostlink.ensure(self._device, wanted.address, [HIDDEN, PUBLISHED, *subnets])
+        elsewhere = hostlink.ensure(self._device, wanted.address, [HIDDEN, PUBLISHED, *subnets], wanted.mtu)
         if wanted.forward and not hostlink.forwards():
             self._state_dir.mkdir(parents=True, exist_ok=True)
             (self._state_dir / FORWARDING).write_text(BOOT_ID.read_text())  # for `make down`, which turns it off again
@@ -131,7 +132,7 @@ class Outside:
         if subnets:
             self._ensure(self._rules6, kernel_rules.wanted6(self._device))
             address = host_address6(int(wanted.address) - int(HOST_BASE))
-            elsewhere = hostlink.ensure(self._device, address, subnets)
+            elsewhere = hostlink.ensure(self._device, address, subnets, wanted.mtu)
         elif self._any6:
             hostlink.clear6(self._device)
         self._any6 = bool(subnets)

@@ -27,7 +27,8 @@ T = TypeVar("T")
 HEARTBEAT = 3.0  # s
 HEARTBEAT_AWAY = 1.0  # s, while the controller does not answer
 HEARTBEAT_FIRST = 0.1  # s, until the switch has told its datapath id
-GRANT_TIMEOUT = 10.0  # s that a container's start waits for a controller that is just restarting
+ANSWER_TIMEOUT = 6.0  # s for an answer, which waits for the switches: a controller that has none may be frozen
+GRANT_TIMEOUT = 15.0  # s that a container's start waits for a controller to restart, or for another to be found
 GRANT_RETRY = 0.5  # s
 
 
@@ -42,6 +43,7 @@ class Synchroniser:
         self._behind = threading.Event()
         self._behind.set()
         self._connected: bool | None = None
+        self._away = ""  # why nothing can be told; says something while not connected
         self.registered = threading.Event()  # set while the controller knows this host and answers
         self._said: set[str] = set()  # refusals already in the log
         self._refusal: Refused | None = None  # of this host, by the controller
@@ -77,8 +79,7 @@ class Synchroniser:
                 if time.monotonic() + GRANT_RETRY > deadline or self._stop.wait(GRANT_RETRY):
                     asked = f"address {address}" if address else f"IPv{version} address"
                     raise Refusal(
-                        f"no {asked} in {tenant}:{network}: the controller at {self.url} does not answer,"
-                        " and this host holds none that it released"
+                        f"no {asked} in {tenant}:{network}: {self._away}, and this host holds none that it released"
                     ) from error
 
     def reserve(self, tenant: str, network: str, addresses: Iterable[Address]) -> None:
@@ -123,7 +124,7 @@ class Synchroniser:
 
     def _run(self) -> None:
         beat = 0.0
-        with Client(self.url) as client:
+        with Client(self.url, timeout=ANSWER_TIMEOUT) as client:
             while True:
                 waiting = bool(self._state.untold) and self._connected and not self._behind.is_set()
                 try:
@@ -152,6 +153,9 @@ class Synchroniser:
         except NoConnection as error:
             self._lost(error)
         except Refused as error:
+            if _passing(error):
+                self._lost(error)
+                return
             self._say(f"the controller refused this host: {error}")
             self._refusal = error
         else:
@@ -162,9 +166,14 @@ class Synchroniser:
                 self._behind.set()
                 self.registered.set()
 
-    def _lost(self, error: NoConnection) -> None:
+    def _lost(self, error: NoConnection | Refused) -> None:
+        """Nothing can be told now; all is told again when it can."""
+        if isinstance(error, NoConnection):
+            self._away = f"the controller at {self.url} does not answer: {error.reason}"
+        else:
+            self._away = f"the controller at {self.url} can do nothing now: {error.line}"
         if self._connected is not False:
-            LOG.warning("the controller at %s does not answer: %s", self.url, error.reason)
+            LOG.warning("%s", self._away)
         self._connected = False
         self._behind.set()
         self.registered.clear()
@@ -186,12 +195,10 @@ class Synchroniser:
             self._lost(error)
             raise
         except Refused as error:
-            if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
+            if not _passing(error):
                 raise
-            # its store is away: told again when it is back, as if the controller were
-            lost = NoConnection(self.url, error.line)
-            self._lost(lost)
-            raise lost from error
+            self._lost(error)
+            raise NoConnection(self.url, error.line) from error
 
     def _grant(self, client: Client, tenant: str, network: str, address: Address | None, version: int) -> Address:
         asked, host = str(address or ""), self._state.host
@@ -298,3 +305,8 @@ class Synchroniser:
                 self._say(f"the controller refused endpoint {document['endpointID'][:12]}: {error}")
             return False
         return True
+
+
+def _passing(error: Refused) -> bool:
+    """Whether the controller can't now, as its store is away or nobody leads: as if it were away itself."""
+    return error.status == HTTPStatus.SERVICE_UNAVAILABLE

@@ -60,7 +60,6 @@ class Tunnel:
             )
         self._state.mtu = containers_mtu(under.mtu)
         self._plug()
-        self._bridge.set_mtu(self._state.mtu)  # the tunnel's port has none, and there may be no container yet
         if not self._bridge.userspace:
             return {}
         if not self._switched(under.device):
@@ -86,7 +85,6 @@ class Tunnel:
 
     def _remove(self) -> dict[str, str]:
         if self._bridge.unplug(TUNNEL_PORT):
-            self._bridge.set_mtu(None)
             LOG.info("port %s: removed, there is no --tunnel-address", TUNNEL_PORT)
         return {}
 

@@ -121,6 +121,7 @@ def _nat(nat: Nat) -> bytes:
 
 def _ct(action: Ct) -> bytes:
     nested = b"" if action.nat is None else _nat(action.nat)
+    nested += encode_actions(action.exec)
     flags = _CT_COMMIT if action.commit else 0
     table = _CT_NO_TABLE if action.table is None else action.table
     size = 24 + len(nested)

@@ -18,6 +18,7 @@ from ryu_apps.pipeline.features import (
     flood,
     fragments,
     hairpin,
+    ingress,
     learning,
     neighbour,
     outside,
@@ -40,26 +41,28 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     translations: tuple[Translation | Outgoing, ...] = ()
     if owner == SWITCH:
         flows += _misses()
-        for feature in (balance, discovery, hairpin, route, learning, refuse, outside, transit):
+        for feature in (balance, discovery, hairpin, route, learning, refuse, outside, transit, ingress):
             flows += feature.for_switch(ctx)
         groups = tuple(transit.groups(ctx))
     elif kind == Network.kind and key in ctx.model.networks:
         network = ctx.model.networks[key]
-        for feature in (neighbour, discovery, echo, flood, outside, transit):
+        for feature in (neighbour, discovery, echo, flood, outside, transit, ingress):
             flows += feature.for_network(ctx, network)
     elif kind == Endpoint.kind and key in ctx.model.endpoints:
         endpoint = ctx.model.endpoints[key]
         if endpoint.state != "stopped":
-            for feature in (access, neighbour, discovery, translate, errors, route, outside):
+            for feature in (access, neighbour, discovery, translate, errors, route, outside, ingress):
                 flows += feature.for_endpoint(ctx, endpoint)
-            translations = (*translate.translations_for_endpoint(ctx, endpoint), *outside.outgoing(ctx, endpoint))
+            for half in (translate, ingress):
+                translations += tuple(half.translations_for_endpoint(ctx, endpoint))
+            translations += tuple(outside.outgoing(ctx, endpoint))
     elif kind == Service.kind and key in ctx.model.services:
         service = ctx.model.services[key]
         for feature in (neighbour, discovery, echo, balance, affinity, hairpin, fragments, refuse, outside):
             flows += feature.for_service(ctx, service)
         groups = (*balance.groups_for_service(ctx, service), *affinity.groups_for_service(ctx, service))
-        for half in (balance, hairpin):
-            translations += tuple(half.translations_for_service(ctx, service))
+        for part in (balance, hairpin):
+            translations += tuple(part.translations_for_service(ctx, service))
     for flow in flows:
         check(flow)
     return Program(tuple(flows), groups, translations)
@@ -96,6 +99,8 @@ def affected(model: Model, changes: Iterable[Change]) -> set[Owner]:
                 case Service():
                     out.add((value.kind, value.key))
                     out |= {(e.kind, e.key) for e in model.providers(value)}
+                    if value.published:  # the ways back to the hosts that its clients came in by
+                        out |= {(Network.kind, e.network_key) for e in model.providers(value)}
                 case Host():
                     out |= of_outside(model) | of_sctp(model) | {SWITCH}
                     for endpoint in model.endpoints_of_host(value.name):
@@ -105,9 +110,11 @@ def affected(model: Model, changes: Iterable[Change]) -> set[Owner]:
 
 
 def of_outside(model: Model) -> set[Owner]:
-    """The owners that look at a switch's host: networks, and the services that it publishes."""
+    """The owners that look at a switch's host: networks, the services that it publishes, and their providers."""
     out: set[Owner] = {(n.kind, n.key) for n in model.networks.values()}
-    return out | {(s.kind, s.key) for s in model.published_services()}
+    for service in model.published_services():
+        out |= {(service.kind, service.key)} | {(e.kind, e.key) for e in model.providers(service)}
+    return out
 
 
 def of_sctp(model: Model) -> set[Owner]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ryu_apps.pipeline.values import Action, Flow, Group
 from ryu_apps.pipeline.ways import Path, Tunnel, Way, group_of
 from topology.model import Address, Endpoint, Host, Network, Service, ServicePort
+from topology.observed import Switch
 from topology.paths import Paths
 from topology.reach import TUNNEL_PORT, host_addresses
 from topology.snapshot import Model
@@ -64,7 +65,7 @@ class Program:
 class Context:
     """The model as seen from the switch ``dpid``. ``ports``: its port names to OpenFlow numbers. ``dead``: names of
     hosts that are not there now. ``paths``: of the fabric, where switches without a host are joined. ``moving``: ids of
-    endpoints that nobody sends to just now.
+    endpoints that nobody sends to just now. ``switches``: those that are connected, as they say they are.
     """
 
     model: Model
@@ -74,6 +75,7 @@ class Context:
     dead: frozenset[str] = frozenset()
     paths: Paths = NO_PATHS
     moving: frozenset[str] = frozenset()
+    switches: Mapping[int, Switch] = field(default_factory=dict)
 
     def switch_of(self, endpoint: Endpoint) -> int:
         """Datapath id of the endpoint's switch; 0 while its host is unknown."""
@@ -90,7 +92,22 @@ class Context:
 
     def reachable(self, endpoint: Endpoint) -> bool:
         """Whether a packet finds it from here: at a port of this switch, or by a way to a switch that is there."""
-        return self.port_of(endpoint) is not None or (endpoint.host not in self.dead and bool(self._there(endpoint)))
+        if self.port_of(endpoint) is not None:
+            return True
+        return endpoint.host not in self.dead and not self.unplugged(endpoint) and bool(self._there(endpoint))
+
+    def unplugged(self, endpoint: Endpoint) -> bool:
+        """Whether its switch is connected and has no port of it: its container is gone, or not there yet."""
+        there = self.switches.get(self.switch_of(endpoint))
+        return there is not None and there.port_number(endpoint.port_name) is None
+
+    def linked(self, endpoint: Endpoint) -> bool:
+        """Whether a new connection finds it. Here the switch itself passes over a port that is down; elsewhere, this
+        switch does not know.
+        """
+        there = self.switches.get(self.switch_of(endpoint))
+        down = there is not None and there.dpid != self.dpid and not there.has_link(endpoint.port_name)
+        return self.reachable(endpoint) and not down
 
     def way(self, dpid: int) -> Way | None:
         """From this switch to another one; None: there is none now."""

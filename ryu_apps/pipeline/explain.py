@@ -45,7 +45,9 @@ def why_not(ctx: Context, service: Service, provider: Endpoint, family: Family) 
         if provider.state != "running":
             return provider.state
         return provider.health if provider.health not in ("", "healthy") else "its check fails"
-    return "" if ctx.reachable(provider) else out_of_reach(ctx, provider)
+    if not ctx.reachable(provider):
+        return out_of_reach(ctx, provider)
+    return "" if ctx.linked(provider) else "its port is down"
 
 
 def out_of_reach(ctx: Context, endpoint: Endpoint) -> str:
@@ -53,7 +55,7 @@ def out_of_reach(ctx: Context, endpoint: Endpoint) -> str:
     at = ctx.switch_of(endpoint)
     if endpoint.host in ctx.dead:
         return f"host {endpoint.host} is down"
-    return "not plugged in" if at in (0, ctx.dpid) else f"no way to {place(ctx, at)}"
+    return "not plugged in" if at in (0, ctx.dpid) or ctx.unplugged(endpoint) else f"no way to {place(ctx, at)}"
 
 
 def holders(ctx: Context, tenant: str, address: Address) -> list[Service | Endpoint | Network]:
@@ -246,7 +248,8 @@ class Words:
         if not flow.actions and flow.goto is None:
             return f"dropped: network {key} has no nat: nothing leaves it but answers to the host"
         if flow.table == Table.LEAVE:
-            why = "has nat" if network.nat else "has no nat, but it may be an answer to the host"
+            no_nat = "has no nat, but it may be an answer to the host, or to a client that came in by another"
+            why = "has nat" if network.nat else no_nat
             return f"network {key} {why} → second conntrack zone of tenant {self._sender.tenant}"
         hidden = next((a.nat.src for a in flow.actions if isinstance(a, Ct) and a.nat), None)
         if hidden is not None:

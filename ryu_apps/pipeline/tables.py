@@ -41,7 +41,7 @@ class Table(IntEnum):
 
 # Registers, 32 bits each; they live as long as the packet, also through conntrack.
 TENANT = "reg0"  # number of the tenant = its conntrack zone (16 bits)
-NETWORK = "reg1"  # number of the network that the packet came from (24 bits), or HOST_NETWORK
+NETWORK = "reg1"  # number of the network that the packet came from (24 bits), or one of those of the host
 PORT = "reg2"  # OpenFlow port that it leaves by
 VIP = "reg3"  # address of the VIP, while something else stands in its place
 PROVIDER = "reg4"  # number of the endpoint that session affinity has chosen
@@ -79,11 +79,16 @@ class Feature(IntEnum):
     OUTSIDE = 13
     TRANSIT = 14
     LINKS = 15
+    INGRESS = 16
 
 
 ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it
 HOST_MAC = int(reach.HOST_MAC.replace(":", ""), 16)  # the host's, at the bridge's own port
 HOST_NETWORK = 1 << 24  # in `NETWORK`: it came from the host; above every network's number
+OUTSIDE_NETWORK = HOST_NETWORK | 1  # it came from outside, to a published port of the host
+INGRESS_BIT = 0x8000  # in the low 16 bits of an ingress MAC, and in ct_mark; below it a host's number
+INGRESS_MAC = int(reach.INGRESS_MAC.replace(":", ""), 16)
+INGRESS_MACS = (INGRESS_MAC, 0xFFFFFFFF0000 | INGRESS_BIT)  # of all hosts
 HAIRPIN_ZONES = 0x8000  # a tenant's second conntrack zone is its number plus this
 MULTICAST = (0x010000000000, 0x010000000000)  # the group bit: broadcast and multicast
 PACKET_IN_METER = 1
@@ -145,9 +150,10 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.ADVERTISE: Declaration("what was a solicitation says whose MAC it is, and goes back", _ND),
     Table.ARRIVE: Declaration(
-        "from the host: where it is for → the tenant that it is for; over a link: its tag → tenant and network",
-        _of("eth_type", "vlan_vid") | _ADDRESSES,
-        _of(TENANT, NETWORK),
+        "from the host: where it is for → the tenant that it is for; over a link: its tag → tenant and network; from "
+        "outside by another host: through conntrack, which notes by which",
+        _of(TENANT, "eth_src", "vlan_vid") | _IP_HEADER | _L4,
+        _of(TENANT, NETWORK) | _ADDRESSES,
     ),
     Table.SERVICE: Declaration(
         "to a VIP, or straight to a provider's service port: through conntrack; echo answered",
@@ -191,8 +197,9 @@ TABLES: dict[Table, Declaration] = {
         miss=Table.DELIVER,
     ),
     Table.MEND: Declaration(
-        "an ICMP error of a provider → translated if it is about a VIP; of IPv6, from the VIP's address",
-        _of(TENANT, "ct_state") | _IP_HEADER | _FIRST_TO,
+        "an ICMP error of a provider → translated if it is about a VIP, of IPv6 from the VIP's address; errors and "
+        "fragments to the outside: translated, unless another host does it",
+        _of(TENANT, "ct_state", "ct_mark") | _IP_HEADER | _FIRST_TO,
         _SOURCES,
         miss=Table.RESTORE,
     ),
@@ -210,7 +217,11 @@ TABLES: dict[Table, Declaration] = {
         "answers to the host go on; a new connection of a network with nat gets the sender's hidden address",
         _of(TENANT, "ct_state", "eth_type") | _SOURCES,
     ),
-    Table.DELIVER: Declaration("out of the port that route chose", _of()),
+    Table.DELIVER: Declaration(
+        "out of the port that route chose; to the host, and came in by another one: by the way to that",
+        _of(NETWORK, PORT, "ct_mark"),
+        _of("eth_dst", "tun_ipv4_dst", "tunnel_id"),
+    ),
 }
 
 

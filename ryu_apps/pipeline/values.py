@@ -118,12 +118,16 @@ class Nat:
 
 @dataclass(frozen=True, slots=True)
 class Ct:
-    """Through conntrack (NXAST_CT). ``table`` None: no recirculation."""
+    """Through conntrack (NXAST_CT). ``table`` None: no recirculation.
+
+    ``exec``: with ``commit``, what sets the connection's ``ct_mark``; also that of one that is known already.
+    """
 
     zone: int
     table: int | None = None
     commit: bool = False
     nat: Nat | None = None
+    exec: tuple[SetField | Move, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

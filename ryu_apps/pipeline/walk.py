@@ -111,6 +111,19 @@ def five_tuple(packet: Packet) -> FiveTuple:
     return (proto, packet.get(family.src, 0), packet.get(src, 0), packet.get(family.dst, 0), packet.get(dst, 0))
 
 
+def marked(ct: Ct, packet: Packet, mark: int) -> int:
+    """The mark of a connection after ``ct``; it had ``mark``."""
+    if not ct.commit:
+        return mark
+    seen = packet | {"ct_mark": mark}
+    for action in ct.exec:
+        if isinstance(action, Move):
+            _move(seen, action)
+        else:
+            seen[action.field] = action.value
+    return seen["ct_mark"]
+
+
 class Walker:
     """Flows and groups to walk through. ``down``: ports that are down."""
 
@@ -146,6 +159,7 @@ class Walker:
                 packet["ct_state"] |= CT_DNAT
             if dst:
                 packet[dst] = ct.nat.port or packet[dst]
+        packet["ct_mark"] = marked(ct, walk.packet, 0)
         return packet
 
     def learn(self, packet: Packet, learn: Learn) -> None:

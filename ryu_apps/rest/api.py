@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -99,9 +99,13 @@ class Api:
         host_timeout: float = HOST_TIMEOUT,
         alive_period: float = ALIVE_PERIOD,
         leader_url: Callable[[], str] = lambda: "",
+        controllers: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
-        """``leader_url``: where the REST of the leading controller is; empty: it is this one."""
+        """``leader_url``: where the REST of the leading controller is; empty: it is this one. ``controllers``: the
+        URLs of all, and whether each leads.
+        """
         self._leader_url = leader_url
+        self._controllers = controllers
         self._commands = commands
         self._model = commands.model
         self._switches = switches
@@ -212,6 +216,7 @@ class Api:
                 "GET": self._get_global,
                 **dict.fromkeys(("POST", "PUT", "DELETE"), _refuse("globals")),
             },
+            "/controllers": {"GET": lambda _: [{"url": u, "leads": leads} for u, leads in self._controllers().items()]},
             "/switches": {"GET": lambda _: self._switches.switches()},
             "/trace": {"GET": self._trace},
             "/settled/{key}": {"GET": self._settled},

@@ -32,12 +32,13 @@ class NetworkDoor:
         key = f"{spec.tenant}:{spec.name}"
         before = self._model.networks.get(key)
         network = self._commands.put_network(spec)
-        if network == before:
-            # nothing new; but if another caller still waits for the hosts, both get the same answer
+        revision = None if network == before else self._revisions.pop(key, None)
+        if revision is None:
+            # not made by this call, but perhaps by one while we were at it: who still waits for the hosts and we get
+            # the same answer
             if key in self._creating:
                 self._refuse(key, self._tracker.wait(self._creating[key], key, self._timeout))
             return network
-        revision = self._revisions.pop(key)
         self._creating[key] = revision
         try:
             outcome = self._tracker.wait(revision, key, self._timeout)

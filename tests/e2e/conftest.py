@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e import node as kit
-from tests.e2e.node import Node, wait_for
+from tests.e2e.machine import sweep, wait_for
+from tests.e2e.node import Node
 
 
 @pytest.fixture(scope="session")
 def machine() -> Iterator[Node]:
     """A Docker host of its own for all tests here."""
-    kit.sweep()
+    sweep()
     node = Node()
     try:
         node.start()

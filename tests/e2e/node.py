@@ -4,118 +4,41 @@ and an agent in it. Nothing of the machine's own Docker or Open vSwitch is touch
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
-import re
-import shutil
-import signal
 import subprocess
 import sys
 import tarfile
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-PREFIX = "agt"
-ROOT = Path(__file__).parents[2]
-DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
-"""Before a command: it ends when the test run does, however that ends."""
+from tests.e2e.machine import Machine, own_directory, run, wait_for
+
 IMAGE = "netctl-busybox"
 APPLETS = ("sh", "nc", "ip", "ping", "httpd", "wget", "sleep", "cat", "ls", "rm", "touch", "test", "true", "false")
-_GET = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())"
-_OURS = re.compile(rf"{PREFIX}(\d+)(-\w+)?")
 
 
-def run(*command: str, check: bool = True, timeout: float = 60) -> str:
-    """Run a command; its output. A failure shows what it said."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    if check and done.returncode:
-        raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def wait_for(condition: Callable[[], object], what: str, timeout: float = 30) -> None:
-    """Until ``condition`` holds; after ``timeout`` seconds the test fails, naming ``what``."""
-    until = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < until, f"waited {timeout} s for {what}"
-        time.sleep(0.05)  # between two looks
-
-
-def processes(directory: Path) -> Iterator[int]:
-    """Processes whose command line names the directory: what a killed daemon of ours left."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if str(directory).encode() in (entry / "cmdline").read_bytes():
-                    yield int(entry.name)
-
-
-def sweep() -> None:
-    """Remove what a test run that was killed has left."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        found = _OURS.fullmatch(directory.name)
-        if found and not Path(f"/proc/{found[1]}").exists():
-            Node(directory).stop()
-
-
-class Node:
-    """One host. ``start_…`` and ``kill`` work on its parts, in any order."""
+class Node(Machine):
+    """One host."""
 
     host = "agt-host"
-    rest_url = "http://127.0.0.1:9999"
+    ends: tuple[str, ...] = ("agent", "controller", "dockerd", "containerd", "ovs-vswitchd", "ovsdb-server")
 
     def __init__(self, directory: Path | None = None) -> None:
-        self.directory = directory or Path(tempfile.gettempdir()) / f"{PREFIX}{os.getpid()}"
-        self.name = self.directory.name
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        super().__init__(directory or own_directory())
         self.plugins = self.directory / "docker-run" / "plugins"
         self.docker_url = f"unix://{self.directory}/docker.sock"
         self.ovsdb = f"unix:{self.directory}/db.sock"
         self._agent_from = 0
 
-    # Processes
-
-    def inside(self, *command: str) -> list[str]:
-        """The command, to be run in the node's network namespace."""
-        return ["nsenter", f"--net=/run/netns/{self.name}", *command]
-
-    def spawn(self, name: str, *command: str, environment: dict[str, str] | None = None) -> None:
-        """Start a part; what it says is in ``NAME.log``."""
-        assert name not in self.processes, f"{name} runs already"
-        with (self.directory / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [*DIES_WITH_US, *self.inside(*command)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                env={**os.environ, "OVS_RUNDIR": str(self.directory), **(environment or {})},
-                start_new_session=True,
-            )
-
-    def kill(self, name: str, number: int = signal.SIGKILL, timeout: float = 20) -> int:
-        """End a part by a signal. Returns its exit status."""
-        process = self.processes.pop(name)
-        process.send_signal(number)
-        return process.wait(timeout)
-
-    def log(self, name: str) -> str:
-        """All that a part has said."""
-        return (self.directory / f"{name}.log").read_text(errors="replace")
-
     # Parts
 
     def prepare(self) -> None:
         """The namespace and the directories."""
-        self.directory.mkdir(mode=0o700)
+        super().prepare()
         self.plugins.mkdir(parents=True)
-        run("ip", "netns", "add", self.name)
-        run(*self.inside("ip", "link", "set", "lo", "up"))
         self.new_database()
 
     def new_database(self) -> None:
@@ -179,24 +102,6 @@ class Node:
         """Until Docker answers."""
         wait_for(lambda: self.docker("ps", check=False), "dockerd", 60)
 
-    def start_controller(self) -> None:
-        """The controller."""
-        (self.directory / "netctl.conf").write_text(f"[DEFAULT]\n{self.controller_settings()}")
-        self.spawn(
-            "controller",
-            sys.executable,
-            "-m",
-            "ryu_apps.manager",
-            "--config-file",
-            f"{self.directory}/netctl.conf",
-            "ryu_apps.controller",
-        )
-        wait_for(lambda: self.rest("/version", check=False), "the controller")
-
-    def controller_settings(self) -> str:
-        """What its configuration file says."""
-        return f"store = {self.directory}/netctl.db\n"
-
     def start_agent(self, *options: str, wait: bool = True) -> None:
         """The agent."""
         log = self.directory / "agent.log"
@@ -253,28 +158,8 @@ class Node:
             (self.start_controller, "controller"),
             (self.start_agent, "agent"),
         ):
-            if name not in self.processes:
+            if name in self.ends and name not in self.processes:
                 start()
-
-    def stop(self) -> None:
-        """End every process and remove every trace."""
-        for name in ("agent", "controller", "dockerd", "containerd", "ovs-vswitchd", "ovsdb-server"):
-            if name in self.processes:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.kill(name, signal.SIGTERM, 20)
-        for _ in range(100):
-            left = list(processes(self.directory))
-            for process in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-            if not left:
-                break
-            time.sleep(0.05)
-        for line in Path("/proc/mounts").read_text().splitlines():
-            if f" {self.directory}/" in line:
-                run("umount", "--lazy", line.split()[1], check=False)
-        run("ip", "netns", "delete", self.name, check=False)
-        shutil.rmtree(self.directory, ignore_errors=True)
 
     # Tools
 
@@ -310,15 +195,6 @@ class Node:
     def vsctl(self, *arguments: str, check: bool = True) -> str:
         """The `ovs-vsctl` command."""
         return run("ovs-vsctl", f"--db={self.ovsdb}", *arguments, check=check).strip()
-
-    def netctl(self, *arguments: str, check: bool = True) -> str:
-        """The `netctl` command."""
-        command = (sys.executable, "-m", "netctl.cli", f"--netmaster={self.rest_url}", *arguments)
-        return run(*self.inside(*command), check=check).strip()
-
-    def rest(self, path: str, check: bool = True) -> str:
-        """GET of a path of the REST API."""
-        return run(*self.inside(sys.executable, "-I", "-c", _GET, self.rest_url + path), check=check)
 
     def links(self) -> list[str]:
         """Names of the veths in the node's own namespace."""

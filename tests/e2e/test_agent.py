@@ -11,8 +11,9 @@ from functools import partial
 
 import pytest
 
-from tests.e2e import node as kit
-from tests.e2e.node import Node, run, wait_for
+from tests.e2e.machine import run, wait_for
+from tests.e2e.node import IMAGE, Node
+from tests.kit.controller import ROOT
 
 
 def reads(host: Node, field: str, value: str) -> bool:
@@ -53,9 +54,9 @@ def test_an_address_and_a_mac_that_were_asked_for(host: Node, net: str) -> None:
     assert "02:11:22:33:44:55" in host.docker("exec", "c1", "ip", "link", "show", "eth0")
     assert host.endpoints()["c1"]["macAddress"] == "02:11:22:33:44:55"
     run = ("run", "-d", f"--net={net}")
-    taken = host.docker_error(*run, "--ip=10.1.1.77", kit.IMAGE, "sleep", "1")
+    taken = host.docker_error(*run, "--ip=10.1.1.77", IMAGE, "sleep", "1")
     assert "10.1.1.77 is taken: it is endpoint c1" in taken
-    gateway = host.docker_error(*run, "--ip=10.1.1.254", kit.IMAGE, "sleep", "1")
+    gateway = host.docker_error(*run, "--ip=10.1.1.254", IMAGE, "sleep", "1")
     assert "10.1.1.254 is taken: it is the gateway" in gateway
 
 
@@ -157,7 +158,7 @@ def test_a_docker_network_of_another_tenant(host: Node) -> None:
 
 def test_a_start_that_fails_leaves_nothing(host: Node, net: str) -> None:
     """Else each failed start costs an address, a port and a veth pair for good."""
-    host.docker_error("run", "-d", f"--net={net}", kit.IMAGE, "nosuch")
+    host.docker_error("run", "-d", f"--net={net}", IMAGE, "nosuch")
     wait_for(lambda: not host.ports() and not host.links() and not host.endpoints(), "nothing to be left")
 
 
@@ -191,7 +192,7 @@ def test_the_agent_stops_cleanly_and_traffic_goes_on(host: Node, net: str) -> No
 def test_a_second_agent_is_refused(host: Node) -> None:
     """Else two agents fight over one switch."""
     done = subprocess.run(
-        host.inside(*host.agent_command()), capture_output=True, text=True, timeout=30, check=False, cwd=kit.ROOT
+        host.inside(*host.agent_command()), capture_output=True, text=True, timeout=30, check=False, cwd=ROOT
     )
     assert done.returncode == 1
     assert done.stderr.strip() == f"netctl-agent: {host.plugins}/netctl.sock: another agent is serving it already"
@@ -207,8 +208,8 @@ def test_what_changed_while_the_agent_was_dead(host: Node, net: str) -> None:
     stale = "a" * 64
     host.vsctl("--no-wait", "add-port", "br-netctl", "nvaaaaaaaaaaaa", "--", "set", "interface", "nvaaaaaaaaaaaa",
                f"external_ids:netctl-endpoint={stale}", "type=dummy")  # fmt: skip
-    kit.run(*host.inside("ip", "link", "add", "nvaaaaaaaaaaaa", "type", "veth", "peer", "name", "ncaaaaaaaaaaaa"))
-    kit.run(*host.inside("ip", "link", "set", "nvaaaaaaaaaaaa", "alias", f"netctl br-netctl {stale}"))
+    run(*host.inside("ip", "link", "add", "nvaaaaaaaaaaaa", "type", "veth", "peer", "name", "ncaaaaaaaaaaaa"))
+    run(*host.inside("ip", "link", "set", "nvaaaaaaaaaaaa", "alias", f"netctl br-netctl {stale}"))
     host.start_agent()
     wait_for(lambda: host.docker_networks() == {net, "new"}, "Docker's networks to be the model's")
     wait_for(lambda: len(host.ports()) == 1 and len(host.links()) == 1, "stale ports and veths to be gone")
@@ -225,7 +226,7 @@ def test_without_the_controller(host: Node, net: str) -> None:
     second = host.address("c2", net)
     host.docker("rm", "-f", "c2")
     assert host.container("c3", net, "--label=new=yes") == second
-    refused = host.docker_error("run", "-d", f"--net={net}", kit.IMAGE, "sleep", "1")
+    refused = host.docker_error("run", "-d", f"--net={net}", IMAGE, "sleep", "1")
     assert "the controller at http://127.0.0.1:9999 does not answer" in refused
     refused = host.docker_error("network", "create", "-d", "netctl", "--subnet=10.7.0.0/24", "x")
     assert "no connection to http://127.0.0.1:9999" in refused
@@ -280,7 +281,7 @@ def test_the_switch_is_killed(host: Node, net: str) -> None:
     host.container("c1", net)
     second = host.container("c2", net)
     host.kill("ovs-vswitchd")
-    refused = host.docker_error("run", "-d", f"--net={net}", kit.IMAGE, "sleep", "1")
+    refused = host.docker_error("run", "-d", f"--net={net}", IMAGE, "sleep", "1")
     assert "does it run?" in refused
     host.start_vswitchd()
     wait_for(lambda: host.pings("c1", second), "the ping to be answered again")
@@ -294,7 +295,7 @@ def test_the_switch_has_lost_its_database(host: Node, net: str) -> None:
     dpid = host.vsctl("get", "bridge", "br-netctl", "datapath_id")
     host.kill("ovs-vswitchd")
     host.kill("ovsdb-server")
-    refused = host.docker_error("run", "-d", f"--net={net}", kit.IMAGE, "sleep", "1")
+    refused = host.docker_error("run", "-d", f"--net={net}", IMAGE, "sleep", "1")
     assert "Open vSwitch does not answer" in refused
     host.new_database()
     host.start_ovsdb()
@@ -344,8 +345,8 @@ def test_compose(host: Node) -> None:
         f"""
 version: "3"
 services:
-  web: {{image: {kit.IMAGE}, command: httpd -f, labels: {{tier: web}}, networks: [front, back], stop_grace_period: 0s}}
-  cli: {{image: {kit.IMAGE}, command: httpd -f, networks: [front], stop_grace_period: 0s}}
+  web: {{image: {IMAGE}, command: httpd -f, labels: {{tier: web}}, networks: [front, back], stop_grace_period: 0s}}
+  cli: {{image: {IMAGE}, command: httpd -f, networks: [front], stop_grace_period: 0s}}
 networks:
   front: {{driver: netctl}}
   back: {{driver: netctl, ipam: {{driver: netctl, config: [{{subnet: 10.44.0.0/24}}]}}}}

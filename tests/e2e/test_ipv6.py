@@ -7,8 +7,8 @@ from ipaddress import IPv6Address, IPv6Network
 
 import pytest
 
-from tests.e2e import node as kit
-from tests.e2e.node import Node, wait_for
+from tests.e2e.machine import run, wait_for
+from tests.e2e.node import IMAGE, Node
 from tests.e2e.test_walkthrough import Inside
 
 OWN = ("network", "create", "-d", "netctl", "--ipam-driver", "netctl")
@@ -33,7 +33,7 @@ def address6(host: Node, name: str, network: str) -> str:
 
 def start(host: Node, name: str, network: str, *options: str) -> str:
     """Start a container that answers at a port; its IPv6 address, which the model has as well."""
-    host.docker("run", "-d", "--name", name, f"--net={network}", *options, kit.IMAGE, *SERVER)
+    host.docker("run", "-d", "--name", name, f"--net={network}", *options, IMAGE, *SERVER)
     found = address6(host, name, network)
     assert host.endpoints()[f"{name}@{network}"]["ipAddress"] == [host.address(name, network), found]
     return found
@@ -52,7 +52,7 @@ def test_containers_reach_each_other_at_once(host: Node, n6: str) -> None:
     assert (near, far) == ("fd00:6::1", "fd00:7::2")
     # the first thing that a new container does; not one packet may be lost
     first = " && ".join(f"ping -6 -c1 -W1 {one} && echo hello | nc -w 1 {one} 8080" for one in (near, far))
-    said = host.docker("run", "--rm", f"--net={n6}", kit.IMAGE, "sh", "-c", first)
+    said = host.docker("run", "--rm", f"--net={n6}", IMAGE, "sh", "-c", first)
     assert said.count("hello") == 2
     for one in (far, "fd00:6::fe", "fd00:6::1"):
         assert host.pings("near", one)
@@ -90,7 +90,7 @@ def test_addresses_that_were_asked_for(host: Node, n6: str) -> None:
         ("fd00:6::fe", "fd00:6::fe is taken: it is the gateway"),
         ("fd00:6::", "fd00:6:: is the routers' anycast address"),
     ):
-        assert line in host.docker_error("run", f"--net={n6}", f"--ip6={address}", kit.IMAGE, "true")
+        assert line in host.docker_error("run", f"--net={n6}", f"--ip6={address}", IMAGE, "true")
 
 
 def test_a_service_has_a_vip_of_both_versions(host: Node, n6: str) -> None:
@@ -100,7 +100,7 @@ def test_a_service_has_a_vip_of_both_versions(host: Node, n6: str) -> None:
     start(host, "client", n6)
     for name, network in (("p1", n6), ("p2", n6), ("four", "n4")):
         options = ("--name", name, f"--net={network}", "--label=tier=web")
-        host.docker("run", "-d", *options, kit.IMAGE, *SERVER[:-1], "sh", "-c", f"echo {name}")
+        host.docker("run", "-d", *options, IMAGE, *SERVER[:-1], "sh", "-c", f"echo {name}")
     host.netctl("service", "create", "web", "--network=srv", "--selector=tier=web", "--port=80:8080:TCP")
     try:
         (service,) = host.netctl("service", "ls").splitlines()[-1:]
@@ -207,27 +207,27 @@ def test_the_host_keeps_out_of_the_switchs_ports(host: Node, n6: str) -> None:
     """Else a container reaches the host's own addresses, or changes its routes, past the switch and its rules."""
     address = host.container("c1", n6)
     (port,) = host.links()
-    assert "inet6" not in kit.run(*host.inside("ip", "address", "show", port))
-    kit.run(*host.inside("ip", "address", "add", "192.0.2.1/32", "dev", "lo"))
+    assert "inet6" not in run(*host.inside("ip", "address", "show", port))
+    run(*host.inside("ip", "address", "add", "192.0.2.1/32", "dev", "lo"))
     try:
         with Inside(host, "c1", address) as inside:
             enter = ("nsenter", f"--net=/run/netns/{inside.netns}")
-            kit.run(*enter, "ip", "route", "add", "192.0.2.1", "dev", "eth0")
-            mac = kit.run(*host.inside("ip", "-o", "link", "show", port)).partition("link/ether ")[2].split()[0]
+            run(*enter, "ip", "route", "add", "192.0.2.1", "dev", "eth0")
+            mac = run(*host.inside("ip", "-o", "link", "show", port)).partition("link/ether ")[2].split()[0]
             before = echoes(host)
             assert not inside.pings("192.0.2.1", "-c1", "-W1")
-            kit.run(*enter, "ip", "neighbour", "replace", "192.0.2.1", "lladdr", mac, "dev", "eth0")
+            run(*enter, "ip", "neighbour", "replace", "192.0.2.1", "lladdr", mac, "dev", "eth0")
             assert not inside.pings("192.0.2.1", "-c1", "-W1")
             assert echoes(host) == before
             alone = host.docker("exec", "c1", "ping", "-6", "-c2", "-W1", "ff02::1%eth0")
             assert "DUP!" not in alone  # itself, and nobody else
     finally:
-        kit.run(*host.inside("ip", "address", "delete", "192.0.2.1/32", "dev", "lo"))
+        run(*host.inside("ip", "address", "delete", "192.0.2.1/32", "dev", "lo"))
 
 
 def echoes(host: Node) -> int:
     """How many echo requests the host's own stack has taken in."""
-    names, values = (line.split() for line in kit.run(*host.inside("grep", "^Icmp:", "/proc/net/snmp")).splitlines())
+    names, values = (line.split() for line in run(*host.inside("grep", "^Icmp:", "/proc/net/snmp")).splitlines())
     return int(dict(zip(names, values, strict=True))["InEchos"])
 
 
@@ -240,7 +240,7 @@ def test_compose(host: Node) -> None:
 version: "2.4"
 services:
   web:
-    image: {kit.IMAGE}
+    image: {IMAGE}
     command: httpd -f
     networks: {{front: {{ipv6_address: "fd44::77"}}}}
     stop_grace_period: 0s

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.node import PREFIX, Node, run, wait_for
+from tests.e2e.machine import PREFIX, run, wait_for
+from tests.e2e.node import Node
 from tests.e2e.test_walkthrough import Inside
 from tests.kit.hosts import Namespace
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.node import IMAGE, Node, wait_for
+from tests.e2e.machine import wait_for
+from tests.e2e.node import IMAGE, Node
 from tests.e2e.test_walkthrough import Inside
 from tests.kit.hosts import ask_again
 from tests.kit.loop import asking

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.node import PREFIX, Node, run, wait_for
+from tests.e2e.machine import PREFIX, Machine, run, wait_for
+from tests.e2e.node import Node
 from tests.kit.hosts import Namespace
 from tests.kit.loop import Loop, asking
 
@@ -35,7 +36,7 @@ class Inside(Namespace):
         run("ip", "netns", "delete", self.netns)
 
 
-def create_service(host: Node) -> None:
+def create_service(host: Machine) -> None:
     """As in the walk-through."""
     options = ("--network", "srv-net", "--tenant", "default", *SELECTORS, "--port", "8080:80:TCP")
     said = host.netctl("service", "create", "app-svc", *options)

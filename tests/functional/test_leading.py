@@ -167,6 +167,9 @@ def test_any_controller_takes_reads_and_writes(pair: Pair, client: Host) -> None
             wait_for(lambda r=reader, v=vip: v in str(r.client.services()), "all to have it")  # type: ignore[misc]
     other.client.delete_service("default:more")
     assert not client.reaches("tcp", "100.1.1.8", 8080)
+    leads = {leader.url: True, other.url: False}
+    for ctl in pair.controllers:
+        assert {doc["url"]: doc["leads"] for doc in ctl.client.controllers()} == leads
     assert [s["dpid"] for s in other.client.switches()] == [pair.lab.dpid]
     assert other.client.switch(pair.lab.dpid)["connected"]
     assert other.client.inspect("serviceLBs", "default:app")["Oper"]["counters"]

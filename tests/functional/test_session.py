@@ -187,6 +187,9 @@ EVERY_ACTION: tuple[Action, ...] = (
     Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST)),
     Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST, port=8080)),
     Ct(zone=65535, commit=True, nat=Nat(src=IP_DST, port=8080)),
+    Ct(zone=3, commit=True, exec=(SetField("ct_mark", 7),)),
+    Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST), exec=(Move("eth_src", "ct_mark", bits=16),)),
+    Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST, port=80), exec=(Move("eth_src", "ct_mark", bits=16),)),
     CtClear(),
     Learn(
         9,
@@ -262,7 +265,8 @@ def test_every_action_is_what_open_vswitch_understands(switch: Session) -> None:
     flow = Flow(
         4, 7, match(in_port=9, eth_type=0x0800, ip_proto=6, ct_state=(0x21, 0x23), ip_frag=(0, 1)),
         (SetField("reg0", 5), Move("reg0", "reg1", bits=16), DecTtl(), OutputReg("reg4"), Resubmit(9),
-         Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST, port=8080)), CtClear()),
+         Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST, port=8080)), CtClear(),
+         Ct(zone=3, table=5, commit=True, nat=Nat(dst=IP_DST), exec=(Move("eth_src", "ct_mark", bits=16),))),
         goto=6,
     )  # fmt: skip
     assert not switch.apply([add(flow)], TIMEOUT)
@@ -272,7 +276,9 @@ def test_every_action_is_what_open_vswitch_understands(switch: Session) -> None:
     assert (
         "table=4, priority=7,ct_state=+new-est+trk,tcp,in_port=9,nw_frag=no "
         "actions=set_field:0x5->reg0,move:NXM_NX_REG0[0..15]->NXM_NX_REG1[0..15],dec_ttl,output:NXM_NX_REG4[],"
-        "resubmit(,9),ct(commit,table=5,zone=3,nat(dst=10.1.1.2:8080)),ct_clear,goto_table:6"
+        "resubmit(,9),ct(commit,table=5,zone=3,nat(dst=10.1.1.2:8080)),ct_clear,"
+        "ct(commit,table=5,zone=3,nat(dst=10.1.1.2),exec(move:NXM_OF_ETH_SRC[0..15]->NXM_NX_CT_MARK[0..15])),"
+        "goto_table:6"
     ) in text
 
 

@@ -188,9 +188,14 @@ def test_a_host_uses_services_of_others(world: World, version: int) -> None:
             assert world.host.ask(kind, world[name].address(version), straight).split()[0] == name
 
 
-def trace(world: World, to: str, version: int = 4) -> TraceDoc:
+def trace_of(world: World, address: str, port: int) -> TraceDoc:
     """What is said of a connection from c1."""
-    return world.control.client.trace({"from": "c1", "to": world[to].address(version), "proto": "tcp", "port": "22"})
+    return world.control.client.trace({"from": "c1", "to": address, "proto": "tcp", "port": str(port)})
+
+
+def trace(world: World, to: str, version: int = 4) -> TraceDoc:
+    """What is said of a connection from c1 to a host."""
+    return trace_of(world, world[to].address(version), 22)
 
 
 def test_a_trace_names_the_other_host(world: World, version: int) -> None:
@@ -207,6 +212,41 @@ def test_a_restarted_controller_changes_nothing(world: World) -> None:
         node.register(world.control)
         document = world.control.wait_for_switch(node.dpid)
         assert (document["flowMods"], document["groupMods"]) == (0, 0)
+
+
+def test_a_provider_that_is_unplugged_on_another_host(world: World) -> None:
+    """If it fails: while a host's agent is away, what dies there keeps its share of all other hosts' connections."""
+    client, gone = world["c1"], world["w2"]
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(client.connect("tcp", FAR_VIP, 8080)) for _ in range(12)]
+        stays = next(one for one in opened if ask_again(one).startswith("w3 "))
+        datagrams = [stack.enter_context(client.connect("udp", FAR_VIP, 53)) for _ in range(12)]
+        assert any(ask_again(one).startswith("w2 ") for one in datagrams)
+        gone.unplug()
+        wait_for(lambda: client.answered_by({"w3"}, FAR_VIP, 8080, 20), "it to be passed over")
+        assert {ask_again(one).split()[0] for one in datagrams} == {"w3"}, "who was at it is moved"
+        step = next(one for one in trace_of(world, FAR_VIP, 8080)["steps"] if one["table"] == "balance")
+        assert step["text"].endswith("w3 10.1.1.3 (weight 1, 100 %); not w2 (not plugged in)")
+        gone.plug()
+        wait_for(lambda: client.answered_by({"w2", "w3"}, FAR_VIP, 8080, 20), "it to be back")
+        run("ip", "-n", gone.netns, "link", "set", "eth0", "down")
+        wait_for(lambda: client.answered_by({"w3"}, FAR_VIP, 8080, 20), "one that is down to be passed over")
+        run("ip", "-n", gone.netns, "link", "set", "eth0", "up")
+        run("ip", "-n", gone.netns, "route", "replace", "default", "via", "10.1.1.254")
+        wait_for(lambda: client.answered_by({"w2", "w3"}, FAR_VIP, 8080, 20), "it to be back")
+        assert ask_again(stays).startswith("w3 "), "what goes elsewhere goes on"
+
+
+def test_a_switch_that_restarts_under_open_connections_of_another_host(world: World) -> None:
+    """If it fails: an upgrade of one host's Open vSwitch resets what other hosts' clients have open there."""
+    client = world["c1"]
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(client.connect("tcp", FAR_VIP, 8080)) for _ in range(6)]
+        before = [ask_again(one).split()[0] for one in opened]
+        world.b.restart_switch()
+        world.control.wait_for_switch(world.b.dpid)
+        wait_for(lambda: client.answered_by({"w2", "w3"}, FAR_VIP, 8080, 20), "its providers to answer")
+        assert [ask_again(one).split()[0] for one in opened] == before
 
 
 def test_a_tunnel_port_that_comes_again(world: World) -> None:

@@ -19,6 +19,17 @@ from tests.kit.controller import DIES_WITH_US, free_port
 from tests.kit.ovs import wait_for
 
 
+def command(name: str, data: Path, client: str, peer: str, members: str, *options: str) -> list[str]:
+    """How a member is started: its URLs for clients and for the other members, ``members`` as etcd takes them."""
+    return [
+        "etcd", "--name", name, "--data-dir", str(data),
+        "--listen-client-urls", client, "--advertise-client-urls", client,
+        "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+        "--initial-cluster", members, "--logger", "zap", "--log-level", "warn", "--unsafe-no-fsync",
+        *options,
+    ]  # fmt: skip
+
+
 class Member:
     """One member. Ports and data stay the same from start to start."""
 
@@ -46,14 +57,13 @@ class Member:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *DIES_WITH_US, "etcd", "--name", self.name, "--data-dir", str(self._directory),
-                    "--listen-client-urls", client, "--advertise-client-urls", client,
-                    "--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer,
-                    "--initial-cluster", self.cluster, "--logger", "zap", "--log-level", "warn", "--unsafe-no-fsync",
-                    *self._options,
+                    *DIES_WITH_US,
+                    *command(self.name, self._directory, client, self.peer, self.cluster, *self._options),
                 ],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
     def healthy(self) -> bool:
         """Whether it takes requests, and so most members are there."""

@@ -25,7 +25,7 @@ from ryu_apps.pipeline.values import (
     SetField,
 )
 from ryu_apps.pipeline.values import match as make_match
-from ryu_apps.pipeline.walk import PORTS, FiveTuple, Flows, Packet, Sent, Walk, Walker, five_tuple
+from ryu_apps.pipeline.walk import PORTS, FiveTuple, Flows, Packet, Sent, Walk, Walker, five_tuple, marked
 
 __all__ = ["FakeSwitch", "RefusedError", "Sent", "Walk"]
 
@@ -43,6 +43,7 @@ class Connection:
     forward: FiveTuple  # as the client sends it
     reverse: FiveTuple  # as the provider answers
     answered: bool = False
+    mark: int = 0
 
 
 class FakeSwitch(Walker):
@@ -121,6 +122,9 @@ class FakeSwitch(Walker):
         packet["ct_state"] = CT_TRK | state
         packet["ct_zone"] = ct.zone
         packet[of_packet(packet).ct_dst] = found.forward[3] if found else here[3]
+        if found is not None:
+            found.mark = marked(ct, walk.packet, found.mark)
+        packet["ct_mark"] = found.mark if found else 0
         if ct.nat is not None and found is not None:
             _translate(packet, found, reply=here == found.reverse)
             if packet[of_packet(packet).dst] != here[3]:

@@ -17,17 +17,19 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from netctl.agent import outside
 from netctl.agent.kernel_rules import KernelRules, Table
 from netctl.agent.networks import Networks
 from netctl.agent.state import State
 from netctl.agent.sync import Synchroniser
-from tests.kit.controller import DIES_WITH_US, ROOT
+from netctl.agent.tunnel import ETHERNET_MTU, containers_mtu
+from tests.kit.controller import DIES_WITH_US, ROOT, Controller
 from tests.kit.hosts import Host, Namespace
 from tests.kit.lab import Lab, lab
 from tests.kit.ovs import PREFIX, Instance, run, wait_for
+from tests.kit.private_ovs import Private
 from tests.kit.wide import wide
 from topology.reach import HOST_MAC
 
@@ -51,23 +53,41 @@ class NoDocker:
         """Nothing to be removed."""
 
 
-class HostSide(Namespace):
-    """The host of a lab's bridge: it has an uplink, an address of its own, and the agent's part for the outside."""
+class Bridged(Protocol):
+    """A bridge with its Open vSwitch: a lab, or a node."""
 
-    def __init__(self, lab: Lab, directory: Path) -> None:
-        super().__init__("host", lab.instance.netns, IP)
-        self.lab = lab
+    @property
+    def instance(self) -> Private: ...
+    @property
+    def bridge(self) -> str: ...
+    @property
+    def dpid(self) -> str: ...
+
+
+class HostSide(Namespace):
+    """The host of a bridge: it has an uplink, an address of its own, and the agent's part for the outside.
+
+    ``tunnel``: the address that other hosts reach it by.
+    """
+
+    def __init__(
+        self, at: Bridged, control: Controller, directory: Path, name: str = NAME, ip: str = IP, *, tunnel: str = ""
+    ) -> None:
+        super().__init__("host", at.instance.netns, ip)
+        self.at = at
+        self.control = control
         self.directory = directory
+        self.host_name = name
+        self.tunnel = tunnel
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the agent's part."""
-        dpid = self.lab.dpid
-        with (self.directory / "hostside.log").open("ab") as log:
+        with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     *DIES_WITH_US, "nsenter", f"--net=/run/netns/{self.netns}", sys.executable, "-m", __name__,
-                    self.lab.controller.url, dpid, self.lab.bridge, str(self.directory),
+                    self.control.url, self.at.dpid, self.at.bridge, str(self.directory), self.host_name, self.tunnel,
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
@@ -105,11 +125,15 @@ class HostSide(Namespace):
 
     def document(self) -> dict[str, Any]:
         """The host as REST shows it."""
-        return dict(self.lab.rest.host(NAME))
+        return dict(self.control.client.host(self.host_name))
 
     def log(self) -> str:
         """All that it has said."""
-        return (self.directory / "hostside.log").read_text()
+        return self._log_file.read_text()
+
+    @property
+    def _log_file(self) -> Path:
+        return self.directory / f"hostside-{self.host_name}.log"
 
 
 class Machine(Namespace):
@@ -135,24 +159,24 @@ class Machine(Namespace):
 
 
 @contextlib.contextmanager
-def beyond(instance: Instance) -> Iterator[tuple[Machine, Machine]]:
+def beyond(instance: Instance, ip: str = IP, outside: str = OUTSIDE_IP) -> Iterator[tuple[Machine, Machine]]:
     """A machine on the host's network, which is the router to another that is behind a link with a small MTU."""
-    out, far = Machine("out", OUTSIDE_IP), Machine("far", FAR_IP)
+    out, far = Machine("out", outside), Machine("far", FAR_IP)
     try:
         out.start()
         far.start()
         instance.ip("link", "add", "wan", "type", "veth", "peer", "name", "eth0", "netns", out.netns)
-        for command in (f"address add {IP}/24 dev wan", "link set wan up", f"route add {FAR_IP} via {OUTSIDE_IP}"):
+        for command in (f"address add {ip}/24 dev wan", "link set wan up", f"route add {FAR_IP} via {outside}"):
             instance.ip(*command.split())
         out.ip_command(
-            f"address add {OUTSIDE_IP}/24 dev eth0", "link set eth0 up",
+            f"address add {outside}/24 dev eth0", "link set eth0 up",
             f"link add far mtu {FAR_MTU} type veth peer name eth0 netns {far.netns}",
             "link set far up", f"route add {FAR_IP} dev far",
         )  # fmt: skip
         run("nsenter", f"--net=/run/netns/{out.netns}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        far.ip_command(f"address add {FAR_IP}/32 dev eth0", "link set eth0 up", f"route add {OUTSIDE_IP} dev eth0")
+        far.ip_command(f"address add {FAR_IP}/32 dev eth0", "link set eth0 up", f"route add {outside} dev eth0")
         # it does not know of the link's MTU from what it says of itself: nor do those that it speaks to
-        far.ip_command(f"route add default via {OUTSIDE_IP} mtu {FAR_MTU} advmss 1460")
+        far.ip_command(f"route add default via {outside} mtu {FAR_MTU} advmss 1460")
         yield out, far
     finally:
         with contextlib.suppress(AssertionError):
@@ -162,17 +186,16 @@ def beyond(instance: Instance) -> Iterator[tuple[Machine, Machine]]:
 
 
 @contextlib.contextmanager
-def hostside(lab: Lab, directory: Path) -> Iterator[HostSide]:
-    """The lab's bridge as a host's, with the agent's part; at the end, nothing is left in the host's kernel."""
-    settings = (f'other-config:hwaddr="{HOST_MAC}"', f"other-config:datapath-id={lab.dpid}")
-    lab.instance.vsctl("set", "bridge", lab.bridge, *settings)
-    made = HostSide(lab, directory)
+def hostside(made: HostSide) -> Iterator[HostSide]:
+    """The bridge as a host's, with the agent's part; at the end, nothing is left in the host's kernel."""
+    settings = (f'other-config:hwaddr="{HOST_MAC}"', f"other-config:datapath-id={made.at.dpid}")
+    made.at.instance.vsctl("set", "bridge", made.at.bridge, *settings)
     try:
         # nothing is forwarded, and what comes by another way than its answer would go is dropped
         for setting in ("ip_forward=0", "conf.all.rp_filter=1", "conf.default.rp_filter=1"):
             made.run("sysctl", "-qw", f"net.ipv4.{setting}")
         made.start()
-        wait_for(lambda: lab.bridge in made.routes().values(), "the host to have its routes")
+        wait_for(lambda: made.at.bridge in made.routes().values(), "the host to have its routes")
         yield made
     finally:
         made.stop_serving()
@@ -194,7 +217,11 @@ class Place(NamedTuple):
 @contextlib.contextmanager
 def place(directory: Path, instance: Instance) -> Iterator[Place]:
     """Two tenants whose networks look alike, with nat; one network without; one without a gateway; a service."""
-    with lab(directory, instance, "out") as it, beyond(instance) as (out, far), hostside(it, directory) as side:
+    with (
+        lab(directory, instance, "out") as it,
+        beyond(instance) as (out, far),
+        hostside(HostSide(it, it.controller, directory)) as side,
+    ):
         it.rest.put_tenant("blue")
         it.network("srv", "100.1.1.0/24", ipv6=True)
         it.network("web", "10.1.1.0/24", "10.1.1.254", nat=True, ipv6=True)
@@ -220,12 +247,15 @@ def place(directory: Path, instance: Instance) -> Iterator[Place]:
         yield Place(it, side, out, far, hosts)
 
 
-def main(url: str, dpid: str, bridge: str, directory: str) -> None:
+def main(url: str, dpid: str, bridge: str, *more: str) -> None:
     """Until somebody ends it."""
+    directory, name, tunnel = more
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    state = State(NAME)
+    state = State(name)
     state.update(listed=True)
-    sync = Synchroniser(url, state, lambda: {"hostName": NAME, "switch": dpid})
+    if tunnel:
+        state.mtu = containers_mtu(ETHERNET_MTU)
+    sync = Synchroniser(url, state, lambda: {"hostName": name, "switch": dpid, "tunnelAddress": tunnel})
     registry: Any = None
     docker: Any = NoDocker()
     networks = Networks(url, state, docker, sync, registry)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,8 +19,6 @@ from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
 from netctl.agent import hostlink
-from netctl.agent.bridge import Bridge
-from netctl.agent.ovsdb import Ovsdb
 from tests.kit.controller import Controller, controller
 from tests.kit.hosts import ETH_P_ALL, Host, Namespace, host, inside
 from tests.kit.ovs import run, wait_for, wait_for_live
@@ -47,16 +46,24 @@ class Node:
         """The underlay, and the tunnel port."""
         self.instance.vsctl("add-br", UNDERLAY, "--", "set", "bridge", UNDERLAY, "datapath_type=netdev")
         self.instance.vsctl("add-port", UNDERLAY, CABLE)
+        self._set_up_underlay()
+        self.add_tunnel_port()
+
+    def _set_up_underlay(self) -> None:
         for device in (UNDERLAY, CABLE):
             self.instance.ip("link", "set", device, "up")
-        self.instance.ip("address", "add", f"{self.address}/24", "dev", UNDERLAY)
-        self.add_tunnel_port()
+        self.instance.ip("address", "replace", f"{self.address}/24", "dev", UNDERLAY)
+
+    def restart_switch(self) -> None:
+        """It dies and comes again, and its host sets up the underlay as at its own start."""
+        self.instance.end_switch(signal.SIGKILL)
+        self.instance.start_switch()
+        wait_for(lambda: self.instance.has_bridge(UNDERLAY) and self.instance.has_bridge(self.bridge), "the bridges")
+        self._set_up_underlay()
 
     def add_tunnel_port(self) -> None:
         """As the agent does."""
         self.instance.add_tunnel_port(self.bridge, self.address)
-        with contextlib.closing(Ovsdb(self.instance.database)) as database:
-            Bridge(database, self.bridge, self.name, [], "netdev").set_mtu(MTU)
 
     def connect(self, control: Controller) -> None:
         """Register, and tell the switch of its controller."""
@@ -83,12 +90,17 @@ class Node:
         labels: Mapping[str, str] | None = None,
         serve: Sequence[str] = (),
         tenant: str = "default",
+        homed: bool = True,
         ipv6: bool = False,
     ) -> Host:
-        """A container here; with ``ipv6``, also with the addresses that go with its IPv4 ones."""
+        """A container here, with ``ipv6`` also with the addresses that go with its IPv4 ones.
+
+        ``homed``: as its host's; else as its switch's, which no agent takes for gone.
+        """
         made = self._stack.enter_context(host(name, self.instance, self.bridge, address, gateway, ipv6=ipv6))
         run("ip", "-n", made.netns, "link", "set", "eth0", "mtu", str(MTU))
-        made.register(control.client, network, labels, tenant, switch="", homingHost=self.name)
+        where = {"switch": "", "homingHost": self.name} if homed else {}
+        made.register(control.client, network, labels, tenant, **where)
         if serve:
             made.serve(*serve)
         return made
@@ -102,7 +114,8 @@ class Node:
         routed = [ip_network(subnet) for subnet in subnets]
         for address in map(ip_address, (made.ip, made.ip6)):
             with inside(self.instance.netns):
-                refused = hostlink.ensure(self.bridge, address, [s for s in routed if s.version == address.version])
+                of_family = [subnet for subnet in routed if subnet.version == address.version]
+                refused = hostlink.ensure(self.bridge, address, of_family, MTU)
             assert not refused
         return made
 

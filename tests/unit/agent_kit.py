@@ -39,9 +39,10 @@ class FakeController:
         self.calls: list[str] = []
         self.refuse: dict[str, str] = {}  # line by call or by endpoint id
         self.read_only = False  # its store can't be written: what changes nothing is done
+        self.leaderless = False  # nobody leads: hosts can't register
         self.syncs = 0
         for module in (sync, networks, registry):
-            monkeypatch.setattr(module, "Client", lambda url: FakeClient(self))
+            monkeypatch.setattr(module, "Client", lambda url, **_: FakeClient(self))
 
     def holder(self, tenant: str, network: str, address: str) -> str | None:
         """Who has an address."""
@@ -74,6 +75,8 @@ class FakeClient:
             raise Refused(409, self.c.refuse[name])
         if self.c.read_only and name != "put_host":
             raise Refused(503, "store etcd://e:2379/netctl can't be reached: Connection refused")
+        if self.c.leaderless and name == "put_host":
+            raise Refused(503, "no controller leads at the moment: try again in a few seconds")
 
     def put_host(self, doc: Mapping[str, Any]) -> dict[str, Any]:
         self.called("put_host")

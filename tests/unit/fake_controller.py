@@ -17,6 +17,7 @@ NAME_FIELDS = {
     "endpoints": ("endpointID",),
     "hosts": ("hostName",),
     "switches": ("dpid",),
+    "controllers": ("url",),
     "leases": ("tenantName", "networkName", "ipAddress"),
 }
 KINDS = {"tenants": "tenant", "networks": "network", "serviceLBs": "service", "endpoints": "endpoint"}

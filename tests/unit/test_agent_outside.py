@@ -60,6 +60,15 @@ def test_the_wish_follows_the_model() -> None:
     assert found.forward
 
 
+def test_the_wish_has_what_fits_a_tunnel() -> None:
+    """What the host sends or forwards to a container on another host would be lost where it is large."""
+    state = State("h1")
+    state.update(followed=True)
+    state.set_host_address("169.254.0.7")
+    state.mtu = 1450
+    assert wish(state) == Wish(ADDRESS, (), (), forward=False, mtu=1450)
+
+
 def test_a_port_is_held_against_all_comers() -> None:
     """Somebody's server would seem to run and never be asked anything."""
     ports = HostPorts()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
@@ -263,6 +264,22 @@ def test_a_controller_that_can_not_write(world: World) -> None:
     world.controller.read_only = False
     wait_for(lambda: world.controller.syncs > syncs, "all to be told")
     assert list(world.controller.endpoints) == ["a" * 64]
+
+
+def test_while_one_controller_takes_over_from_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a container that starts within those seconds is refused; or a refusal names no reason."""
+    monkeypatch.setattr(module, "GRANT_TIMEOUT", 5.0)
+    world.controller.leaderless = True
+    wait_for(lambda: world.sync._connected is False, "the heartbeat to be refused")
+    later = threading.Timer(0.2, lambda: setattr(world.controller, "leaderless", False))
+    later.start()
+    assert world.grant()
+    later.join()
+    world.controller.leaderless = True
+    wait_for(lambda: world.sync._connected is False, "the heartbeat to be refused")
+    monkeypatch.setattr(module, "GRANT_TIMEOUT", 0.1)
+    with pytest.raises(Refusal, match="can do nothing now: no controller leads at the moment"):
+        world.grant()
 
 
 def test_a_host_that_the_controller_refuses_starts_no_containers(world: World) -> None:

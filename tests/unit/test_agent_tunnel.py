@@ -28,7 +28,6 @@ class FakeBridge:
         self.userspace = userspace
         self.interfaces: dict[str, dict[str, Any]] = {"br-phy": {"type": "internal"}, "eth0": {"type": ""}}
         self.plugged = 0
-        self.mtu: int | None = None
         self.broken = False
         self.db = self
 
@@ -42,9 +41,6 @@ class FakeBridge:
     def plug(self, port: str, columns: dict[str, Any]) -> None:
         self.interfaces[port] = {"error": oset([]), **columns}
         self.plugged += 1
-
-    def set_mtu(self, mtu: int | None) -> None:
-        self.mtu = mtu
 
     def unplug(self, port: str) -> bool:
         return self.interfaces.pop(port, None) is not None
@@ -89,7 +85,7 @@ def test_the_port_is_made_once(underlay: dict[str, Underlay]) -> None:
     port = world.bridge.interfaces[TUNNEL_PORT]
     assert (port["type"], from_map(port["options"]), world.bridge.plugged) == ("vxlan", OPTIONS, 1)
     assert set(looked_up) == {IPv4Address("192.0.2.2")}
-    assert (world.state.mtu, world.bridge.mtu, world.told) == (1450, 1450, 0)
+    assert (world.state.mtu, world.told) == (1450, 0)
     again = World(world.bridge)
     again.look()
     assert world.bridge.plugged == 1, "nor does its restart"
@@ -110,7 +106,7 @@ def test_without_the_option_there_is_no_port(underlay: dict[str, Underlay]) -> N
     world = World(bridge, "")
     assert world.look() == {}
     assert TUNNEL_PORT not in bridge.interfaces
-    assert (world.state.mtu, bridge.mtu) == (1500, None)
+    assert world.state.mtu == 1500
 
 
 def test_what_is_wrong_is_told_in_one_line(underlay: dict[str, Underlay]) -> None:

@@ -385,6 +385,20 @@ def test_switches(fake: FakeController, run: Run) -> None:
     assert json.loads(run("switch", "inspect", "01")) == {"Oper": doc}
 
 
+def test_controllers(fake: FakeController, run: Run) -> None:
+    """Otherwise nobody sees that the controller that is to take over has been dead for a week."""
+    fake.docs["controllers"] = {
+        url: {"url": url, "leads": url == "http://b:1"} for url in ("http://b:1", "http://a:1")
+    }
+    assert [line.split() for line in run("controller", "ls").splitlines()] == [
+        ["Controller", "Leads"],
+        ["----------", "-----"],
+        ["http://a:1", "no"],
+        ["http://b:1", "yes"],
+    ]
+    assert run("controller", "ls", "-q") == "http://a:1\nhttp://b:1\n"
+
+
 def test_version(run: Run) -> None:
     """Otherwise a report of a fault can't say which versions it is about."""
     assert run("version") == "Client Version:\nVersion: 0.1.0\n\nServer Version:\nVersion: 9.9.9\n"

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import SWITCH, Context, Owner, Program, Translation
 from ryu_apps.pipeline.tables import Feature, Priority, Table, UndeclaredError, check
@@ -23,6 +24,7 @@ from tests.unit.modelkit import Door
 from topology.errors import NetctlError
 from topology.model import Endpoint
 from topology.observed import Observed, Port, Switch
+from topology.reach import TUNNEL_PORT
 from topology.snapshot import Model
 from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
 
@@ -38,34 +40,32 @@ class Marked:
 
     model: Model
     switch: Switch
+    observed: Observed
     programs: dict[Owner, Program] = field(default_factory=dict)
     compiled: list[Owner] = field(default_factory=list)
 
     def mark(self, owners: Iterable[Owner]) -> None:
         """These may be different now."""
-        context = context_of(self.model, self.switch)
+        context = seen_from(self.switch, self.model, self.observed)
         for owner in owners:
             self.compiled.append(owner)
             self.programs[owner] = compiler.compile_owner(context, owner)
 
 
-def context_of(model: Model, switch: Switch) -> Context:
-    return seen_from(switch, model, Observed())
-
-
-def from_scratch(model: Model, switch: Switch) -> dict[Owner, Program]:
+def from_scratch(marked: Marked) -> dict[Owner, Program]:
     """Everything, by a model that has no history."""
     fresh = Model()
-    fresh.load(model.revision, list(model.objects()))
-    context = context_of(fresh, switch)
+    fresh.load(marked.model.revision, list(marked.model.objects()))
+    context = seen_from(marked.switch, fresh, marked.observed)
     return {owner: compiler.compile_owner(context, owner) for owner in compiler.owners(fresh)}
 
 
 def attach(door: Door) -> tuple[Switches, Marked]:
-    """A connected switch without ports, whose owners are compiled as they are marked."""
+    """A connected switch without ports but for the tunnel's, whose owners are compiled as they are marked."""
     switches = Switches(door.model)
     door.commands.subscribe(switches.committed)
-    marked = Marked(door.model, switches.observed.connect(DPID, []))
+    tunnel = Port(TUNNEL_PORT, 99, "02:00:00:00:00:99", up=True)
+    marked = Marked(door.model, switches.observed.connect(DPID, [tunnel]), switches.observed)
     switches.reconcilers[DPID] = cast(Reconciler, marked)
     marked.mark(compiler.owners(door.model))
     marked.compiled.clear()
@@ -88,10 +88,13 @@ SEEN_MACS = st.sampled_from(["02:00:00:00:00:11", "02:00:00:00:00:12"])
 
 
 class Incremental(RuleBasedStateMachine):
-    """Random commands through the write door and ports of the switch; one compiled as they come, one from scratch."""
+    """Random commands through the write door, ports of the switch, and another switch that comes and goes with its own;
+    one compiled as they come, one from scratch.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.other: Session | None = None
         self.door = Door()
         self.switches, self.marked = attach(self.door)
 
@@ -103,6 +106,13 @@ class Incremental(RuleBasedStateMachine):
             commands.put_network(NetworkSpec(tenant, "srv", "100.1.1.0/24", subnet6="fd00:100::/64"))
             web6 = {"subnet6": "fd00:10::/64", "gateway6": "fd00:10::f"}
             commands.put_network(NetworkSpec(tenant, "web", "10.1.1.0/28", "10.1.1.14", nat=True, **web6))
+        for host, switch in (("h1", DPID), ("h2", OTHER)):
+            self.put_host(host, switch, "netdev")
+        commands.put_service(ServiceSpec("default", "a", "srv", selectors=["k=1"], ports=["80:8080:TCP"]))
+        commands.put_endpoint(
+            EndpointSpec("v", "default", "web", labels={"k": "1"}, host="h2", port_name=PORT_OF["v"])
+        )
+        self.other_connects(set(PORTS), "")
 
     def run(self, command: Callable[[], object]) -> None:
         try:
@@ -148,7 +158,8 @@ class Incremental(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["h1", "h2"]), switch=st.sampled_from([0, DPID, OTHER]), kind=DATAPATH_TYPES)
     def put_host(self, name: str, switch: int, kind: str) -> None:
-        self.run(lambda: self.door.commands.put_host(name, switch, datapath_type=kind))
+        address = {"h1": "192.0.2.1", "h2": "192.0.2.2"}[name]
+        self.run(lambda: self.door.commands.put_host(name, switch, address, datapath_type=kind))
 
     @rule(mac=SEEN_MACS, network=NETWORKS, last=st.integers(1, 4), port=st.sampled_from(PORTS))
     def learn(self, mac: str, network: str, last: int, port: str) -> None:
@@ -173,15 +184,30 @@ class Incremental(RuleBasedStateMachine):
     def reconnect(self) -> None:
         """The switch comes again with the ports it has: everything is compiled."""
         switch = self.switches.observed.connect(DPID, list(self.marked.switch.ports.values()))
-        again = Marked(self.door.model, switch)
+        again = Marked(self.door.model, switch, self.switches.observed)
         again.mark(compiler.owners(self.door.model))
         assert wanted(again.programs) == wanted(self.marked.programs)
         self.marked = again
         self.switches.reconcilers[DPID] = cast(Reconciler, again)
 
+    @rule(names=st.sets(st.sampled_from(PORTS)), down=st.sampled_from(["", *PORTS]))
+    def other_connects(self, names: set[str], down: str) -> None:
+        self.other = cast(Session, object())
+        ports = [Port(n, int(n[1:]) + 1, "02:00:00:00:00:98", n != down) for n in sorted(names)]
+        self.switches.connect(self.other, OTHER, ports)
+
+    @rule()
+    def other_disconnects(self) -> None:
+        if self.other is not None:
+            self.switches.disconnect(OTHER, self.other)
+
+    @rule(name=st.sampled_from(PORTS), number=st.integers(1, 5), gone=st.booleans(), up=st.booleans())
+    def other_port(self, name: str, number: int, gone: bool, up: bool) -> None:
+        self.switches.port_changed(OTHER, Port(name, number, "02:00:00:00:00:98", up), gone=gone)
+
     @invariant()
     def as_from_scratch(self) -> None:
-        assert wanted(self.marked.programs) == wanted(from_scratch(self.door.model, self.marked.switch))
+        assert wanted(self.marked.programs) == wanted(from_scratch(self.marked))
 
     @invariant()
     def a_switch_would_take_it(self) -> None:
@@ -248,7 +274,7 @@ def test_the_cost_of_a_change_does_not_depend_on_how_many_services_there_are(cha
         door, marked, switches = furnished(services)
         CHANGES[change](door, switches)
         costs.append(sorted(set(marked.compiled)))
-        assert wanted(marked.programs) == wanted(from_scratch(door.model, marked.switch))
+        assert wanted(marked.programs) == wanted(from_scratch(marked))
         door.store.close()
 
     assert costs[0] == costs[1]
@@ -260,7 +286,7 @@ def test_one_owner_compiles_without_looking_at_the_others() -> None:
     flows = []
     for services in (5, 100):
         door, marked, _ = furnished(services)
-        context = context_of(door.model, marked.switch)
+        context = seen_from(marked.switch, door.model, marked.observed)
         flows.append([compiler.compile_owner(context, o) for o in (SWITCH, ("service", "default:s3"))])
         door.store.close()
 

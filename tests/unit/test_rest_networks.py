@@ -9,6 +9,8 @@ import pytest
 
 from ryu_apps.wsgi import eventlet
 from tests.unit.rest_kit import Rest
+from topology.model import Network
+from topology.specs import NetworkSpec
 
 SUBNET = {"subnet": "10.9.0.0/24"}
 KEY = "/networks/default:new/"
@@ -56,6 +58,22 @@ def test_create_returns_when_every_connected_host_has_the_network(rest: Rest) ->
     assert still(create)
     assert apply(rest, "h2")["appliedRevision"] == rest.model.revision
     assert create.wait()[0] == 200
+
+
+def test_two_create_it_while_the_store_is_slow(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one's answer would be an error of the server's, though both networks are one."""
+    put_network = rest.commands.put_network
+
+    def slow(spec: NetworkSpec) -> Network:
+        eventlet.sleep(0)  # as where the store is etcd, and each command waits for its turn
+        return put_network(spec)
+
+    monkeypatch.setattr(rest.commands, "put_network", slow)
+    creates = [rest.spawn("POST", KEY, SUBNET) for _ in range(2)]
+    assert [still(create) for create in creates] == [True, True]
+    apply(rest, "h1")
+    apply(rest, "h2")
+    assert [create.wait()[0] for create in creates] == [200, 200]
 
 
 def test_create_without_hosts_returns_at_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -72,6 +73,16 @@ def test_a_command_sees_what_others_wrote(place: Place) -> None:
     other.commands.delete_service("default:app")
     assert one.commands.delete_network("default:srv")
     check([one, other], Door(place.open()))
+
+
+def test_a_question_sees_what_others_wrote(place: Place) -> None:
+    """Docker's plugin would be refused a network in a tenant that there is."""
+    one, other = two(place)
+    one.commands.put_tenant("red")
+    other.commands.check_network(replace(WEB, tenant="red"))
+    one.commands.put_tenant("blue")
+    assert other.commands.pick_subnet("blue")
+    assert other.model.revision == one.model.revision, "and writes nothing"
 
 
 def test_what_one_has_taken_the_other_does_not_give(place: Place) -> None:

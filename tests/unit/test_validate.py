@@ -113,6 +113,7 @@ def test_good_subnets(value: str, net: str, first: str, last: str) -> None:
         ("10.1.1.0-10.1.1.20/24", "within 10.1.1.1-10.1.1.254"),
         ("10.1.1.10-10.1.1.255/24", "within 10.1.1.1-10.1.1.254"),
         ("250.1.0.0/16", "overlaps 250.0.0.0/8"),
+        ("247.1.0.0/16", "overlaps 240.0.0.0/5"),
         ("249.0.0.0/24", "overlaps 249.0.0.0/8, which is kept for published services"),
         ("169.254.7.0/24", "overlaps 169.254.0.0/16, which is link-local, and the hosts' own"),
         ("239.0.0.0/24", "overlaps 224.0.0.0/4"),

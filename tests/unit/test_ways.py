@@ -9,6 +9,7 @@ import pytest
 
 from ryu_apps.pipeline.compile import affected, compile_owner, owners
 from ryu_apps.pipeline.context import Context, Translation
+from ryu_apps.pipeline.explain import why_not
 from ryu_apps.pipeline.family import V4, V6
 from ryu_apps.pipeline.features.balance import selectable
 from ryu_apps.pipeline.tables import ROUTER_MAC, Table
@@ -20,6 +21,7 @@ from tests.kit.several import O2, PORTS_OF, TUNNEL, TUNNELS, W3, A, B, C, Journe
 from tests.kit.wide import wide
 from tests.kit.world import ip, mac, model_of, network
 from topology.model import Change, Host, Network, Object
+from topology.observed import Port, Switch
 from topology.reach import TUNNEL_PORT, host_addresses
 
 W3_6 = ip(wide("10.1.1.11"))
@@ -197,6 +199,29 @@ def test_who_can_be_reached() -> None:
     assert names(without) == "w1 w2"
     draining = [replace(o, draining_since=1.0) if isinstance(o, Host) and o.name == "b" else o for o in everything]
     assert names(draining) == "w1 w2"
+
+
+@pytest.mark.parametrize(
+    ("ports", "selected", "kept"),
+    [
+        (None, True, True),  # it is not connected: nobody knows
+        ({"p12": True}, True, True),
+        ({"p12": False}, False, True),
+        ({}, False, False),
+    ],
+)
+def test_a_port_at_another_switch(ports: dict[str, bool] | None, selected: bool, kept: bool) -> None:
+    """If it fails: who has died there gets connections for ever, or a switch that restarts has them reset."""
+    model = model_of(on_hosts())
+    there = {} if ports is None else {B: Switch(B, {n: Port(n, 12, "", up) for n, up in ports.items()})}
+    context = Context(model, A, PORTS_OF[A], switches={A: Switch(A), **there})
+    service = model.services["default:app-svc"]
+    assert ("w3" in {p.id for p in selectable(context, service, V4)}) == selected
+    program = compile_owner(context, ("service", "default:app-svc"))
+    assert (W3 in {t.to for t in program.translations if isinstance(t, Translation)}) == kept
+    assert why_not(context, service, model.endpoints["w3"], V4) == (
+        "" if selected else "its port is down" if kept else "not plugged in"
+    )
 
 
 def test_connections_of_a_dead_host_are_not_kept() -> None:

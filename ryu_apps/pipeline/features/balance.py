@@ -43,7 +43,7 @@ def selectable(ctx: Context, service: Service, family: Family) -> list[Endpoint]
     return [
         p
         for p in ctx.model.providers(service)
-        if ctx.model.serves(p, service) and ctx.reachable(p) and family.of(p.addresses) is not None
+        if ctx.model.serves(p, service) and ctx.linked(p) and family.of(p.addresses) is not None
     ]
 
 

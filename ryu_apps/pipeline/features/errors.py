@@ -41,7 +41,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             Table.MEND,
             Priority.NORMAL,
             match(**sent, ct_state=related),
-            (*mended, Ct(zone, table=Table.DELIVER, nat=Nat())),
+            (*mended, Ct(zone, table=Table.RESTORE, nat=Nat())),
             feature=Feature.TRANSLATE,
         )
         # what went straight to the provider

@@ -7,6 +7,7 @@ The bridge's own port (LOCAL) joins them; the host's kernel routes and translate
 - From a network with nat, a connection to what no network of the tenant has leaves with its sender's hidden address,
   which no other endpoint has, whatever the tenants' subnets. The kernel gives it the host's own.
 - What comes to a published port of the host, the kernel sends to the service's published address: one more VIP.
+  `ingress` sees to providers on other hosts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ryu_apps.pipeline.tables import (
     HOST_MAC,
     HOST_NETWORK,
     NETWORK,
+    OUTSIDE_NETWORK,
     PORT,
     ROUTER_MAC,
     TENANT,
@@ -149,14 +151,19 @@ def outgoing(ctx: Context, endpoint: Endpoint) -> Iterator[Outgoing]:
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
-    """What the host sends to the published address: as to a VIP."""
-    if service.published and ctx.host is not None:
-        zone = ctx.zone(service.tenant)
+    """What the host sends to the published address: as to a VIP. What is not its own came from outside."""
+    if not service.published or ctx.host is None or ctx.host.address is None:
+        return
+    zone = ctx.zone(service.tenant)
+    to_service = IP | {"ipv4_dst": int(service.published_address)}
+    own = {"ipv4_src": int(ctx.host.address)}
+    for priority, more, network in ((Priority.NORMAL, {}, OUTSIDE_NETWORK), (Priority.NORMAL + 1, own, HOST_NETWORK)):
         yield _flow(
             Table.ARRIVE,
-            Priority.NORMAL,
-            match(**IP, ipv4_dst=int(service.published_address)),
+            priority,
+            match(**to_service | more),
             SetField(TENANT, zone),
+            SetField(NETWORK, network),
             Ct(zone, table=Table.BALANCE, nat=Nat()),
         )
 
