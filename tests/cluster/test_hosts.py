@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import time
 
+from tests.cluster.machines import OWN
 from tests.cluster.stage import Stage
 from tests.e2e.machine import wait_for
-from tests.e2e.test_walkthrough import VIP
-from tests.kit.hosts import ask_again
+from tests.e2e.test_walkthrough import VIP, create_service
+from tests.kit.hosts import Namespace, ask_again
 from tests.kit.loop import asking
 
 LEAVES = 10.0  # s within which the providers of a host that is gone get no new connections
@@ -92,6 +93,22 @@ def test_a_host_that_is_switched_off(stage: Stage) -> None:
     wait_for(lambda: "p3" in stage.answering(times=10), "the provider to answer")
     assert stage.host("h3")["state"] == "up"
     assert stage.answering("c2") == {"p1", "p2", "p3"}
+
+
+def test_a_port_that_all_hosts_publish(stage: Stage) -> None:
+    """Else whoever comes from outside reaches the providers of one host only, or none of them sees who it is."""
+    create_service(stage.cluster, "--publish", "8088:8080")
+    outside = Namespace("outside", stage.cluster.name, OWN)
+    for member in stage.cluster.members:
+        wait_for(lambda m=member: outside.reaches("tcp", m.ip, 8088), f"{member.host} to publish it")  # type: ignore[misc]
+        answers = [outside.ask("tcp", member.ip, 8088).split() for _ in range(40)]
+        assert {name for name, _, _ in answers} == {"p1", "p2", "p3"}
+        assert {seen for _, seen, _ in answers} == {OWN}
+        with outside.connect("tcp", member.ip, 8088) as connection:
+            connection.sendall(b"x" * 100_000 + b"\n")
+            assert ask_again(connection).startswith("p"), "also more than fits one packet of the tunnel"
+        itself = Namespace(member.host, member.name, member.ip)
+        assert set(itself.who("tcp", "127.0.0.1", 8088, 30)) == {"p1", "p2", "p3"}, "the host itself, too"
 
 
 def test_a_wire_that_is_cut(stage: Stage) -> None:

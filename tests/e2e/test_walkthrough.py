@@ -36,9 +36,9 @@ class Inside(Namespace):
         run("ip", "netns", "delete", self.netns)
 
 
-def create_service(host: Machine) -> None:
-    """As in the walk-through."""
-    options = ("--network", "srv-net", "--tenant", "default", *SELECTORS, "--port", "8080:80:TCP")
+def create_service(host: Machine, *more: str) -> None:
+    """As in the walk-through, with ``more`` options."""
+    options = ("--network", "srv-net", "--tenant", "default", *SELECTORS, "--port", "8080:80:TCP", *more)
     said = host.netctl("service", "create", "app-svc", *options)
     assert said == "Creating ServiceLB default:app-svc"
 

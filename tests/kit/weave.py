@@ -20,11 +20,12 @@ from tests.kit.private_ovs import Private
 
 
 class Weave:
-    """Switches, cables, hosts, and their controller."""
+    """Switches, cables, hosts, and their controllers; ``control`` is the one that is asked."""
 
-    def __init__(self, instance: Private, control: Controller, stack: contextlib.ExitStack) -> None:
+    def __init__(self, instance: Private, controllers: Sequence[Controller], stack: contextlib.ExitStack) -> None:
         self.instance = instance
-        self.control = control
+        self.control = controllers[0]
+        self._targets = [each.target for each in controllers]
         self.bridges: dict[str, str] = {}
         self.dpids: dict[str, str] = {}
         self._stack = stack
@@ -48,10 +49,11 @@ class Weave:
         self._cables.append(ends)
 
     def connect(self) -> None:
-        """Tell all switches of their controller, and wait until all links are known."""
+        """Tell all switches of their controllers, and wait until all links are known."""
         for bridge in self.bridges.values():
-            self.instance.vsctl("set-controller", bridge, self.control.target)
-            self.instance.vsctl("set", "controller", bridge, "max_backoff=1000")
+            self.instance.vsctl("set-controller", bridge, *self._targets)
+            for uuid in self.instance.vsctl("get", "bridge", bridge, "controller").strip("[]").split(", "):
+                self.instance.vsctl("set", "controller", uuid, "max_backoff=1000")
         self.wait_for_cables(*range(len(self._cables)))
 
     def cable(self, number: int, state: str) -> None:
@@ -120,12 +122,16 @@ class Weave:
 
 @contextlib.contextmanager
 def weave(
-    directory: Path, instance: Private, switches: Sequence[str], cables: Sequence[tuple[str, str]]
+    directory: Path,
+    instance: Private,
+    switches: Sequence[str],
+    cables: Sequence[tuple[str, str]],
+    controllers: Sequence[Controller] = (),
 ) -> Iterator[Weave]:
-    """A fabric whose switches are connected, with all cables up."""
+    """A fabric whose switches are connected, with all cables up; to a controller of its own where none are given."""
     with contextlib.ExitStack() as stack:
-        control = stack.enter_context(controller(directory, instance.controller_host))
-        made = Weave(instance, control, stack)
+        alone = () if controllers else (stack.enter_context(controller(directory, instance.controller_host)),)
+        made = Weave(instance, controllers or alone, stack)
         for name in switches:
             made.switch(name)
         for one, other in cables:
