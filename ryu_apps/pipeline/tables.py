@@ -162,7 +162,7 @@ TABLES: dict[Table, Declaration] = {
         miss=Table.ROUTE,
     ),
     Table.HAIRPIN: Declaration(
-        "an answer of a provider to itself, or not: out of the tenant's second zone",
+        "an answer of a provider to itself, or not; a fragment for a hidden address: out of the tenant's second zone",
         _of(TENANT, "ct_state") | _IP_HEADER,
     ),
     Table.BALANCE: Declaration(

@@ -147,6 +147,35 @@ def test_a_datagram_larger_than_the_mtu(world: World, size: int) -> None:
         assert ask_again(straight, size).split()[0] == "o2"
 
 
+@pytest.mark.parametrize("size", [MTU - 27, 4000, 20000])
+def test_large_datagrams_straight_beside_the_vip(world: World, size: int) -> None:
+    """If it fails: large answers of a provider on another host are lost, or taken for those of its VIP."""
+    client = world["c1"]
+    for source_port in range(6100, 6110):
+        with (
+            client.connect("udp", FAR_VIP, 53, source_port) as vip,
+            client.connect("udp", world["w2"].ip, 53, source_port) as straight,
+        ):
+            name = ask_again(vip).split()[0]
+            for large in (5, size, 5, size):
+                assert ask_again(straight, large).split()[0] == "w2"
+                assert ask_again(vip, large).split()[0] == name
+    with world["w3"].connect("udp", FAR_VIP, 53) as own:
+        assert len({ask_again(own, large).split()[0] for large in (5, size, 5, size)}) == 1
+
+
+def test_providers_that_ask_each_other(world: World) -> None:
+    """If it fails: large answers are lost where client and provider both serve: which is which, ports don't say."""
+    for client, provider in (("w1", "w2"), ("w2", "w1"), ("w2", "w3")):
+        with world[client].connect("udp", world[provider].ip, 53) as straight:
+            for size in (5, 4000, 5, 4000):
+                assert ask_again(straight, size).split()[0] == provider
+    for client in ("w1", "w2"):
+        for _ in range(10):
+            with world[client].connect("udp", VIP, 53) as vip:
+                assert len({ask_again(vip, size).split()[0] for size in (5, 4000, 5, 4000)}) == 1
+
+
 def test_full_segments_pass(world: World) -> None:
     """If it fails: a connection opens, and hangs with its first full segment."""
     for address, port in ((FAR_VIP, 8080), (world["o2"].ip, 22)):
@@ -165,9 +194,14 @@ def test_a_closed_port_is_said(world: World) -> None:
     world["w2"].stop_serving()
     world["w3"].stop_serving()
     try:
-        for kind, port in (("tcp", 8080), ("udp", 53)):
+        for address, kind, port in (
+            (FAR_VIP, "tcp", 8080),
+            (FAR_VIP, "udp", 53),
+            (world["w2"].ip, "tcp", 80),
+            (world["w2"].ip, "udp", 53),
+        ):
             with pytest.raises(ConnectionRefusedError):
-                world["c1"].ask(kind, FAR_VIP, port)
+                world["c1"].ask(kind, address, port)
     finally:
         world["w2"].serve(*SERVE)
         world["w3"].serve(*SERVE)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features.balance import known
-from ryu_apps.pipeline.features.translate import UNTRACKED, targets
+from ryu_apps.pipeline.features.translate import TRACKED, UNTRACKED, targets
 from ryu_apps.pipeline.fields import CT_RPL
 from ryu_apps.pipeline.tables import TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Move, Nat, match
@@ -43,6 +43,14 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
                 (Ct(zone, table=Table.MEND),),
                 feature=Feature.TRANSLATE,
             )
+        # about its connection to itself: out of the second zone
+        yield Flow(
+            Table.REPLY,
+            Priority.NORMAL,
+            match(**sent | {family.dst: own, "ip_proto": family.icmp}, ct_state=TRACKED),
+            (Ct(zone, table=Table.MEND),),
+            feature=Feature.HAIRPIN,
+        )
         yield Flow(
             Table.MEND,
             Priority.NORMAL,
