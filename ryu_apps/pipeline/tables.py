@@ -197,14 +197,14 @@ TABLES: dict[Table, Declaration] = {
         miss=Table.DELIVER,
     ),
     Table.MEND: Declaration(
-        "an ICMPv6 error of a provider → from the VIP that it is about, then translated; errors and fragments to the "
-        "outside: translated, unless another host does it",
+        "an error of a provider → from the VIP that it is about, then translated; as it is where it is about the provider "
+        "itself, and to the outside where another host translates",
         _of(TENANT, "ct_state", "ct_mark") | _IP_HEADER | _FIRST_TO,
         _SOURCES,
         miss=Table.RESTORE,
     ),
     Table.RESTORE: Declaration(
-        "hidden source address → the provider's own",
+        "hidden source address → the provider's own; in fragments by conntrack, in the second zone",
         _of(TENANT, PORT, "ct_state") | _IP_HEADER,
         _SOURCES,
         miss=Table.DELIVER,
