@@ -197,8 +197,8 @@ TABLES: dict[Table, Declaration] = {
         miss=Table.DELIVER,
     ),
     Table.MEND: Declaration(
-        "an error of a provider → from the VIP that it is about, then translated; as it is where it is about the provider "
-        "itself, and to the outside where another host translates",
+        "an error of a provider → from the VIP that it is about, then translated; as it is where it is about what went "
+        "straight to the provider, and to the outside where another host translates",
         _of(TENANT, "ct_state", "ct_mark") | _IP_HEADER | _FIRST_TO,
         _SOURCES,
         miss=Table.RESTORE,
