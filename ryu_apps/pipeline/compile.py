@@ -41,7 +41,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     translations: tuple[Translation | Outgoing, ...] = ()
     if owner == SWITCH:
         flows += _misses()
-        for feature in (balance, discovery, hairpin, route, learning, refuse, outside, transit, ingress):
+        for feature in (balance, discovery, hairpin, fragments, route, learning, refuse, outside, transit, ingress):
             flows += feature.for_switch(ctx)
         groups = tuple(transit.groups(ctx))
     elif kind == Network.kind and key in ctx.model.networks:
@@ -51,9 +51,9 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     elif kind == Endpoint.kind and key in ctx.model.endpoints:
         endpoint = ctx.model.endpoints[key]
         if endpoint.state != "stopped":
-            for feature in (access, neighbour, discovery, translate, errors, route, outside, ingress):
+            for feature in (access, neighbour, discovery, translate, errors, fragments, route, outside, ingress):
                 flows += feature.for_endpoint(ctx, endpoint)
-            for half in (translate, ingress):
+            for half in (translate, fragments, ingress):
                 translations += tuple(half.translations_for_endpoint(ctx, endpoint))
             translations += tuple(outside.outgoing(ctx, endpoint))
     elif kind == Service.kind and key in ctx.model.services:

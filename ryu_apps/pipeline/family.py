@@ -27,6 +27,7 @@ class Family:
     echo_reply: int
     errors: tuple[int, ...]  # types of errors that are about a connection
     later: int | None  # the protocol that flows are shown of a later fragment; None: the packet's own
+    spoilt: bool  # Open vSwitch 3.1 changes two bytes of a later fragment, where a flow sets its address
     hidden: int  # an endpoint's hidden address is this plus its number
 
     def address(self, value: int) -> Address:
@@ -52,6 +53,7 @@ V4 = Family(
     icmp=ICMP, icmp_type="icmpv4_type", icmp_code="icmpv4_code", echo_request=8, echo_reply=0,
     errors=(3, 11, 12),  # unreachable (also: fragmentation needed), time exceeded, parameter problem
     later=None,
+    spoilt=True,
     hidden=250 << 24,  # 250.0.0.0/8
 )  # fmt: skip
 V6 = Family(
@@ -59,6 +61,7 @@ V6 = Family(
     icmp=ICMPV6, icmp_type="icmpv6_type", icmp_code="icmpv6_code", echo_request=128, echo_reply=129,
     errors=(1, 2, 3, 4),  # unreachable, packet too big, time exceeded, parameter problem
     later=44,
+    spoilt=False,
     hidden=0x0100 << 112,  # 100::/64, which nobody routes (RFC 6666)
 )  # fmt: skip
 FAMILIES = (V4, V6)

@@ -162,7 +162,7 @@ TABLES: dict[Table, Declaration] = {
         miss=Table.ROUTE,
     ),
     Table.HAIRPIN: Declaration(
-        "an answer of a provider to itself, or not: out of the tenant's second zone",
+        "an answer of a provider to itself, or not; a fragment for a hidden address: out of the tenant's second zone",
         _of(TENANT, "ct_state") | _IP_HEADER,
     ),
     Table.BALANCE: Declaration(
@@ -197,14 +197,14 @@ TABLES: dict[Table, Declaration] = {
         miss=Table.DELIVER,
     ),
     Table.MEND: Declaration(
-        "an ICMP error of a provider → translated if it is about a VIP, of IPv6 from the VIP's address; errors and "
-        "fragments to the outside: translated, unless another host does it",
+        "an error of a provider → from the VIP that it is about, then translated; as it is where it is about what went "
+        "straight to the provider, and to the outside where another host translates",
         _of(TENANT, "ct_state", "ct_mark") | _IP_HEADER | _FIRST_TO,
         _SOURCES,
         miss=Table.RESTORE,
     ),
     Table.RESTORE: Declaration(
-        "hidden source address → the provider's own",
+        "hidden source address → the provider's own; in fragments by conntrack, in the second zone",
         _of(TENANT, PORT, "ct_state") | _IP_HEADER,
         _SOURCES,
         miss=Table.DELIVER,

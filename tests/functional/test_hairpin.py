@@ -46,3 +46,40 @@ def test_an_open_connection_to_itself_goes_on(hosts: Mapping[str, Host], version
     """Only the first packets of such a connection would pass."""
     with hosts["x1"].connect("tcp", of_family(version, "30.1.1.1"), 80) as connection:
         assert {ask_again(connection).split()[0] for _ in range(20)} == {"x1"}
+
+
+@pytest.mark.parametrize("size", [1473, 4000])
+def test_a_large_datagram_to_itself(hosts: Mapping[str, Host], version: int, size: int) -> None:
+    """A provider that asks its own service would get small answers from itself, and no large ones."""
+    found = set()
+    for _ in range(20):
+        with hosts["w1"].connect("udp", of_family(version, VIP), 53) as asking:
+            name = ask_again(asking).split()[0]
+            assert [ask_again(asking, size).split()[0] for _ in range(2)] == [name, name]
+            found.add(name)
+    assert found == {"w1", "w2"}
+
+
+def test_a_first_datagram_that_is_large(hosts: Mapping[str, Host], version: int) -> None:
+    """As above, where a connection begins with it."""
+    for _ in range(10):
+        with hosts["w1"].connect("udp", of_family(version, VIP), 53) as asking:
+            assert len({ask_again(asking, size).split()[0] for size in (4000, 5, 4000)}) == 1
+
+
+@pytest.mark.parametrize(("kind", "port"), [("tcp", 8080), ("udp", 53)])
+def test_it_does_not_listen_itself(hosts: Mapping[str, Host], version: int, kind: str, port: int) -> None:
+    """A provider whose server is down would wait for itself, where it would be told at once."""
+    provider = hosts["w1"]
+    provider.stop_serving()
+    try:
+        # until it is picked itself, no longer: of a kernel, one client gets six such errors, then one a second
+        for _ in range(60):
+            try:
+                assert provider.ask(kind, of_family(version, VIP), port).split()[0] == "w2"
+            except ConnectionRefusedError:
+                break
+        else:
+            pytest.fail("it was never picked")
+    finally:
+        provider.serve("tcp:80", "udp:53")

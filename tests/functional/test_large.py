@@ -4,6 +4,7 @@ providers are on their client's host, and where they are on another.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Iterator, Mapping
@@ -65,6 +66,36 @@ def test_the_first_datagram_is_large(hosts: Mapping[str, Host], version: int, si
             assert len(names | {ask_again(asking).split()[0]}) == 1
 
 
+@pytest.mark.parametrize("size", [1473, 4000, 20000])
+def test_large_datagrams_straight_to_a_provider(hosts: Mapping[str, Host], version: int, size: int) -> None:
+    """A client that knows a provider's own address would get small answers from it, and no large ones."""
+    for name in ("w2", "w3"):
+        with hosts["c1"].connect("udp", hosts[name].address(version), 5353) as asking:
+            for large in (5, size, 5, size):
+                assert ask_again(asking, large).split()[0] == name
+        with hosts["c1"].connect("udp", hosts[name].address(version), 5353) as asking:
+            for large in (size, 5, size):
+                assert ask_again(asking, large).split()[0] == name
+
+
+@pytest.mark.parametrize("size", [1473, 4000])
+@pytest.mark.parametrize("first", ["VIP", "straight"])
+def test_large_datagrams_straight_beside_the_vip(
+    hosts: Mapping[str, Host], version: int, first: str, size: int
+) -> None:
+    """Of a client with one port to a VIP and to the provider behind it, large answers would be lost or mixed up."""
+    client, vip = hosts["c1"], of_family(version, VIP)
+    for source_port in range(6100, 6110):
+        with contextlib.ExitStack() as stack:
+            to_w2 = (hosts["w2"].address(version), 5353)
+            places = [(vip, 53), to_w2] if first == "VIP" else [to_w2, (vip, 53)]
+            opened = [stack.enter_context(client.connect("udp", *place, source_port)) for place in places]
+            names = [ask_again(connection).split()[0] for connection in opened]
+            assert names[places.index(to_w2)] == "w2"
+            for large in (size, 5, size):
+                assert [ask_again(connection, large).split()[0] for connection in opened] == names
+
+
 def heard(raw: socket.socket, kind: int, source: str, least: int) -> bytes:
     """The next IP packet of this protocol, sender and size."""
     address = ip_address(source)
@@ -94,16 +125,16 @@ def mtu_to(host: Host, target: str) -> str:
 
 def test_a_smaller_link_behind_the_provider(hosts: Mapping[str, Host], version: int) -> None:
     """A client's large packets would vanish without a word: it does not know the provider's address."""
-    client, vip = hosts["c1"], of_family(version, VIP)
+    client, address = hosts["c1"], of_family(version, VIP)
     level, discover, mtu = MTU[version]
-    with client.connect("udp", vip, 53) as asking:
+    with client.connect("udp", address, 53) as asking:
         asking.setsockopt(level, discover, PMTUDISC_DO)
         provider = hosts[ask_again(asking).split()[0]]
         with provider.open("raw") as raw:
             asking.send(b"x" * 1400)
             packet = heard(raw, 17, client.address(version), 1400)
             raw.send(too_big(provider, client.address(version), packet, 1300))
-        wait_for(lambda: "mtu 1300" in mtu_to(client, vip), "the client to learn of it")
+        wait_for(lambda: "mtu 1300" in mtu_to(client, address), "the client to learn of it")
         assert asking.getsockopt(level, mtu) == 1300
 
 
@@ -124,13 +155,23 @@ def test_a_smaller_link_behind_a_provider_that_is_asked_directly(
 
 def test_a_smaller_link_behind_the_client(hosts: Mapping[str, Host]) -> None:
     """A provider's large answers would vanish without a word."""
-    client = hosts["c1"]
-    with client.connect("udp", VIP, 53) as asking, client.open("raw") as raw:
+    told_behind_the_client(hosts, VIP, 53)
+
+
+def test_a_smaller_link_behind_a_client_without_the_vip(hosts: Mapping[str, Host], version: int) -> None:
+    """As above, to a client that goes straight to the provider."""
+    told_behind_the_client(hosts, hosts["w2"].address(version), 5353)
+
+
+def told_behind_the_client(hosts: Mapping[str, Host], address: str, port: int) -> None:
+    """A router behind the client says that an answer is too big, and the provider learns of it."""
+    client, version = hosts["c1"], ip_address(address).version
+    with client.connect("udp", address, port) as asking, client.open("raw") as raw:
         provider = hosts[ask_again(asking).split()[0]]
         asking.send(b"x" * 1400)
-        packet = heard(raw, 17, VIP, 1400)
-        raw.send(too_big(client, VIP, packet, 1290))
-        wait_for(lambda: "mtu 1290" in mtu_to(provider, client.ip), "the provider to learn of it")
+        packet = heard(raw, 17, address, 1400)
+        raw.send(too_big(client, address, packet, 1290))
+        wait_for(lambda: "mtu 1290" in mtu_to(provider, client.address(version)), "the provider to learn of it")
 
 
 def test_a_smaller_link_behind_the_client_of_a_stream(hosts: Mapping[str, Host], version: int) -> None:

@@ -92,8 +92,13 @@ def test_the_host_reaches_containers(place: Place, name: str, version: int) -> N
         assert place.side.ask(kind, to, port).split()[:2] == [name, {4: HOST, 6: HOST6}[version]]
     assert place.side.pings(to)
     assert place.side.pings(to, "-s", "3000"), "in fragments"
-    with place.side.connect("udp", to, 99) as large:
-        assert ask_again(large, 4000).split()[0] == name
+    for port in (99, 53):
+        with place.side.connect("udp", to, port) as large:
+            for size in (4000, 5, 4000, 20000):
+                assert ask_again(large, size).split()[0] == name
+        with place.side.connect("udp", to, port) as small:
+            for size in (5, 4000):
+                assert ask_again(small, size).split()[0] == name
     with pytest.raises(ConnectionRefusedError):
         place.side.ask("tcp", to, 4)
     with pytest.raises(ConnectionRefusedError):
@@ -106,6 +111,9 @@ def test_the_host_reaches_vips_and_gateways(place: Place, version: int) -> None:
     vip = of_family(version, place.vip)
     assert set(place.side.who("tcp", vip, 8080, 30)) == {"w1", "w2", "s1"}
     assert set(place.side.who("udp", vip, 53, 30)) == {"w1", "w2", "s1"}
+    for _ in range(10):
+        with place.side.connect("udp", vip, 53) as large:
+            assert len({ask_again(large, size).split()[0] for size in (5, 4000, 5, 4000)}) == 1
     for address in (place.vip, "10.1.1.254", "20.1.1.254"):
         assert place.side.pings(of_family(version, address))
 

@@ -70,6 +70,31 @@ def test_udp_is_unreachable(
     assert ask(hosts[client], "udp", of_family(version, VIP), 53) == "wa"
 
 
+@pytest.mark.parametrize("client", ["ca", "na"])
+@pytest.mark.parametrize(("kind", "port", "target"), [("tcp", 8080, 80), ("udp", 53, 53)])
+def test_a_provider_that_does_not_listen(
+    hosts: Mapping[str, Host], *, version: int, client: str, kind: str, port: int, target: int
+) -> None:
+    """A client would wait where the provider itself says that nobody is there: through the VIP, or straight."""
+    asker, provider = hosts[client], hosts["wa"]
+    provider.stop_serving()
+    try:
+        for address, number in ((of_family(version, VIP), port), (provider.address(version), target)):
+            with pytest.raises(ConnectionRefusedError):
+                asker.ask(kind, address, number)
+        if kind == "udp":  # one source port to both: what it says is for whom it concerns
+            with (
+                asker.connect("udp", provider.address(version), target, 6200) as straight,
+                asker.connect("udp", of_family(version, VIP), port, 6200) as vip,
+            ):
+                for connection in (straight, vip):
+                    connection.send(b"anybody there?")
+                    with pytest.raises(ConnectionRefusedError):
+                        connection.recv(100)
+    finally:
+        provider.serve("tcp:80", "udp:53")
+
+
 def ask(client: Host, kind: str, vip: str, port: int) -> str:
     return client.ask(kind, vip, port).split()[0]
 

@@ -95,6 +95,18 @@ def test_a_datagram_larger_than_the_mtu(world: World, version: int, size: int) -
         assert ask_again(straight, size).split()[0] == "o2"
 
 
+def test_providers_that_ask_each_other(world: World, version: int) -> None:
+    """If it fails: large answers are lost where client and provider both serve: which is which, ports don't say."""
+    for client, provider in (("w1", "w2"), ("w2", "w1"), ("w2", "w3")):
+        with world[client].connect("udp", world[provider].address(version), 5353) as straight:
+            for size in (5, 4000, 5, 4000):
+                assert ask_again(straight, size).split()[0] == provider
+    for client in ("w1", "w2"):
+        for _ in range(10):
+            with world[client].connect("udp", of_family(version, VIP), 53) as vip:
+                assert len({ask_again(vip, size).split()[0] for size in (5, 4000, 5, 4000)}) == 1
+
+
 def test_full_segments_pass(world: World, version: int) -> None:
     """If it fails: a connection opens, and hangs with its first full segment."""
     for address, port in ((of_family(version, FAR_VIP), 8080), (world["o2"].address(version), 22)):

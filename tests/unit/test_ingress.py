@@ -247,7 +247,7 @@ def test_what_costs_where_nothing_is_published() -> None:
 def wanted(everything: list[Object], dead: frozenset[str] = frozenset()) -> set[tuple[int, int]]:
     """The connections by other hosts that may be in conntrack at b: addresses and ports of the providers there."""
     program = compile_owner(joined(everything, dead).contexts[B], ("endpoint", "w3"))
-    found = (t for t in program.translations if isinstance(t, Translation))
+    found = (t for t in program.translations if isinstance(t, Translation) and t.target)
     return {(t.to, t.target) for t in found if t.vip >> 27 == 0b11110 or t.zone > HAIRPIN_ZONES}
 
 

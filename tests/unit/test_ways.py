@@ -137,6 +137,23 @@ def test_fragments_of_an_answer_are_translated_at_the_client(hosts: Several, fie
     assert journey.ends == [(A, 1)]
 
 
+@pytest.mark.parametrize("fields", [{"ip_frag": 1}, {"ip_frag": 3}])
+def test_fragments_straight_to_a_provider_and_back(hosts: Several, fields: dict[str, int]) -> None:
+    """If it fails: what is larger than the MTU is spoilt by a flow that sets its address, or keeps a hidden one."""
+    asked = hosts.send(A, 1, ipv4(1, C1, W3, ip_proto=17, **fields))
+    dpid, port, packet = end(asked)
+    assert (dpid, port, packet["ipv4_dst"], zones(asked)) == (B, 12, W3, {A: 3, B: 0})
+    again = hosts.send(A, 1, ipv4(1, C1, W3, ip_proto=17, **fields))
+    assert (again.ends, zones(again)) == ([(B, 12)], {A: 2, B: 0})
+    answer = hosts.send(B, 12, ipv4(12, W3, C1, ip_proto=17, **fields))
+    dpid, port, packet = end(answer)
+    assert (dpid, port, packet["ipv4_src"], zones(answer)) == (A, 1, W3, {B: 0, A: 2})
+    for dpid in (A, B):
+        for flow in hosts.switches[dpid].flows.values():
+            sets = {a.field for a in flow.actions if isinstance(a, SetField)} & {"ipv4_src", "ipv4_dst"}
+            assert not sets or not any(name == "ip_frag" and value for name, value, _ in flow.match)
+
+
 @pytest.mark.parametrize("kind", [3, 11, 12])
 def test_errors_of_a_provider_are_translated_at_the_client(hosts: Several, kind: int) -> None:
     """If it fails: a client does not hear that its provider's port is closed, or that its packets are too large."""

@@ -1,25 +1,39 @@
-"""A new UDP connection whose first datagram comes in fragments.
+"""What comes in several packets.
+
+A new UDP connection to a VIP whose first datagram comes in fragments:
 
 The userspace datapath puts the fragments together in conntrack, then lets them go on one by one, and shows flows no
 port of any: only the first one's is told by what conntrack knows of the connection. They meet again in the conntrack
 call that commits, and whichever comes last has that call's translation. So all of them have to be sent to the same
 provider by the flow itself: no group (Open vSwitch 3.1 loses fragments behind its hash), and one UDP port a VIP. Where
 there are several, a connection has to begin with a datagram that fits. A kernel shows flows whole packets instead.
+
+What goes straight to a provider, and its answers (`translate`): fragments have no ports, so a datagram to any port of
+it is sent to its hidden address, and all that it sends is looked up. Where a flow sets an IPv4 address in a later
+fragment, Open vSwitch 3.1 takes two bytes of the datagram for UDP's checksum, and changes them; conntrack does not, as
+it has the whole datagram. So there the hidden address comes and goes in the tenant's second zone, for fragments alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.family import each
+from ryu_apps.pipeline.context import Context, Outgoing, Translation
+from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features import balance
-from ryu_apps.pipeline.fields import UDP
-from ryu_apps.pipeline.tables import Feature, Priority, Table
-from ryu_apps.pipeline.values import Flow, match
-from topology.model import Service
+from ryu_apps.pipeline.features.translate import TRACKED, UNTRACKED, targets
+from ryu_apps.pipeline.fields import CT_DNAT, CT_INV, CT_RPL, UDP
+from ryu_apps.pipeline.tables import HAIRPIN_ZONES, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.values import Action, Ct, Flow, Match, Nat, SetField, match
+from topology.model import HOST_BASE, Endpoint, Service
 
+Terms = dict[str, int | tuple[int, int]]
+
+FRAGMENT = (1, 1)
+HOSTS = (int(HOST_BASE), 0xFFFF0000)  # as containers see them
 FIRST, LATER = (1, 3), (3, 3)
+ANSWER = balance.known(CT_RPL)
+STRAIGHT = Priority.NORMAL - 2  # below what is to a VIP
 
 
 def shown(service: Service) -> bool:
@@ -47,3 +61,73 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                     (balance.translate_to(ctx, family, provider, port),),
                     feature=Feature.BALANCE,
                 )
+
+
+def for_switch(ctx: Context) -> Iterator[Flow]:
+    """The host's own datagrams go to a container as they are: `outside` notes them so, in the second zone."""
+    for family, host in each(ctx.host_addresses):
+        what = match(**{"eth_type": family.eth_type, family.src: host}, ip_frag=FRAGMENT)
+        yield _flow(Table.SERVICE, STRAIGHT + 1, what, goto=Table.ROUTE)
+
+
+def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
+    """For a provider: from it, and to it where it has UDP, for TCP begins with a segment that fits."""
+    ports = targets(ctx, endpoint)
+    zone = ctx.zone(endpoint.tenant)
+    for family, own in each(endpoint.addresses if ports else ()):
+        hidden = family.hidden_of(endpoint)
+        tenant: Terms = {TENANT: zone, "eth_type": family.eth_type}
+        sent = tenant | {family.src: own, "ip_frag": FRAGMENT}
+        translated = Ct(zone, table=Table.RESTORE, nat=Nat())
+        yield _flow(Table.REPLY, Priority.NORMAL, match(**sent, ct_state=UNTRACKED), translated)
+        # it may be an answer, to who is a provider too: not for a hidden address
+        yield _flow(Table.SERVICE, STRAIGHT + 1, match(**sent), goto=Table.ROUTE)
+        # its answer to itself: out of the second zone
+        to_itself = match(**sent | {family.dst: own}, ct_state=TRACKED)
+        yield Flow(Table.REPLY, Priority.NORMAL, to_itself, (translated,), feature=Feature.HAIRPIN)
+        if family.spoilt:
+            show = Ct(zone | HAIRPIN_ZONES, table=Table.DELIVER, commit=True, nat=Nat(src=own))
+            hid = match(**tenant | {family.src: hidden}, ip_frag=FRAGMENT)
+            yield _flow(Table.RESTORE, Priority.EXACT, hid, show)
+            # what the host has sent as it is, is answered so
+            to_host = match(**sent | {family.dst: HOSTS}, ct_state=UNTRACKED)
+            yield _flow(Table.REPLY, Priority.EXACT, to_host, Ct(zone, table=Table.MEND))
+            straight = match(**sent | {family.ct_dst: hidden}, ct_state=ANSWER)
+            yield _flow(Table.MEND, Priority.EXACT, straight, goto=Table.DELIVER)
+            yield _flow(Table.MEND, Priority.NORMAL, match(**sent, ct_state=ANSWER), translated)
+        if any(protocol == "UDP" for protocol, _ in ports):
+            yield from _to(zone, family, own, hidden)
+
+
+def _to(zone: int, family: Family, own: int, hidden: int) -> Iterator[Flow]:
+    tenant: Terms = {TENANT: zone, "eth_type": family.eth_type}
+    to_own: Terms = tenant | {family.dst: own}
+    lookup = Ct(zone, table=Table.BALANCE, nat=Nat())
+    if not family.spoilt:
+        # all, for a later one of IPv6 does not say what it is a part of
+        yield _flow(
+            Table.SERVICE, STRAIGHT, match(**to_own, ip_frag=FRAGMENT), SetField(family.dst, hidden), lookup
+        )
+        return
+    hide = Ct(zone | HAIRPIN_ZONES, table=Table.HAIRPIN, commit=True, nat=Nat(dst=hidden))
+    yield _flow(Table.SERVICE, STRAIGHT, match(**to_own, ip_proto=UDP, ip_frag=FRAGMENT), hide)
+    hid = match(**tenant | {family.dst: hidden}, ct_state=balance.known(CT_DNAT))
+    yield _flow(Table.HAIRPIN, Priority.EXACT + 1, hid, lookup)
+    # what can't be put together goes on as it is
+    yield _flow(Table.HAIRPIN, Priority.NORMAL, match(**to_own, ct_state=balance.known(CT_INV)), goto=Table.ROUTE)
+
+
+def translations_for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Translation | Outgoing]:
+    """What is hidden in the second zone, by those who ask it and by its answers, while it is alive."""
+    if not targets(ctx, endpoint) or not endpoint.alive or not ctx.reachable(endpoint):
+        return
+    second = ctx.zone(endpoint.tenant) | HAIRPIN_ZONES
+    for family, own in each(endpoint.addresses):
+        if family.spoilt:
+            hidden = family.hidden_of(endpoint)
+            yield Translation(second, UDP, own, 0, hidden, 0)
+            yield Outgoing(second, hidden, own)
+
+
+def _flow(table: Table, priority: int, what: Match, *actions: Action, goto: Table | None = None) -> Flow:
+    return Flow(table, priority, what, actions, goto=goto, feature=Feature.TRANSLATE)

@@ -1,7 +1,8 @@
 """A provider reaches its own VIP, also when it is picked itself: then it must not see itself as the client.
 
 Its own connection, translated to itself, is translated once more in a second zone of the tenant: its source becomes the
-VIP. The answers, to the VIP, are translated back in both zones.
+VIP. The answers, to the VIP, are translated back in both zones. Fragments, and errors about such a connection, are
+looked up in both as well.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation
 from ryu_apps.pipeline.family import each
+from ryu_apps.pipeline.features import errors
 from ryu_apps.pipeline.features.balance import MISFIT, PROTOCOLS, known
+from ryu_apps.pipeline.features.fragments import FRAGMENT, Terms
 from ryu_apps.pipeline.fields import CT_DNAT, CT_RPL, CT_TRK
 from ryu_apps.pipeline.tables import HAIRPIN_ZONES, TENANT, ZERO, Feature, Priority, Table
 from ryu_apps.pipeline.values import Action, Ct, Flow, Move, Nat, match
@@ -38,6 +41,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     """For each provider that may be picked by itself: only here, where it is plugged in."""
     zone = ctx.zone(service.tenant)
     second = zone | HAIRPIN_ZONES
+    lookup = Ct(second, table=Table.HAIRPIN, nat=Nat())
     alive = _alive(ctx, service)
     for family, vip in each(service.vips):
         tenant = {TENANT: zone, "eth_type": family.eth_type}
@@ -51,6 +55,14 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 (Ct(zone, table=Table.BALANCE, nat=Nat()),),
                 feature=Feature.HAIRPIN,
             )
+        for kind in errors.kinds(family) if providers else ():
+            yield Flow(
+                Table.SERVICE,
+                Priority.EXACT,
+                match(**tenant | {family.dst: vip} | kind),
+                (lookup,),
+                feature=Feature.HAIRPIN,
+            )
         for own in providers:
             yield Flow(
                 Table.ROUTE,
@@ -59,15 +71,10 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 (ANY_PORT, Ct(second, table=Table.ROUTE, commit=True, nat=Nat(src=vip, version=family.version))),
                 feature=Feature.HAIRPIN,
             )
-            for protocol, target in _targets(ctx, service):
-                number, name = PROTOCOLS[protocol]
-                answer = {**tenant, "ip_proto": number, family.src: own, f"{name}_src": target}
+            answer: Terms = {**tenant, family.src: own, family.dst: vip}
+            for what in _answers(ctx, service):
                 yield Flow(
-                    Table.SERVICE,
-                    Priority.EXACT,
-                    match(**answer | {family.dst: vip}),
-                    (Ct(second, table=Table.HAIRPIN, nat=Nat()),),
-                    feature=Feature.HAIRPIN,
+                    Table.SERVICE, Priority.EXACT, match(**answer | what), (lookup,), feature=Feature.HAIRPIN
                 )
 
 
@@ -80,6 +87,15 @@ def translations_for_service(ctx: Context, service: Service) -> Iterator[Transla
             for protocol, target in _targets(ctx, service):
                 number = PROTOCOLS[protocol][0]
                 yield Translation(second, number, own, target, own, target, seen=vip, version=family.version)
+
+
+def _answers(ctx: Context, service: Service) -> Iterator[Terms]:
+    """What its answers are known by: the port, or that they come in fragments, which show none."""
+    for protocol, target in _targets(ctx, service):
+        number, name = PROTOCOLS[protocol]
+        yield {"ip_proto": number, f"{name}_src": target}
+    if any(protocol == "UDP" for protocol, _ in _targets(ctx, service)):
+        yield {"ip_frag": FRAGMENT}
 
 
 def _alive(ctx: Context, service: Service) -> list[Endpoint]:

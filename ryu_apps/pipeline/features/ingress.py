@@ -21,7 +21,8 @@ from collections.abc import Collection, Iterator
 from ryu_apps.pipeline.context import Context, Translation, mac_int
 from ryu_apps.pipeline.family import V4
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
-from ryu_apps.pipeline.features.translate import FRAGMENT, UNTRACKED
+from ryu_apps.pipeline.features.fragments import FRAGMENT
+from ryu_apps.pipeline.features.translate import UNTRACKED
 from ryu_apps.pipeline.fields import CT_INV
 from ryu_apps.pipeline.tables import (
     HAIRPIN_ZONES,
@@ -168,13 +169,9 @@ def _back(ctx: Context, endpoint: Endpoint, own: int) -> Iterator[Flow]:
         goto=Table.DELIVER,
     )
     sent = tenant | {"ipv4_src": own}
-    as_they_are: list[Terms] = [{"ip_frag": FRAGMENT}]
-    as_they_are += [{"ip_proto": V4.icmp, V4.icmp_type: kind} for kind in V4.errors]
-    for kind in as_they_are:
-        what = match(**sent | TO_HOST | kind, ct_state=UNTRACKED)
-        yield _flow(Table.REPLY, Priority.EXACT, what, Ct(zone, table=Table.MEND))
+    fragments = match(**sent | TO_HOST, ip_frag=FRAGMENT, ct_state=UNTRACKED)
+    yield _flow(Table.REPLY, Priority.EXACT, fragments, Ct(zone, table=Table.MEND))
     yield _flow(Table.MEND, Priority.EXACT, match(**sent, ct_mark=MARKED), goto=Table.DELIVER)
-    yield _flow(Table.MEND, Priority.NORMAL, match(**sent), Ct(zone, table=Table.RESTORE, nat=Nat()))
 
 
 def translations_for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Translation]:

@@ -3,6 +3,7 @@
 A reply of a provider's service port may belong to a VIP or to a connection straight to the provider; only
 conntrack knows. So both kinds are in conntrack: what goes straight to a provider's service port is sent to a
 hidden address of the provider inside the switch, a VIP with one provider, and is given the real one back.
+`fragments` does it for what comes in several, `errors` for what is about such a connection.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from ryu_apps.pipeline.tables import TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Nat, SetField, match
 from topology.model import Endpoint
 
-FRAGMENT = (1, 1)
 UNTRACKED, TRACKED = (0, CT_TRK), (CT_TRK, CT_TRK)
 
 
@@ -60,14 +60,6 @@ def _of_family(ctx: Context, endpoint: Endpoint, family: Family, own: int) -> It
             (lookup,),
             feature=Feature.HAIRPIN,
         )
-    # fragments, the first one too, have no ports to match: conntrack puts the packet together
-    yield Flow(
-        Table.REPLY,
-        Priority.NORMAL,
-        match(**from_own, ip_frag=FRAGMENT, ct_state=UNTRACKED),
-        (lookup,),
-        feature=Feature.TRANSLATE,
-    )
     yield Flow(
         Table.BALANCE,
         Priority.NORMAL,
