@@ -17,8 +17,9 @@ from tests.kit.ovs import wait_for
 from tests.kit.wide import wide
 
 WEB = {"tier": "web"}
-# a VIP for each service: what Open vSwitch has cached of one that is gone would drop the first datagram to the next one
-VIPS = (f"100.1.1.{n}" for n in itertools.count(1))
+# Each service has ports of the providers to itself. When one is gone, Open vSwitch lets pass what comes from its port,
+# and for some milliseconds still when the next one is there: the answer to a datagram would not be translated.
+NUMBERS = itertools.count()
 UDP_PORTS = itertools.count(10_000)  # of the client, each used once
 
 
@@ -28,7 +29,8 @@ def hosts(bare: Lab) -> Mapping[str, Host]:
     bare.network("srv", "100.1.1.0/24", ipv6=True)
     bare.network("web", "10.1.1.0/24", "10.1.1.254", ipv6=True)
     bare.network("cli", "20.1.1.0/24", "20.1.1.254", ipv6=True)
-    made = {f"w{n}": bare.host(f"w{n}", "web", f"10.1.1.{n}", WEB, serve=["tcp:80", "udp:53"]) for n in (1, 2, 3)}
+    serve = [f"tcp:{80 + n}" for n in range(4)] + [f"udp:{53 + n}" for n in range(4)]
+    made = {f"w{n}": bare.host(f"w{n}", "web", f"10.1.1.{n}", WEB, serve=serve) for n in (1, 2, 3)}
     return made | {"c1": bare.host("c1", "cli", "20.1.1.1")}
 
 
@@ -41,6 +43,14 @@ def wait_for_total(lab: Lab, *wanted: int) -> dict[str, Any]:
     """Until the switch has counted so many connections to each port."""
     wait_for(lambda: [p["connections"] for p in counters(lab)["ports"]] == list(wanted), f"{wanted} connections")
     return counters(lab)
+
+
+def make(lab: Lab, options: Mapping[str, int] | None = None, *, udp: bool = True) -> tuple[str, list[str]]:
+    """A service over all three; its VIP and its ports."""
+    number = next(NUMBERS)
+    ports = [f"8080:{80 + number}:TCP", *([f"5353:{53 + number}:UDP"] if udp else ())]
+    lab.service("app", "srv", ports, ["tier=web"], vip=f"100.1.1.{1 + number}", options=options or {})
+    return f"100.1.1.{1 + number}", ports
 
 
 def ask(client: Host, address: str, times: int) -> tuple[Counter[str], Counter[str]]:
@@ -56,8 +66,7 @@ def ask(client: Host, address: str, times: int) -> tuple[Counter[str], Counter[s
 @pytest.mark.parametrize("options", [{}, {"sessionAffinity": 60}], ids=["spread", "affinity"])
 def test_connections_add_up(bare: Lab, hosts: Mapping[str, Host], options: Mapping[str, int]) -> None:
     """Nobody could see which provider is busy, or whether one gets nothing at all."""
-    vip = next(VIPS)
-    bare.service("app", "srv", ["8080:80:TCP", "5353:53:UDP"], ["tier=web"], vip=vip, options=options)
+    vip, _ = make(bare, options)
     try:
         tcp, udp = ask(hosts["c1"], vip, 40)
         wait_for_total(bare, 40, 40)
@@ -77,8 +86,7 @@ def test_connections_add_up(bare: Lab, hosts: Mapping[str, Host], options: Mappi
 
 def test_a_provider_leaves(bare: Lab, hosts: Mapping[str, Host]) -> None:
     """Whoever looks after a provider has left would see all counts begin anew, and no trace of what it was given."""
-    vip = next(VIPS)
-    bare.service("app", "srv", ["8080:80:TCP", "5353:53:UDP"], ["tier=web"], vip=vip)
+    vip, _ = make(bare)
     tcp, udp = ask(hosts["c1"], vip, 30)
     wait_for_total(bare, 30, 30)
     try:
@@ -107,13 +115,12 @@ def test_a_provider_leaves(bare: Lab, hosts: Mapping[str, Host]) -> None:
 
 def test_the_table(bare: Lab, hosts: Mapping[str, Host], capsys: pytest.CaptureFixture[str]) -> None:
     """The counts would be there, but for programs only."""
-    vip = next(VIPS)
-    bare.service("app", "srv", ["8080:80:TCP"], ["tier=web"], vip=vip)
-    (given, _) = Counter(hosts["c1"].who("tcp", vip, 8080, 20)), wait_for_total(bare, 20)
+    vip, (wanted,) = make(bare, udp=False)
+    given, _ = Counter(hosts["c1"].who("tcp", vip, 8080, 20)), wait_for_total(bare, 20)
     assert main(["--netmaster", bare.controller.url, "service", "stats", "app"]) == 0
     head, port, empty, columns, _, *rows = capsys.readouterr().out.splitlines()
     assert head.startswith(f"default:app at {vip} and {wide(vip)}: ")
-    assert (port, empty) == ("8080:80:TCP: 20 connections", "")
+    assert (port, empty) == (f"{wanted}: 20 connections", "")
     assert columns.split() == ["Provider", "Address", "State", "Weight", "Connections", "Share"]
     addresses = f"10.1.1.1,{wide('10.1.1.1')}"
     assert rows[0].split() == ["w1", addresses, "running", "1", str(given["w1"]), f"{5 * given['w1']:.1f}", "%"]
