@@ -31,6 +31,7 @@ CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0  # for one member's answer; then the next is asked
 OPERATION_SECONDS = 5.0  # for an answer of any
 DEFAULT_PORT = 2379
+BROKEN = "the connection broke"
 DEFAULT_PREFIX = "/netctl"
 _MEMBER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _NOT_CONNECTED = re.compile("NewConnectionError|NameResolutionError|ConnectTimeoutError")
@@ -140,6 +141,8 @@ class Etcd:
                 return answer
             except (etcd3gw.exceptions.Etcd3Exception, requests.RequestException, ValueError) as error:
                 line = _line(error)
+                if self.url.tls and line == BROKEN:  # or its answer to what it did not understand came too late
+                    line += "; etcds:// is for an etcd that speaks TLS"
                 if _is_final(error):
                     raise EtcdRefused(f"store {self.url} refuses: {line}") from error
                 sent = sent or not _NOT_CONNECTED.search(_told(error))
@@ -262,5 +265,5 @@ def _line(error: Exception) -> str:
         found = re.search(r"\[SSL[^\]]*\] ([^(\"']*)", told)
         return f"TLS: {found[1].strip() if found else told[:120]}"
     if "Connection" in told or "RemoteDisconnected" in told:
-        return "the connection broke"
+        return BROKEN
     return " ".join(told.split())[:200]

@@ -214,6 +214,11 @@ class Node(Machine):
             found[f"{name}@{doc['networkName']}"] = doc
         return found
 
+    def endpoint(self, name: str) -> dict[str, Any]:
+        """One of them, as soon as there is one: a container's name comes with Docker's events, after its start."""
+        wait_for(lambda: name in self.endpoints(), f"{name} to be listed")
+        return self.endpoints()[name]
+
     def networks(self) -> dict[str, dict[str, Any]]:
         """The model's networks, by key."""
         return {doc["key"]: doc for doc in json.loads(self.rest("/api/v1/networks/"))}

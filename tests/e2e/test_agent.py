@@ -28,8 +28,8 @@ def test_a_container_of_a_created_network_works_at_once(host: Node, net: str) ->
     assert (first, second) == ("10.1.1.1", "10.1.1.2")
     assert host.pings("c1", second)
     assert host.pings("c1", "10.1.1.254")
-    wait_for(lambda: host.endpoints()["c1"].get("state") == "running", "c1 to be running in the model")
-    found = host.endpoints()["c1"]
+    wait_for(lambda: host.endpoint("c1").get("state") == "running", "c1 to be running in the model")
+    found = host.endpoint("c1")
     assert found["labels"] == {"tier": "web", "a": ""}
     assert found["ipAddress"] == ["10.1.1.1"]
     assert found["macAddress"] == "02:42:0a:01:01:01"
@@ -52,7 +52,7 @@ def test_an_address_and_a_mac_that_were_asked_for(host: Node, net: str) -> None:
     """Else `--ip` and `--mac-address` are taken and not honoured, or their refusal tells nothing."""
     assert host.container("c1", net, "--ip=10.1.1.77", "--mac-address=02:11:22:33:44:55") == "10.1.1.77"
     assert "02:11:22:33:44:55" in host.docker("exec", "c1", "ip", "link", "show", "eth0")
-    assert host.endpoints()["c1"]["macAddress"] == "02:11:22:33:44:55"
+    assert host.endpoint("c1")["macAddress"] == "02:11:22:33:44:55"
     run = ("run", "-d", f"--net={net}")
     taken = host.docker_error(*run, "--ip=10.1.1.77", IMAGE, "sleep", "1")
     assert "10.1.1.77 is taken: it is endpoint c1" in taken
@@ -74,7 +74,7 @@ def test_tenants_may_use_the_same_subnet(host: Node, net: str) -> None:
     host.netctl("net", "create", "net1", "-t", "blue", "-s", "10.1.1.0/24")
     assert host.container("c1", net) == "10.1.1.1"
     assert host.container("c2", "net1/blue") == "10.1.1.1"
-    assert host.endpoints()["c2"]["tenantName"] == "blue"
+    assert host.endpoint("c2")["tenantName"] == "blue"
 
 
 def test_states_names_and_health_reach_the_model(host: Node, net: str) -> None:
@@ -102,7 +102,7 @@ def test_connect_and_disconnect(host: Node, net: str) -> None:
     host.container("c1", net, "--label=a=b")
     host.docker("network", "connect", "--ip=10.2.3.4", "net2", "c1")
     wait_for(lambda: host.endpoints().get("c1@net2", {}).get("labels") == {"a": "b"}, "the labels in net2")
-    assert host.endpoints()["c1@net2"]["state"] == "running"
+    wait_for(lambda: host.endpoint("c1@net2")["state"] == "running", "it to be running in the model")
     assert "10.2.3.4/16" in host.docker("exec", "c1", "ip", "address", "show", "eth1")
     host.docker("network", "disconnect", "net2", "c1")
     wait_for(lambda: "c1@net2" not in host.endpoints(), "the endpoint in net2 to be gone")
@@ -147,9 +147,9 @@ def test_a_docker_network_of_another_tenant(host: Node) -> None:
     host.netctl("tenant", "create", "green")
     own = ("network", "create", "-d", "netctl", "--ipam-driver", "netctl", "--subnet=10.9.0.0/24")
     host.docker(*own, "-o", "tenant=green", "-o", "network=named", "g1")
-    assert set(host.networks()) == {"green:named"}
+    wait_for(lambda: set(host.networks()) == {"green:named"}, "it in the model")
     host.container("c1", "g1")
-    assert host.endpoints()["c1"]["tenantName"] == "green"
+    assert host.endpoint("c1")["tenantName"] == "green"
     assert "also say --ipam-opt tenant=default" in host.docker_error(*own, "d1")
     host.docker(*own, "--ipam-opt", "tenant=default", "d1")
     wait_for(lambda: set(host.networks()) == {"green:named", "default:d1"}, "d1 in the model")
@@ -185,7 +185,7 @@ def test_the_agent_stops_cleanly_and_traffic_goes_on(host: Node, net: str) -> No
     host.start_agent()
     late.join(60)
     wait_for(lambda: host.endpoints().get("late", {}).get("state") == "running", "the late one")
-    assert host.endpoints()["c1"]["labels"] == {"a": "b"}
+    assert host.endpoint("c1")["labels"] == {"a": "b"}
     assert "removed" not in host.log("agent")[host._agent_from :]
 
 
@@ -213,7 +213,7 @@ def test_what_changed_while_the_agent_was_dead(host: Node, net: str) -> None:
     host.start_agent()
     wait_for(lambda: host.docker_networks() == {net, "new"}, "Docker's networks to be the model's")
     wait_for(lambda: len(host.ports()) == 1 and len(host.links()) == 1, "stale ports and veths to be gone")
-    assert host.endpoints()["c1"]["state"] == "running"
+    wait_for(lambda: host.endpoint("c1")["state"] == "running", "c1 to be running in the model")
 
 
 def test_without_the_controller(host: Node, net: str) -> None:
@@ -232,7 +232,7 @@ def test_without_the_controller(host: Node, net: str) -> None:
     assert "no connection to http://127.0.0.1:9999" in refused
     host.start_controller()
     wait_for(lambda: host.endpoints().get("c3", {}).get("labels") == {"new": "yes"}, "c3 in the model")
-    assert host.endpoints()["c1"]["ipAddress"] == [first]
+    assert host.endpoint("c1")["ipAddress"] == [first]
     assert "c2" not in host.endpoints()
 
 
@@ -254,6 +254,7 @@ def test_docker_is_killed(host: Node, net: str, live: bool) -> None:
         host.start_docker(live=False)
     first = host.container("c1", net, "--restart=always", "--label=a=b")
     host.container("c2", net)
+    wait_for(lambda: set(host.endpoints()) >= {"c1", "c2"}, "both in the model")
     host.kill("dockerd")
     assert set(host.endpoints()) >= {"c1", "c2"}
     line = "host agt-host: Docker does not answer"
@@ -267,7 +268,7 @@ def test_docker_is_killed(host: Node, net: str, live: bool) -> None:
         assert host.pings("c1", host.address("c2", net))
     else:
         wait_for(lambda: "c2" not in host.endpoints(), "c2, which Docker does not start again, to be gone")
-    assert host.endpoints()["c1"]["labels"] == {"a": "b"}
+    assert host.endpoint("c1")["labels"] == {"a": "b"}
     host.netctl("net", "create", "late", "-s", "10.5.0.0/24")
     host.container("c3", "late")
     if not live:

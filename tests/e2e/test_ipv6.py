@@ -35,7 +35,7 @@ def start(host: Node, name: str, network: str, *options: str) -> str:
     """Start a container that answers at a port; its IPv6 address, which the model has as well."""
     host.docker("run", "-d", "--name", name, f"--net={network}", *options, IMAGE, *SERVER)
     found = address6(host, name, network)
-    assert host.endpoints()[f"{name}@{network}"]["ipAddress"] == [host.address(name, network), found]
+    assert host.endpoint(f"{name}@{network}")["ipAddress"] == [host.address(name, network), found]
     return found
 
 
@@ -69,14 +69,14 @@ def test_a_network_without_ipv6_has_none(host: Node, n6: str) -> None:
     host.netctl("net", "create", "n4", "-s", "10.4.1.0/24", "-g", "10.4.1.254")
     host.netctl("net", "create", "srv", "-s", "10.5.1.0/24", "-s6", "fd00:5::/64")
     host.container("four", "n4")
-    assert host.endpoints()["four"]["ipAddress"] == ["10.4.1.1"]
+    assert host.endpoint("four")["ipAddress"] == ["10.4.1.1"]
     assert "inet6" not in host.docker("exec", "four", "ip", "address", "show", "eth0")
     assert host.docker("exec", "four", "ip", "-6", "route") == ""
     assert start(host, "alone", "srv") == "fd00:5::1"
     assert "default" not in host.docker("exec", "alone", "ip", "-6", "route")
     host.docker("network", "connect", "--ip6", "fd00:6::99", n6, "four")
     wait_for(lambda: "four@n6" in host.endpoints(), "the endpoint in n6")
-    assert host.endpoints()["four@n6"]["ipAddress"][1] == "fd00:6::99"
+    assert host.endpoint("four@n6")["ipAddress"][1] == "fd00:6::99"
     assert "fd00:6::99/64" in host.docker("exec", "four", "ip", "-6", "address", "show", "eth1")
     host.docker("network", "disconnect", n6, "four")
     wait_for(lambda: "four@n6" not in host.endpoints(), "the endpoint in n6 to be gone")
@@ -160,7 +160,7 @@ def test_networks_that_docker_users_make(host: Node) -> None:
 def test_restarts_of_agent_controller_and_docker(host: Node, n6: str) -> None:
     """Else an endpoint loses its IPv6 address in the model at a restart, and traffic with it."""
     first, second = start(host, "c1", n6), start(host, "c2", n6)
-    both = {name: host.endpoints()[name]["ipAddress"] for name in ("c1", "c2")}
+    both = {name: host.endpoint(name)["ipAddress"] for name in ("c1", "c2")}
     for part, again in (
         ("agent", host.start_agent),
         ("controller", host.start_controller),
@@ -171,14 +171,14 @@ def test_restarts_of_agent_controller_and_docker(host: Node, n6: str) -> None:
             assert answered(host, "c1", second)
         again()
         wait_for(lambda: host.endpoints().get("c1", {}).get("state") == "running", "c1 to be running", 60)
-        assert {name: host.endpoints()[name]["ipAddress"] for name in both} == both
+        assert {name: host.endpoint(name)["ipAddress"] for name in both} == both
         assert answered(host, "c2", first)
     host.kill("controller")
     host.docker("restart", "-t", "0", "c1")
     assert address6(host, "c1", n6) == first
     host.start_controller()
     wait_for(lambda: host.endpoints().get("c1", {}).get("state") == "running", "c1 in the model")
-    assert host.endpoints()["c1"]["ipAddress"] == both["c1"]
+    assert host.endpoint("c1")["ipAddress"] == both["c1"]
 
 
 def test_everything_starts_again(host: Node, n6: str) -> None:
@@ -194,7 +194,7 @@ def test_everything_starts_again(host: Node, n6: str) -> None:
         host.start_controller()
         host.start_docker(live=False)
         wait_for(lambda: host.endpoints().get("c1", {}).get("state") == "running", "c1 in the model", 60)
-        assert host.endpoints()["c1"]["ipAddress"][1] == address6(host, "c1", n6)
+        assert host.endpoint("c1")["ipAddress"][1] == address6(host, "c1", n6)
         assert "default via fd00:6::fe" in host.docker("exec", "c1", "ip", "-6", "route")
         wait_for(lambda: host.pings("c1", "fd00:6::fe"), "the gateway to answer")
         host.docker("rm", "-f", "c1")
@@ -253,7 +253,7 @@ networks:
     )
     host.compose("up", "-d")
     wait_for(lambda: host.endpoints().get("my_prj_web_1", {}).get("state") == "running", "web")
-    assert host.endpoints()["my_prj_web_1"]["ipAddress"][1] == "fd44::77"
+    assert host.endpoint("my_prj_web_1")["ipAddress"][1] == "fd44::77"
     assert host.networks()["default:my_prj_front"]["ipv6Subnet"] == "fd44::/64"
     host.compose("down")
     wait_for(lambda: not host.networks(), "the project's network to leave the model")

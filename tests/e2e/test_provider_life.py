@@ -313,5 +313,5 @@ def test_the_weight_of_a_container(stage: Stage) -> None:
     stage.provider("heavy", "--label=netctl.weight=3")
     stage.provider("light")
     wait_for(lambda: stage.host.endpoints().get("heavy", {}).get("labels"), "its labels")
-    assert stage.host.endpoints()["heavy"]["weight"] == 3
-    assert "weight" not in stage.host.endpoints()["light"]
+    assert stage.host.endpoint("heavy")["weight"] == 3
+    assert "weight" not in stage.host.endpoint("light")
