@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -27,15 +28,15 @@ CLIENTS, PEERS = 2379, 2380  # etcd's ports
 DEVICES = ("arp_ignore", "rp_filter")  # of an uplink that a switch has: the kernel sees what comes in there as well
 
 
-class Wired(Machine):
+class Wired(Machine, ABC):
     """A machine with a wire to the underlay, where it is called ``host``."""
 
     host: str
     ip: str
 
+    @abstractmethod
     def set_up_wire(self) -> None:
         """What it makes of its end, ``eth0``, which is there and up."""
-        raise NotImplementedError
 
 
 class Manager(Wired):
