@@ -16,6 +16,7 @@ from tests.kit.ovs import wait_for
 from tests.kit.wide import of_family
 
 VIP, CLIENT, WEB, ELSEWHERE = "100.1.1.1", "20.1.1.1", "10.1.1.1", "10.1.1.50"
+LLDP = b"\x88\xcc"
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +70,11 @@ def listen(stack: contextlib.ExitStack, *hosts: Host) -> list[socket.socket]:
 
 
 def seen(wire: socket.socket, last: bytes) -> list[bytes]:
-    """The frames that have come in, up to the one that holds ``last``."""
+    """The frames that have come in, up to the one that holds ``last``; not the controller's own, in search of links."""
     found: list[bytes] = []
     while True:
         data, (_, _, kind, _, _) = wire.recvfrom(65535)
-        if kind != socket.PACKET_OUTGOING:
+        if kind != socket.PACKET_OUTGOING and data[12:14] != LLDP:
             if last in data:
                 return found
             found.append(data)
