@@ -25,7 +25,7 @@ def command(name: str, data: Path, client: str, peer: str, members: str, *option
         "etcd", "--name", name, "--data-dir", str(data),
         "--listen-client-urls", client, "--advertise-client-urls", client,
         "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-        "--initial-cluster", members, "--logger", "zap", "--log-level", "warn", "--unsafe-no-fsync",
+        "--initial-cluster", members, "--logger", "zap", "--log-level", "warn", "--unsafe-no-fsync", "--pre-vote",
         *options,
     ]  # fmt: skip
 
