@@ -28,6 +28,7 @@ class NetworkDoc(TypedDict, total=False):
     ipv6Subnet: str
     ipv6Gateway: str
     nat: bool  # its containers reach what their host reaches
+    internal: bool  # closed in both directions
     cfgdTag: str
 
 
@@ -96,6 +97,8 @@ class EndpointDoc(TypedDict, total=False):
     state: str  # created | running | paused | draining | stopped
     origin: str  # agent | rest | learned
     weight: int  # 1..100; absent: 1, or what the label netctl.weight says
+    noWayBack: str  # why its address can't answer beyond its own network; absent: it can
+    primary: bool  # of its container's addresses, the one that the container's kernel takes as source
     passed: list[str]  # keys of the services whose active check it passes
 
 

@@ -64,6 +64,7 @@ class Network:
     gateway6: IPv6Address | None = None
     nat: bool = False  # its endpoints reach what their host reaches, translated to the host's address
     vlan: int = 0  # 1..4094: its 802.1Q tag on links between switches; 0: there was none left
+    internal: bool = False  # closed in both directions: it has no way to other networks or to its hosts
 
     @property
     def key(self) -> str:
@@ -203,6 +204,8 @@ class Endpoint:
     passed: tuple[str, ...] = ()  # sorted keys of the services whose active check it passes
     drained: tuple[str, ...] = ()  # sorted keys of the services whose drain time is over for it
     draining_since: float = 0.0  # epoch s; 0: not draining
+    no_way_back: str = ""  # why its address can't answer beyond its own network, as its agent says; "": it can
+    primary: bool = False  # of its container's: whose address the container's kernel takes as source
 
     @property
     def key(self) -> str:

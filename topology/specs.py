@@ -23,6 +23,7 @@ class NetworkSpec:
     subnet6: str = ""  # address/len
     gateway6: str = ""
     nat: bool = False
+    internal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +75,5 @@ class EndpointSpec:
     state: str = "running"
     origin: str = "rest"
     weight: int | None = None  # None: what the label netctl.weight says, else 1
+    no_way_back: str = ""
+    primary: bool = False

@@ -48,7 +48,7 @@ DATAPATH_TYPES = ("netdev", "system")
 HEALTHS = ("", "starting", "healthy", "unhealthy")
 STATES = ("created", "running", "paused", "draining", "stopped")
 ORIGINS = ("agent", "rest", "learned")
-ID_LIMIT, TEXT_LIMIT = 128, 255
+ID_LIMIT, TEXT_LIMIT, REASON_LIMIT = 128, 255, 200
 
 A = TypeVar("A", IPv4Address, IPv6Address, Address)
 

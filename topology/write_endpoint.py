@@ -210,6 +210,7 @@ def _put(draft: Draft, spec: EndpointSpec, old: Endpoint | None) -> Endpoint:
     for field, value in (("portName", spec.port_name), ("containerID", spec.container_id)):
         validate.text(field, value)
     validate.text("containerName", spec.container_name)
+    validate.text("noWayBack", spec.no_way_back, validate.REASON_LIMIT)
     validate.datapath(spec.switch)
     validate.choice("health", spec.health, validate.HEALTHS)
     validate.choice("state", spec.state, validate.STATES)
@@ -244,6 +245,8 @@ def _put(draft: Draft, spec: EndpointSpec, old: Endpoint | None) -> Endpoint:
         state=spec.state,
         origin=spec.origin,
         weight=weight,
+        no_way_back=spec.no_way_back,
+        primary=spec.primary,
     )
     endpoint = _carried_on(draft, endpoint, old)
     draft.put(endpoint)

@@ -58,6 +58,8 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         raise Invalid("ipv6Gateway needs a gateway: containers have no default route without; give both, or neither")
     if spec.nat and gateway is None:
         raise Invalid("nat needs a gateway: that is the way out; give one, or leave nat out")
+    if spec.nat and spec.internal:
+        raise Invalid("nat has no effect on an internal network: leave out nat, or internal")
     encap = validate.choice("encap", spec.encap or "vxlan", validate.ENCAPS)
     nw_type = validate.choice("nwType", spec.nw_type or "data", validate.NW_TYPES)
     tag = validate.tag(encap, spec.pkt_tag)
@@ -71,6 +73,7 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         _unchanged("ipv6Subnet", old.subnet6, subnet6)
         _unchanged("ipv6Gateway", old.gateway6, gateway6)
         _unchanged("nat", _on(old.nat), _on(spec.nat))
+        _unchanged("internal", _on(old.internal), _on(spec.internal))
         _unchanged("encap", old.encap, encap)
         _unchanged("nwType", old.nw_type, nw_type)
         _unchanged("cfgdTag", old.cfgd_tag, cfgd_tag)
@@ -98,6 +101,7 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         gateway6=gateway6,
         nat=spec.nat,
         vlan=_vlan(draft),
+        internal=spec.internal,
     )
     draft.put(network)
     return network

@@ -28,7 +28,8 @@ network = noun("network", "Networks: subnets that containers and services are pu
 def _row(doc: Mapping[str, Any]) -> tuple[object, ...]:
     fields = ("subnet", "gateway", "ipv6Subnet", "ipv6Gateway", "cfgdTag")
     names = (doc.get(f, "") for f in ("tenantName", "networkName", "nwType", "encap"))
-    return (*names, doc.get("pktTag", 0), *(doc.get(f, "") for f in fields), "yes" if doc.get("nat") else "")
+    truths = ("yes" if doc.get(f) else "" for f in ("nat", "internal"))
+    return (*names, doc.get("pktTag", 0), *(doc.get(f, "") for f in fields), *truths)
 
 
 LISTING = Listing(
@@ -45,6 +46,7 @@ LISTING = Listing(
         "IPv6Gateway",
         "Cfgd Tag",
         "NAT",
+        "Internal",
     ),
     row=_row,
 )
@@ -79,6 +81,11 @@ LISTING = Listing(
     "--nat",
     is_flag=True,
     help="Let containers reach what their host reaches, by IPv4; needs --gateway.  [default: off]",
+)
+@click.option(
+    "--internal",
+    is_flag=True,
+    help="Close it in both directions: its containers and VIPs are for this network alone.  [default: off]",
 )
 @flag(
     "--encap",
@@ -119,6 +126,7 @@ def create(
     subnetv6: str,
     gatewayv6: str,
     nat: bool,
+    internal: bool,
     nw_tag: str,
 ) -> None:
     """Create a network. When this returns, "docker run --net=NAME" works on every connected host.
@@ -142,6 +150,8 @@ def create(
         doc["pktTag"] = pkt_tag
     if nat:
         doc["nat"] = True
+    if internal:
+        doc["internal"] = True
     with target.connect() as client:
         client.put_network(cast(NetworkDoc, without_empty(doc)))
     say(f"Creating network {key_of(tenant, name)}")

@@ -64,6 +64,7 @@ def network_spec(document: Document, key: str) -> NetworkSpec:
         subnet6=document.get("ipv6Subnet", ""),
         gateway6=document.get("ipv6Gateway", ""),
         nat=document.get("nat", False),
+        internal=document.get("internal", False),
     )
 
 
@@ -121,6 +122,8 @@ def endpoint_spec(document: Document, key: str, *, host: str = "", origin: str =
         state=document.get("state") or "running",
         origin=document.get("origin") or origin,
         weight=document.get("weight"),
+        no_way_back=document.get("noWayBack", ""),
+        primary=document.get("primary", False),
     )
 
 
@@ -170,6 +173,7 @@ def network_document(network: Network, model: Model | None = None) -> Document:
             "gateway": _text(network.gateway),
             "ipv6Gateway": _text(network.gateway6),
             "ipv6Subnet": "" if network.subnet6 is None else str(network.subnet6),
+            "internal": network.internal,
             "nat": network.nat,
             "networkName": network.name,
             "nwType": network.nw_type,
@@ -266,6 +270,8 @@ def endpoint_document(endpoint: Endpoint) -> Document:
             "state": endpoint.state,
             "origin": endpoint.origin,
             "weight": weight_shown(endpoint),
+            "noWayBack": endpoint.no_way_back,
+            "primary": endpoint.primary,
             "passed": list(endpoint.passed),
         }
     )

@@ -67,7 +67,7 @@ def test_network_flags(fake: FakeController, run: Run) -> None:
     """Otherwise a script written for Contiv makes another network than it asks for."""
     run("tenant", "create", "blue")
     args = "network create n -t blue -n infra -e vlan -p 12 -s 10.1.1.0/24 -g 10.1.1.1 -s6 fd::/64 -g6 fd::1"
-    assert run(*args.split(), "-tag", "x", "--nat") == "Creating network blue:n\n"
+    assert run(*args.split(), "-tag", "x", "--nat", "--internal") == "Creating network blue:n\n"
     assert fake.docs["networks"]["blue:n"] == {
         "key": "blue:n",
         "tenantName": "blue",
@@ -80,6 +80,7 @@ def test_network_flags(fake: FakeController, run: Run) -> None:
         "ipv6Subnet": "fd::/64",
         "ipv6Gateway": "fd::1",
         "nat": True,
+        "internal": True,
         "cfgdTag": "x",
     }
 
@@ -89,16 +90,19 @@ def test_network_ls(run: Run) -> None:
     run("net", "create", "b", "-s", "10.2.0.0/16")
     run("net", "create", "a", "-s", "10.1.1.0/24", "-g", "10.1.1.254", "-p", "7", "-tag", "t")
     run("net", "create", "c", "-s", "10.3.1.0/24", "-g", "10.3.1.1", "--nat", "-s6=fd00:3::/64", "-g6=fd00:3::1")
+    run("net", "create", "d", "-s", "10.4.0.0/16", "--internal")
     assert run("net", "ls").splitlines() == [
         "Tenant   Network  Nw Type  Encap type  Packet tag  Subnet       Gateway     IPv6Subnet   IPv6Gateway"
-        "  Cfgd Tag  NAT",
+        "  Cfgd Tag  NAT  Internal",
         "------   -------  -------  ----------  ----------  ------       -------     ----------   -----------"
-        "  --------  ---",
+        "  --------  ---  --------",
         "default  a        data     vxlan       7           10.1.1.0/24  10.1.1.254                          "
         "  t",
         "default  b        data     vxlan       0           10.2.0.0/16",
         "default  c        data     vxlan       0           10.3.1.0/24  10.3.1.1    fd00:3::/64  fd00:3::1  "
         "            yes",
+        "default  d        data     vxlan       0           10.4.0.0/16                                      "
+        "                 yes",
     ]
 
 

@@ -58,7 +58,8 @@ def test_a_number_of_too_many_digits(rest: Rest) -> None:
 
 
 NETWORK_FIELDS = (
-    "tenantName, networkName, nwType, encap, pktTag, subnet, gateway, ipv6Subnet, ipv6Gateway, nat, cfgdTag, key"
+    "tenantName, networkName, nwType, encap, pktTag, subnet, gateway, ipv6Subnet, ipv6Gateway, nat, internal, cfgdTag, "
+    "key"
 )
 
 
@@ -77,6 +78,7 @@ NETWORK_FIELDS = (
         ("networks", {"ipv6Subnet": ["fd00::/64"]}, "ipv6Subnet: a list is not a string"),
         ("networks", {"nat": "yes"}, 'nat: "yes" is not true or false'),
         ("networks", {"nat": 1}, "nat: 1 is not true or false"),
+        ("networks", {"internal": "yes"}, 'internal: "yes" is not true or false'),
         ("networks", {"tenantName": "blue"}, "tenantName: blue in the body, but default in the path"),
         ("networks", {"networkName": "x"}, "networkName: x in the body, but new in the path"),
         ("networks", {"key": "default:x"}, "key: default:x in the body, but default:new in the path"),
@@ -88,6 +90,8 @@ NETWORK_FIELDS = (
         ("serviceLBs", {"selectors": {"a": "b"}}, "selectors: an object is not a list of strings"),
         ("serviceLBs", {"serviceName": "x"}, "serviceName: x in the body, but new in the path"),
         ("endpoints", {"labels": {"a": 1}}, "labels: an object is not an object of strings"),
+        ("endpoints", {"noWayBack": True}, "noWayBack: true is not a string"),
+        ("endpoints", {"primary": 1}, "primary: 1 is not true or false"),
         ("endpoints", {"labels": ["a=b"]}, "labels: a list is not an object of strings"),
         ("endpoints", {"ipAddress": "10.1.1.1"}, 'ipAddress: "10.1.1.1" is not a list of strings'),
         ("tenants", {"tenantName": "x"}, "tenantName: x in the body, but default:new in the path"),
@@ -132,6 +136,20 @@ NETWORK = {"subnet": "10.9.0.0/24"}
         ),
         ("networks/default:new", NETWORK | {"nat": True}, 422, "nat needs a gateway"),
         ("networks/default:net", {"subnet": "10.1.1.0/24", "gateway": "10.1.1.254", "nat": True}, 409, "nat is off"),
+        (
+            "networks/default:new",
+            NETWORK | {"gateway": "10.9.0.1", "nat": True, "internal": True},
+            422,
+            "nat has no effect on an internal network",
+        ),
+        (
+            "networks/default:net",
+            {"subnet": "10.1.1.0/24", "gateway": "10.1.1.254", "internal": True},
+            409,
+            "internal is off, not on",
+        ),
+        ("endpoints/e9", {"tenantName": "default", "networkName": "net", "noWayBack": "x" * 201}, 422, "at most 200"),
+        ("endpoints/e9", {"tenantName": "default", "networkName": "net", "noWayBack": "a\nb"}, 422, "noWayBack a"),
         ("serviceLBs/default:new", SERVICE | {"ipv6Address": "fd00::1"}, 422, "network default:net has no IPv6"),
         ("serviceLBs/default:new", SERVICE | {"publish": ["80"]}, 422, "Invalid publish. Its format is HostPort:"),
         ("serviceLBs/default:new", SERVICE | {"publish": ["80:8080"]}, 422, "the service has no port 8080; it has 80"),

@@ -28,10 +28,11 @@ def test_everything_comes_back(place: Place) -> None:
     door.commands.put_network(
         NetworkSpec("default", "six", "10.2.1.0/24", "10.2.1.1", subnet6="FD00::/64", gateway6="FD00::1", nat=True)
     )
+    door.commands.put_network(NetworkSpec("default", "inn", "10.3.1.0/24", "10.3.1.1", internal=True))
     door.commands.put_service(
         ServiceSpec("default", "t", "six", ports=["80:80:TCP"], ip_address6="fd00::9", publish=["80:80"])
     )
-    door.commands.put_endpoint(EndpointSpec("f", "default", "six"))
+    door.commands.put_endpoint(EndpointSpec("f", "default", "six", no_way_back="no rule", primary=True))
     door.commands.grant("default", "six", None, "h", 6)
     door.commands.put_host("h", (1 << 64) - 1, "192.0.2.1", "0.1.0")
     door.commands.grant("default", "n", None, "h")
@@ -72,9 +73,10 @@ def test_a_store_of_an_earlier_version(place: Place) -> None:
     door = Door(store)
     network, service, endpoint, host = (objects[kind] for kind in EARLIER)
     assert isinstance(network, Network) and door.model.networks[network.key] == replace(network, vlan=1)
-    assert (network.subnets, network.nat) == ((network.subnet,), False)
+    assert (network.subnets, network.nat, network.internal) == ((network.subnet,), False, False)
     assert isinstance(service, Service) and (service.published, service.requested_vip6) == ((), None)
     assert isinstance(endpoint, Endpoint) and isinstance(host, Host) and host.number == 0
+    assert (endpoint.no_way_back, endpoint.primary) == ("", False)
     spec = ServiceSpec("default", "s", "n", "", ["a=b"], ["80:80:TCP"])
     assert door.commands.put_service(spec) == service, "a change to what it is, is none"
     assert door.commands.put_network(NetworkSpec("default", "n", "10.1.1.0/24")) == replace(network, vlan=1)
