@@ -2,7 +2,8 @@
 
 One thread runs them all: sockets that don't block, and a schedule on the monotonic clock. Another asks Docker for
 process ids, as Docker may make its caller wait. The state says what is to be checked and takes the verdicts; the
-synchroniser tells them. A provider that was well before the agent's start stays so until it has failed often enough.
+synchroniser tells them. A provider that was in before the agent's start, or before there was a check or one of these
+terms, stays so until it has failed often enough since.
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ class Watch:
             return False
         self.passing = passed
         return True
+
+    def change(self, check: Check) -> None:
+        """Go on with other terms: the verdict stays, but what was found under the old ones does not count."""
+        self.give_up()
+        self.check = check
+        self._last, self._streak = None, 0
 
     def give_up(self) -> None:
         """End what is under way."""
@@ -121,9 +128,12 @@ class Checks:
 
     def _refresh(self, now: float) -> None:
         """Take up what is to be checked by now, and leave what is not. Verdicts go with their checks."""
-        checks = wanted(self._state)
-        for key in self._watches.keys() - checks.keys():
-            self._leave(key)
+        with self._state.changed:
+            checks, unjudged = wanted(self._state), set(self._state.unjudged)
+            self._state.unjudged.clear()
+        for key in list(self._watches):
+            if key not in checks or not unjudged.isdisjoint(key):
+                self._leave(key)
         for key, check in checks.items():
             watch = self._watches.get(key)
             if watch is not None and watch.check.target != check.target:
@@ -133,8 +143,7 @@ class Checks:
                 self._watches[key] = Watch(check, now)
                 self._plan(key, now)
             elif watch.check != check:
-                watch.check = check
-                watch.give_up()
+                watch.change(check)
                 self._running.pop(key, None)
                 self._plan(key, now)
         used = {check.container_id for check in checks.values()}
@@ -196,6 +205,8 @@ class Checks:
         endpoint_id, service_key = key
         passes = bool(attempt.passed)
         with self._state.changed:
+            if not self._state.unjudged.isdisjoint(key):
+                return  # of a check that is over
             self._state.verdicts.setdefault(endpoint_id, {})[service_key] = passes
         self._sync.verdict(endpoint_id)
         if passes:

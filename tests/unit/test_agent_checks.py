@@ -242,6 +242,62 @@ def test_other_words_for_the_check_of_a_service_keep_the_verdict(world: World) -
         assert len(world.sync.told) == told
 
 
+def test_only_failures_under_the_new_terms_count() -> None:
+    """Else a provider is taken out by one failure of the check that there is now, and two of another port."""
+    world = World()
+    world.checks.stop(5)  # turned by hand below
+    world.state.set_service(APP, service(80))
+    checks = world.checks
+    checks._refresh(0.0)
+    watch = checks._watches["e1", APP]
+    assert not watch.judge(False)
+    world.state.set_service(APP, service(81))
+    checks._refresh(0.0)
+    assert checks._watches["e1", APP] is watch
+    assert not watch.judge(False), "the second in a row, but the first of this port"
+    assert watch.judge(False)
+
+
+def test_a_check_turned_off_and_on_between_two_looks() -> None:
+    """Else what was found before is told as if the check that there is now had found it, or never told again."""
+    world = World()
+    world.checks.stop(5)
+    checks, asked, key = world.checks, service(80), ("e1", APP)
+
+    def judged(verdict: bool) -> Watch:
+        checks._refresh(0.0)
+        watch = checks._watches[key]
+        for _ in range(2):
+            watch.judge(verdict)
+        world.state.verdicts["e1"] = {APP: verdict}
+        return watch
+
+    def off_and_on() -> None:
+        world.state.set_service(APP, {**asked, "healthCheck": {}})
+        world.state.set_service(APP, asked)
+
+    def gone_and_made_anew() -> None:
+        world.state.set_service(APP, None)
+        world.state.set_service(APP, asked)
+
+    def the_connection_was_lost_meanwhile() -> None:
+        world.state.set_services({})
+        world.state.set_services({APP: asked})
+
+    def the_container_restarts() -> None:
+        world.state.set_container(replace(world.container, state="stopped"))
+        world.state.set_container(world.container)
+
+    world.state.set_service(APP, asked)
+    for change in (off_and_on, gone_and_made_anew, the_connection_was_lost_meanwhile, the_container_restarts):
+        watch = judged(False)
+        change()
+        assert not world.state.verdicts, change.__name__
+        checks._refresh(0.0)
+        assert checks._watches[key] is not watch, change.__name__
+        assert checks._watches[key].passing is None
+
+
 def test_a_paused_provider_keeps_its_verdict(world: World) -> None:
     """Else it has to pass again after each pause."""
     with listening() as server, answering(b"HTTP/1.1 200 OK\r\n\r\n") as (port, seen):
