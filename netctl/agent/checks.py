@@ -110,12 +110,13 @@ class Checks:
                 self._refresh(time.monotonic())
             self._take_answers(time.monotonic())
             self._start_due(time.monotonic())
-            self._finish(time.monotonic())
+            self._finish()
             for key, _ in self._selector.select(self._until_due(time.monotonic())):
                 if key.data is None:
                     os.eventfd_read(self._wake)
                 else:
                     key.data.go_on(key.fileobj)
+            self._expire(time.monotonic())  # not before: who has answered by now is no worse for our being late
         for watch in self._watches.values():
             watch.give_up()
 
@@ -190,11 +191,15 @@ class Checks:
         else:
             attempt.start(sockets, check.address, check.ports, request_for(check.protocol, check.path, check.address))
 
-    def _finish(self, now: float) -> None:
-        for key, watch in list(self._running.items()):
+    def _expire(self, now: float) -> None:
+        for watch in self._running.values():
             attempt = watch.attempt
             if attempt is not None and attempt.passed is None and attempt.deadline <= now:
                 attempt.end(passed=False, reason=f"no answer in {watch.check.timeout:g} s")
+
+    def _finish(self) -> None:
+        for key, watch in list(self._running.items()):
+            attempt = watch.attempt
             if attempt is not None and attempt.passed is not None:
                 del self._running[key]
                 watch.attempt = None

@@ -202,6 +202,32 @@ def test_no_answer_is_a_failure_in_time_and_holds_nobody_up(world: World) -> Non
         assert world.verdict("default:well")
 
 
+def test_an_agent_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a provider that has answered in time is taken out because its agent was late to look."""
+    start_due = Checks._start_due
+
+    def stands_still(checks: Checks, now: float) -> None:
+        start_due(checks, now)
+        for watch in list(checks._running.values()):
+            while watch.attempt is not None and time.monotonic() <= watch.attempt.deadline:
+                pass  # as on a machine that has other things to do
+
+    monkeypatch.setattr(Checks, "_start_due", stands_still)
+    world = World()
+    try:
+        with listening() as server:
+            world.state.set_service(APP, service(server.getsockname()[1]))
+            world.wait(True)
+            told = len(world.sync.told)
+            asked = service(server.getsockname()[1])
+            world.state.set_service("default:other", {**asked, "serviceName": "other"})
+            world.wait(True, "default:other")
+            assert world.verdict() is True
+            assert len(world.sync.told) == told + 1
+    finally:
+        world.checks.stop(5)
+
+
 def test_what_is_checked_no_more_is_forgotten(world: World) -> None:
     """Else an old verdict counts for a service, or a container, that only has the name of the one it was about."""
     with listening() as server:
