@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from netctl.agent.troubles import Troubles
 from netctl.agent.veth import host_end
-from netctl.documents import EndpointDoc, HostDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc
+from netctl.documents import EndpointDoc, HostDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc, StreamTenantDoc
+from topology.reach import SECOND_ZONES
 
 Address = IPv4Address | IPv6Address
 Subnet = IPv4Network | IPv6Network
@@ -122,6 +123,7 @@ class State:
         self.pending: dict[str, Pending] = {}  # by Docker's id of the network
         self.pools: dict[tuple[str, Subnet], Pool] = {}
         self.model: dict[str, StreamNetworkDoc] = {}  # by key
+        self.tenants: dict[str, int] | None = None  # their numbers; None: not known yet
         self.services: dict[str, StreamServiceDoc] = {}  # by key: those of the model that have an active check
         self.published: dict[str, StreamServiceDoc] = {}  # by key: those that have ports of the hosts
         self.host_address: IPv4Address | None = None  # as this host's containers see it
@@ -193,6 +195,23 @@ class State:
             if known != self.host_address:
                 self.host_address = known
                 self.changed.notify_all()
+
+    # Tenants
+
+    def set_tenants(self, tenants: Mapping[str, StreamTenantDoc]) -> None:
+        """Know the model's tenants: these and no others."""
+        with self.changed:
+            self.tenants = {}
+            for name, tenant in tenants.items():
+                self.set_tenant(name, tenant)
+
+    def set_tenant(self, name: str, tenant: StreamTenantDoc | None) -> None:
+        """Know another tenant, or that it is gone."""
+        with self.changed:
+            known = self.tenants = {} if self.tenants is None else self.tenants
+            known.pop(name, None)
+            if tenant is not None and 0 < (number := tenant.get("number", 0)) < SECOND_ZONES:
+                known[name] = number
 
     # Other hosts
 
