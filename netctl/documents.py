@@ -14,6 +14,12 @@ class TenantDoc(TypedDict, total=False):
     defaultNetwork: str
 
 
+class StreamTenantDoc(TenantDoc, total=False):
+    """A tenant in the change stream."""
+
+    number: int  # its conntrack zone
+
+
 class NetworkDoc(TypedDict, total=False):
     """A network, as asked for."""
 

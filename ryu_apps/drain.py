@@ -1,4 +1,5 @@
-"""Ends of drain times: who has been draining for as long as a service allows keeps none of its connections.
+"""Ends of drain times: who has been draining for as long as a service allows keeps none of its connections; who is on
+a host that has been draining so long keeps none of UDP's, for these have no end that a switch sees.
 
 Since when is in the model, so a restart of the controller costs nothing. From then on the monotonic clock counts.
 """
@@ -13,7 +14,8 @@ from dataclasses import dataclass, replace
 from ryu_apps.framework import hub
 from topology.commands import Commands
 from topology.errors import NetctlError, Unavailable
-from topology.model import Commit, Endpoint, Service
+from topology.model import Commit, Endpoint, Host, Service
+from topology.snapshot import UDP
 
 AGAIN_SECONDS = 1.0  # after a store that could not be written
 
@@ -50,16 +52,16 @@ class Drains:
     def committed(self, commit: Commit) -> None:
         """The model changed; to be subscribed."""
         for change in commit.changes:
-            if isinstance(change.after, Endpoint):
-                before = change.before if isinstance(change.before, Endpoint) else None
-                if before is None or (before.draining_since, before.labels) != (
-                    change.after.draining_since,
-                    change.after.labels,
-                ):
-                    self._note(change.after, self._model.selected_by(change.after))
-            elif isinstance(change.after, Service):
-                for endpoint in self._model.providers(change.after):
-                    self._note(endpoint, [change.after])
+            before, after = change.before, change.after
+            if isinstance(after, Endpoint):
+                if not isinstance(before, Endpoint) or _terms(before) != _terms(after):
+                    self._note(after, self._model.selected_by(after))
+            elif isinstance(after, Service):
+                for endpoint in self._model.providers(after):
+                    self._note(endpoint, [after])
+            elif isinstance(after, Host) and after.draining and after != before:
+                for endpoint in self._model.endpoints_of_host(after.name):
+                    self._note(endpoint, self._model.selected_by(endpoint))
 
     def run(self) -> None:
         """Until it is killed."""
@@ -81,15 +83,15 @@ class Drains:
         return max(0.0, self._deadlines[0].due - self._clock()) if self._deadlines else None
 
     def _note(self, endpoint: Endpoint, services: Iterable[Service]) -> None:
-        if endpoint.state != "draining":
+        since = self._model.draining_since(endpoint)
+        if not since:
             return
         for service in services:
-            if service.key not in endpoint.drained:
+            if service.key not in endpoint.drained and _ends(endpoint, service):
                 # a clock that was set back must not make it longer than asked for
-                left = min(endpoint.draining_since + service.drain - self._wall_clock(), service.drain)
+                left = min(since + service.drain - self._wall_clock(), service.drain)
                 due = self._clock() + left
-                deadline = Deadline(due, endpoint.id, service.key, endpoint.draining_since, service.drain)
-                heapq.heappush(self._deadlines, deadline)
+                heapq.heappush(self._deadlines, Deadline(due, endpoint.id, service.key, since, service.drain))
                 self._wake.set()
 
     def _holds(self, deadline: Deadline) -> bool:
@@ -98,8 +100,16 @@ class Drains:
         return (
             endpoint is not None
             and service is not None
-            and endpoint.state == "draining"
-            and (endpoint.draining_since, service.drain) == (deadline.since, deadline.seconds)
+            and (self._model.draining_since(endpoint), service.drain) == (deadline.since, deadline.seconds)
             and service.key not in endpoint.drained
             and service.selects(endpoint)
         )
+
+
+def _terms(endpoint: Endpoint) -> tuple[object, ...]:
+    return endpoint.draining_since, endpoint.labels, endpoint.host
+
+
+def _ends(endpoint: Endpoint, service: Service) -> bool:
+    """Whether the end of the drain makes a difference: a host's drain ends for UDP alone."""
+    return endpoint.state == "draining" or any(port.protocol == UDP for port in service.ports)

@@ -143,12 +143,12 @@ class Switches:
         owners: set[Owner] = {SWITCH} if names else set()
         if TUNNEL_PORT in names:  # all that is elsewhere is reached by it
             owners.update(compiler.owners(self._model))
+        if was_up != seen.switches[dpid].has_link(port.name):
+            names = names | {port.name}
         for endpoint in self._endpoints_on(dpid):
             if endpoint.port_name in names:
                 owners |= compiler.of_endpoint(self._model, endpoint)
         self.reconcilers[dpid].mark(owners)
-        if was_up != seen.switches[dpid].has_link(port.name):
-            names = names | {port.name}
         self._mark_elsewhere(dpid, (e for e in self._endpoints_on(dpid) if e.port_name in names))
 
     def _unlinked(self, dpid: int) -> list[Endpoint]:

@@ -201,7 +201,8 @@ class Endpoint:
     state: str = "running"  # created | running | paused | draining | stopped
     origin: str = "rest"  # agent | rest | learned
     weight: int = 1  # 1..100: its share of a service's new connections
-    passed: tuple[str, ...] = ()  # sorted keys of the services whose active check it passes
+    # sorted keys of the services whose active check it passes, or has not failed since that was turned on
+    passed: tuple[str, ...] = ()
     drained: tuple[str, ...] = ()  # sorted keys of the services whose drain time is over for it
     draining_since: float = 0.0  # epoch s; 0: not draining
     no_way_back: str = ""  # why its address can't answer beyond its own network, as its agent says; "": it can
@@ -223,6 +224,11 @@ class Endpoint:
     def alive(self) -> bool:
         """Whether it may hold connections, be they of a service or not."""
         return self.state in ALIVE_STATES
+
+    @property
+    def well(self) -> bool:
+        """Whether it lives, and says itself that it is well."""
+        return self.alive and self.health in ACTIVE_HEALTH
 
     def serves(self, service: Service) -> bool:
         """Whether it may receive new connections of ``service``, given that it is selected, for all that it says

@@ -20,6 +20,7 @@ HOST_MAC = f"{OWN_MACS}00:00:02"  # of every host's end of that port
 INGRESS_MAC = f"{OWN_MACS}01:80:00"  # plus a host's number: from outside, in by that host, to a provider on another
 TUNNEL_PORT = "netctl-vxlan"  # of a host's bridge, made by its agent; each packet says which host it goes to
 HIDDEN = IPv4Network("250.0.0.0/8")  # endpoints, as their host sees them once they are on their way out
+SECOND_ZONES = 0x8000  # a tenant has two conntrack zones: its number, and its number plus this
 PUBLISHED = IPv4Network((PUBLISHED_BASE, 8))
 INGRESS = IPv4Network("240.0.0.0/5")  # providers, in conntrack at their own host, for what came in by another
 NEXT_HOP = HOST_BASE + 0xFFFE  # the switch, as the host's router; hosts' numbers end before

@@ -26,7 +26,7 @@ from topology.model import (
 Pair = tuple[str, str]
 Gateway = Literal["gateway"]
 
-SCTP = "SCTP"
+UDP, SCTP = "UDP", "SCTP"
 POOLS = ("tenant", "network", "service", "port", "endpoint", "host", "vlan")
 """Spaces of numbers; a service has one of pool ``service`` and one of pool ``port`` for each port, a network one of
 pool ``network`` and one of pool ``vlan``."""
@@ -194,6 +194,24 @@ class Model:
         """Whether a provider may receive new connections: it serves, and its host is not being emptied."""
         host = self.hosts.get(endpoint.host)
         return endpoint.serves(service) and not (host is not None and host.draining)
+
+    def keeps(self, endpoint: Endpoint, service: Service, protocol: str) -> bool:
+        """Whether a provider may keep the connections of a protocol that it has: all until the end of its drain; else
+        UDP's, which have no end that a switch sees, while it serves, and others while it lives.
+        """
+        if endpoint.state == "draining":
+            return service.key not in endpoint.drained
+        if protocol == UDP:
+            on_its_way = self.draining_since(endpoint) and service.key not in endpoint.drained
+            return self.serves(endpoint, service) or bool(on_its_way and endpoint.serves(service))
+        return endpoint.alive
+
+    def draining_since(self, endpoint: Endpoint) -> float:
+        """When (epoch s) an endpoint that lives, or else its host, began to drain; 0: neither does."""
+        if endpoint.state == "draining":
+            return endpoint.draining_since
+        host = self.hosts.get(endpoint.host)
+        return host.draining_since if host is not None and endpoint.alive else 0.0
 
     def selected_by(self, endpoint: Endpoint) -> list[Service]:
         """Services that this endpoint provides for; the endpoint need not be in the model."""

@@ -42,9 +42,9 @@ def set_passed(draft: Draft, key: str, verdicts: Mapping[str, bool]) -> Endpoint
 
 
 def drained(draft: Draft, key: str, service_key: str) -> Endpoint:
-    """The drain time of a service is over for an endpoint; nothing, if that isn't draining any more."""
+    """The drain time of a service is over for an endpoint; nothing, if neither that nor its host drains any more."""
     endpoint = _known(draft, key)
-    if endpoint.state != "draining":
+    if endpoint.state != "draining" and not _on_draining_host(draft, endpoint):
         return endpoint
     changed = replace(endpoint, drained=tuple(sorted({*without(endpoint.drained, service_key), service_key})))
     changed = replace(changed, drained=_still_drained(draft, changed))
@@ -176,6 +176,11 @@ def _still_passed(draft: Draft, endpoint: Endpoint) -> tuple[str, ...]:
     return tuple(s.key for s in _selecting(draft, endpoint, endpoint.passed) if s.check is not None)
 
 
+def _on_draining_host(draft: Draft, endpoint: Endpoint) -> bool:
+    host = draft.get("host", endpoint.host) if endpoint.host else None
+    return isinstance(host, Host) and host.draining
+
+
 def _still_drained(draft: Draft, endpoint: Endpoint) -> tuple[str, ...]:
     return tuple(s.key for s in _selecting(draft, endpoint, endpoint.drained))
 
@@ -270,7 +275,12 @@ def _carried_on(draft: Draft, endpoint: Endpoint, old: Endpoint | None) -> Endpo
         endpoint = replace(endpoint, passed=old.passed)
         endpoint = replace(endpoint, passed=_still_passed(draft, endpoint))
     if endpoint.state != "draining":
-        return endpoint
+        if old is None or (old.host, old.state == "draining") != (endpoint.host, False):
+            return endpoint
+        if not _on_draining_host(draft, endpoint):
+            return endpoint
+        endpoint = replace(endpoint, drained=old.drained)
+        return replace(endpoint, drained=_still_drained(draft, endpoint))
     if old is None or old.state != "draining":
         return replace(endpoint, draining_since=draft.now)
     endpoint = replace(endpoint, draining_since=old.draining_since, drained=old.drained)

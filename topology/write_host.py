@@ -42,6 +42,9 @@ def drain_host(draft: Draft, name: str, draining: bool) -> Host:
     if host.draining != draining:
         host = replace(host, draining_since=draft.now if draining else 0.0)
         draft.put(host)
+        for endpoint in draft.model.endpoints_of_host(name):
+            if endpoint.state != "draining" and endpoint.drained:  # by the host's drain, which is no more
+                draft.put(replace(endpoint, drained=()))
     return host
 
 

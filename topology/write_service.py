@@ -64,6 +64,8 @@ def put_service(draft: Draft, spec: ServiceSpec) -> Service:
     )
     draft.put(service)
     _forget(draft, service.key, service)
+    if old is not None and old.check is None and service.check is not None:
+        _presume(draft, old, service)
     return service
 
 
@@ -121,6 +123,14 @@ def _forget(draft: Draft, key: str, service: Service | None) -> None:
                 drained=endpoint.drained if selected else without(endpoint.drained, key),
             )
         )
+
+
+def _presume(draft: Draft, old: Service, service: Service) -> None:
+    """The check is new: who has served without one goes on until it fails; who was paused is no worse."""
+    for provider in draft.model.providers(service):
+        endpoint = draft.get("endpoint", provider.id)
+        if isinstance(endpoint, Endpoint) and old.selects(endpoint) and endpoint.well:
+            draft.put(replace(endpoint, passed=tuple(sorted({*endpoint.passed, service.key}))))
 
 
 def without(keys: tuple[str, ...], key: str) -> tuple[str, ...]:

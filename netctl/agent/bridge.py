@@ -31,7 +31,7 @@ CONTROLLER = {
 }
 PORT_TIMEOUT = 4000  # ms until the switch has to have taken a port; less than a transaction's own time limit
 
-_NEXT: Operation = {
+NEXT: Operation = {
     "op": "mutate",
     "table": "Open_vSwitch",
     "where": [],
@@ -93,7 +93,7 @@ class Bridge:
             raise SwitchError(f"the database at {self.db.remote} is not set up yet: ovs-vsctl --no-wait init")
         operations = self._update(rows[0], targets) if rows else self._insert()
         if operations:
-            self.db.transact([*operations, _NEXT])
+            self.db.transact([*operations, NEXT])
             LOG.info(
                 "bridge %s: %s, datapath %s, id %s",
                 self.name,
@@ -248,7 +248,7 @@ class Bridge:
                     "where": [["name", "==", self.name]],
                     "mutations": [["ports", "insert", ["set", [["named-uuid", "port"]]]]],
                 },
-                _NEXT,
+                NEXT,
             ]
         )
         where = [["name", "==", port]]
@@ -284,7 +284,7 @@ class Bridge:
         if rows:
             mutations = [["ports", "delete", ["set", [row["_uuid"] for row in rows]]]]
             where = [["name", "==", self.name]]
-            self.db.transact([{"op": "mutate", "table": "Bridge", "where": where, "mutations": mutations}, _NEXT])
+            self.db.transact([{"op": "mutate", "table": "Bridge", "where": where, "mutations": mutations}, NEXT])
         return bool(rows)
 
 

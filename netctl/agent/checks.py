@@ -2,7 +2,8 @@
 
 One thread runs them all: sockets that don't block, and a schedule on the monotonic clock. Another asks Docker for
 process ids, as Docker may make its caller wait. The state says what is to be checked and takes the verdicts; the
-synchroniser tells them. A provider that was well before the agent's start stays so until it has failed often enough.
+synchroniser tells them. A provider that was in before the agent's start, or before there was a check or one of these
+terms, stays so until it has failed often enough since.
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ class Watch:
             return False
         self.passing = passed
         return True
+
+    def change(self, check: Check) -> None:
+        """Go on with other terms: the verdict stays, but what was found under the old ones does not count."""
+        self.give_up()
+        self.check = check
+        self._last, self._streak = None, 0
 
     def give_up(self) -> None:
         """End what is under way."""
@@ -103,12 +110,13 @@ class Checks:
                 self._refresh(time.monotonic())
             self._take_answers(time.monotonic())
             self._start_due(time.monotonic())
-            self._finish(time.monotonic())
+            self._finish()
             for key, _ in self._selector.select(self._until_due(time.monotonic())):
                 if key.data is None:
                     os.eventfd_read(self._wake)
                 else:
                     key.data.go_on(key.fileobj)
+            self._expire(time.monotonic())  # not before: who has answered by now is no worse for our being late
         for watch in self._watches.values():
             watch.give_up()
 
@@ -121,9 +129,12 @@ class Checks:
 
     def _refresh(self, now: float) -> None:
         """Take up what is to be checked by now, and leave what is not. Verdicts go with their checks."""
-        checks = wanted(self._state)
-        for key in self._watches.keys() - checks.keys():
-            self._leave(key)
+        with self._state.changed:
+            checks, unjudged = wanted(self._state), set(self._state.unjudged)
+            self._state.unjudged.clear()
+        for key in list(self._watches):
+            if key not in checks or not unjudged.isdisjoint(key):
+                self._leave(key)
         for key, check in checks.items():
             watch = self._watches.get(key)
             if watch is not None and watch.check.target != check.target:
@@ -133,8 +144,7 @@ class Checks:
                 self._watches[key] = Watch(check, now)
                 self._plan(key, now)
             elif watch.check != check:
-                watch.check = check
-                watch.give_up()
+                watch.change(check)
                 self._running.pop(key, None)
                 self._plan(key, now)
         used = {check.container_id for check in checks.values()}
@@ -181,11 +191,15 @@ class Checks:
         else:
             attempt.start(sockets, check.address, check.ports, request_for(check.protocol, check.path, check.address))
 
-    def _finish(self, now: float) -> None:
-        for key, watch in list(self._running.items()):
+    def _expire(self, now: float) -> None:
+        for watch in self._running.values():
             attempt = watch.attempt
             if attempt is not None and attempt.passed is None and attempt.deadline <= now:
                 attempt.end(passed=False, reason=f"no answer in {watch.check.timeout:g} s")
+
+    def _finish(self) -> None:
+        for key, watch in list(self._running.items()):
+            attempt = watch.attempt
             if attempt is not None and attempt.passed is not None:
                 del self._running[key]
                 watch.attempt = None
@@ -196,6 +210,8 @@ class Checks:
         endpoint_id, service_key = key
         passes = bool(attempt.passed)
         with self._state.changed:
+            if not self._state.unjudged.isdisjoint(key):
+                return  # of a check that is over
             self._state.verdicts.setdefault(endpoint_id, {})[service_key] = passes
         self._sync.verdict(endpoint_id)
         if passes:

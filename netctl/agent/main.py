@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -21,7 +22,7 @@ from netctl.agent.events import Follower
 from netctl.agent.ipam import Ipam
 from netctl.agent.memory import Memory
 from netctl.agent.networks import Networks
-from netctl.agent.options import CONFIG_FILE, Options, default_host, made_of, read_config
+from netctl.agent.options import CONFIG_FILE, TIMEOUTS, Options, default_host, made_of, read_config
 from netctl.agent.outside import Outside
 from netctl.agent.ovsdb import Ovsdb
 from netctl.agent.plugin import PluginServer
@@ -30,10 +31,12 @@ from netctl.agent.registry import Registry
 from netctl.agent.state import State
 from netctl.agent.sync import Synchroniser
 from netctl.agent.tunnel import Tunnel
+from netctl.agent.zones import Zones
 from netctl.client import DEFAULT_URL
 from netctl.documents import HostDoc
 
 LOG = logging.getLogger("netctl.agent")
+SECONDS = click.IntRange(*TIMEOUTS)
 STOP_TIMEOUT = 3.0  # s for what is still to be told to the controller
 
 
@@ -54,8 +57,9 @@ class Agent:
         self._networks = Networks(options.netmaster, state, docker, self._sync, self._registry)
         self._registry.refused_withdrawal = self._networks.reconcile
         tunnel = Tunnel(self._bridge, options.tunnel_address, state, self._networks.troubles_changed)
-        self._ports = Ports(self._bridge, state, tunnel)
-        self._networks.peers_changed = self._ports.look
+        zones = Zones(self._bridge, options.timeouts, state, self._networks.troubles_changed)
+        self._ports = Ports(self._bridge, state, tunnel, zones)
+        self._networks.switch_changed = self._ports.look
         self._follower = Follower(
             state=state,
             docker=docker,
@@ -196,6 +200,27 @@ def _configure(context: click.Context, parameter: click.Parameter, path: str) ->
     metavar="ADDRESS",
     help="Address of this host that the other hosts reach it by: their containers are reached from there, by VXLAN.",
 )
+@click.option(
+    "--tcp-established-timeout",
+    type=SECONDS,
+    default=86400,
+    metavar="SECONDS",
+    help="How long the switch remembers an idle TCP connection.",
+)
+@click.option(
+    "--tcp-half-closed-timeout",
+    type=SECONDS,
+    default=10800,
+    metavar="SECONDS",
+    help="The same for one that one side has closed: more than the two hours after which Linux sends keepalives.",
+)
+@click.option(
+    "--udp-timeout",
+    type=SECONDS,
+    default=120,
+    metavar="SECONDS",
+    help="How long a UDP client stays with its provider without a datagram.",
+)
 @click.option("--state-dir", default="/var/lib/netctl", metavar="DIR", help="Where the agent remembers networks.")
 @click.option(
     "--log-level",
@@ -204,7 +229,7 @@ def _configure(context: click.Context, parameter: click.Parameter, path: str) ->
     help="What is logged.",
 )
 @click.version_option(__version__, prog_name="netctl-agent")
-def command(**values: str) -> None:
+def command(**values: Any) -> None:
     """Connect this Docker host's containers to netctl's networks.
 
     Serves Docker's network and IPAM driver, follows Docker's events, and keeps the bridge's ports. Each option

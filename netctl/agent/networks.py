@@ -14,7 +14,7 @@ from netctl.agent.registry import Registry
 from netctl.agent.state import LocalNetwork, State, Subnets, subnets_of
 from netctl.agent.sync import Synchroniser
 from netctl.client import Client, ClientError, NoConnection
-from netctl.documents import HostDoc, StreamNetworkDoc, StreamServiceDoc
+from netctl.documents import StreamNetworkDoc
 
 LOG = logging.getLogger(__name__)
 LISTING_TIMEOUT = 3.0  # s
@@ -32,7 +32,7 @@ class Networks:
         self._sync = sync
         self._registry = registry
         self._lock = threading.Lock()  # one reconciliation at a time
-        self.peers_changed: Callable[[], None] = lambda: None  # called when other hosts came or went
+        self.switch_changed: Callable[[], None] = lambda: None  # called when hosts or tenants came or went
         self._stop = threading.Event()
         self._revision = 0
         self._errors: Mapping[str, str] = {}
@@ -68,8 +68,7 @@ class Networks:
 
     def _follow(self, stream: Client, client: Client) -> Iterator[None]:
         listed: dict[str, StreamNetworkDoc] | None = {}
-        services: dict[str, StreamServiceDoc] = {}
-        hosts: dict[str, HostDoc] = {}
+        pictured: dict[str, dict[str, Any]] = {"service": {}, "tenant": {}, "host": {}}
         for change in stream.changes(host=self._state.host):
             if self._stop.is_set():
                 return
@@ -83,34 +82,38 @@ class Networks:
                     self._revision = revision
                     errors = self.apply(change["key"], document)  # type: ignore[arg-type]
                     self._tell(client, errors)
-            elif kind == "service":
-                service: StreamServiceDoc | None = change["object"]  # type: ignore[assignment]
+            elif kind in pictured:
                 if listed is None:
-                    self._state.set_service(change["key"], service)
-                elif service is not None:
-                    services[change["key"]] = service
-            elif kind == "host":
-                host: HostDoc | None = change["object"]  # type: ignore[assignment]
-                if listed is None:
-                    self._state.set_peer(change["key"], host)
-                    self.peers_changed()
-                elif host is not None:
-                    hosts[change["key"]] = host
-                if host is None and change["key"] == self._state.host:
+                    self._changed(kind, change["key"], change["object"])
+                elif change["object"] is not None:
+                    pictured[kind][change["key"]] = change["object"]
+                if kind == "host" and change["object"] is None and change["key"] == self._state.host:
                     self._sync.resync()  # somebody had this host forgotten, with all that is on it
             elif kind == "endpoint" and change["key"] in self._state.endpoints:
                 self._endpoint_changed(change["key"], change["object"])
             elif kind == "sync" and listed is not None:
                 LOG.info("following the controller's changes from revision %d: %d networks", revision, len(listed))
-                self._state.set_services(services)
-                self._state.set_peers(hosts)
-                self.peers_changed()
+                self._state.set_services(pictured["service"])
+                self._state.set_peers(pictured["host"])
+                self._state.set_tenants(pictured["tenant"])
+                self.switch_changed()
                 self._know(listed)
                 listed = None
                 self._revision = revision
                 self._tell(client, self.reconcile())
                 self._sync.resync()
             yield
+
+    def _changed(self, kind: str, key: str, document: Any) -> None:
+        """A service, tenant or host came, changed or went."""
+        if kind == "service":
+            self._state.set_service(key, document)
+            return
+        if kind == "tenant":
+            self._state.set_tenant(key, document)
+        else:
+            self._state.set_peer(key, document)
+        self.switch_changed()
 
     def _endpoint_changed(self, endpoint_id: str, document: Mapping[str, Any] | None) -> None:
         if document is None:

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
+from typing import Any
 
 from netctl.agent.errors import StartError
+from netctl.agent.zones import Timeouts
 from netctl.urls import checked_url
 
 CONFIG_FILE = "/etc/netctl/agent.conf"
 SECTION = "agent"
+TIMEOUTS = (10, 30 * 86400)  # s: least and greatest of conntrack's
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Options:
     docker: str
     ovsdb: str
     tunnel_address: str
+    timeouts: Timeouts
     state_dir: Path
     log_level: str
 
@@ -66,7 +70,7 @@ def read_config(path: str, names: Iterable[str], *, must_exist: bool) -> dict[st
     return {name.replace("-", "_"): value for name, value in settings.items()}
 
 
-def made_of(values: Mapping[str, str]) -> Options:
+def made_of(values: Mapping[str, Any]) -> Options:
     """The options out of the command line's values. Raises `StartError`."""
     try:
         netmaster = checked_url(values["netmaster"])
@@ -83,6 +87,11 @@ def made_of(values: Mapping[str, str]) -> Options:
             docker=values["docker"],
             ovsdb=values["ovsdb"],
             tunnel_address=values["tunnel_address"],
+            timeouts=Timeouts(
+                established=values["tcp_established_timeout"],
+                half_closed=values["tcp_half_closed_timeout"],
+                udp=values["udp_timeout"],
+            ),
             state_dir=Path(values["state_dir"]),
             log_level=values["log_level"],
         )

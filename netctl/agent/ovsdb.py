@@ -121,7 +121,7 @@ def _line(error: Any) -> str:
 # The notation of RFC 7047 for values that are not plain JSON.
 
 
-def omap(values: Mapping[str, str]) -> list[Any]:
+def omap(values: Mapping[Any, Any]) -> list[Any]:
     """A map column's value."""
     return ["map", [[key, value] for key, value in sorted(values.items())]]
 
@@ -134,6 +134,11 @@ def oset(values: Sequence[Any]) -> list[Any]:
 def from_map(value: Any) -> dict[str, str]:
     """A map column's value as a dictionary."""
     return {str(key): str(item) for key, item in value[1]}
+
+
+def rows_of(value: Any) -> dict[Any, Any]:
+    """A map column's value as a dictionary, keys and values as they are: a row's is ["uuid", "…"]."""
+    return dict(value[1])
 
 
 def members(value: Any) -> Iterator[Any]:

@@ -11,6 +11,7 @@ from netctl.agent.errors import SwitchError
 from netctl.agent.ovsdb import omap
 from netctl.agent.state import LocalEndpoint, LocalNetwork, State
 from netctl.agent.tunnel import Tunnel
+from netctl.agent.zones import Zones
 
 LOG = logging.getLogger(__name__)
 INTERVAL = 3.0  # s between two looks at the switch
@@ -19,9 +20,12 @@ INTERVAL = 3.0  # s between two looks at the switch
 class Ports:
     """Makes and removes ports, and looks after them: the switch may be restarted, or its database emptied."""
 
-    def __init__(self, bridge: Bridge, state: State, tunnel: Tunnel | None = None) -> None:
+    def __init__(
+        self, bridge: Bridge, state: State, tunnel: Tunnel | None = None, zones: Zones | None = None
+    ) -> None:
         self._bridge = bridge
         self._tunnel = tunnel
+        self._zones = zones
         self._state = state
         self._lock = threading.Lock()  # one at work in kernel and switch
         self._wake = threading.Event()
@@ -97,6 +101,8 @@ class Ports:
             self._bridge.ensure()
         if self._tunnel is not None:
             self._tunnel.ensure()  # may tell the controller: nobody is to wait for that
+        if self._zones is not None:
+            self._zones.ensure()  # likewise
         with self._lock:
             plugged = self._bridge.ports()
             pairs = veth.existing(self._bridge.name)

@@ -14,11 +14,13 @@ from typing import NamedTuple
 
 from netctl.agent.troubles import Troubles
 from netctl.agent.veth import host_end
-from netctl.documents import EndpointDoc, HostDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc
+from netctl.documents import EndpointDoc, HostDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc, StreamTenantDoc
+from topology.reach import SECOND_ZONES
 
 Address = IPv4Address | IPv6Address
 Subnet = IPv4Network | IPv6Network
 DEFAULT_TENANT = "default"
+STARTED = frozenset({"running", "draining", "paused"})  # states in which a container's active checks count
 
 
 class Subnets(NamedTuple):
@@ -121,6 +123,7 @@ class State:
         self.pending: dict[str, Pending] = {}  # by Docker's id of the network
         self.pools: dict[tuple[str, Subnet], Pool] = {}
         self.model: dict[str, StreamNetworkDoc] = {}  # by key
+        self.tenants: dict[str, int] | None = None  # their numbers; None: not known yet
         self.services: dict[str, StreamServiceDoc] = {}  # by key: those of the model that have an active check
         self.published: dict[str, StreamServiceDoc] = {}  # by key: those that have ports of the hosts
         self.host_address: IPv4Address | None = None  # as this host's containers see it
@@ -129,6 +132,8 @@ class State:
         self.troubles = Troubles()
         self.verdicts: dict[str, dict[str, bool]] = {}  # by endpoint and service: whether its check passes
         self.untold: set[str] = set()  # endpoints with verdicts that the controller may not know
+        # endpoints that have stopped and services that had no check, until the checks have begun anew for them
+        self.unjudged: set[str] = set()
         self.touched: Callable[[], None] = lambda: None  # called, under the lock, when a check may concern another
         self.endpoints: dict[str, LocalEndpoint] = {}
         self.containers: dict[str, Container] = {}
@@ -191,6 +196,23 @@ class State:
                 self.host_address = known
                 self.changed.notify_all()
 
+    # Tenants
+
+    def set_tenants(self, tenants: Mapping[str, StreamTenantDoc]) -> None:
+        """Know the model's tenants: these and no others."""
+        with self.changed:
+            self.tenants = {}
+            for name, tenant in tenants.items():
+                self.set_tenant(name, tenant)
+
+    def set_tenant(self, name: str, tenant: StreamTenantDoc | None) -> None:
+        """Know another tenant, or that it is gone."""
+        with self.changed:
+            known = self.tenants = {} if self.tenants is None else self.tenants
+            known.pop(name, None)
+            if tenant is not None and 0 < (number := tenant.get("number", 0)) < SECOND_ZONES:
+                known[name] = number
+
     # Other hosts
 
     def set_peers(self, hosts: Mapping[str, HostDoc]) -> None:
@@ -239,8 +261,11 @@ class State:
             if self.containers.get(container.id) == container:
                 return []
             self.containers[container.id] = container
+            ids = self.endpoints_of(container.id)
+            if container.state not in STARTED:
+                self._unjudge(ids)
             self.touched()
-            return self.endpoints_of(container.id)
+            return ids
 
     def drop_container(self, container_id: str) -> None:
         """Forget a container."""
@@ -292,7 +317,9 @@ class State:
     def set_services(self, services: Mapping[str, StreamServiceDoc]) -> None:
         """Know the model's services that hosts have something to do for: these and no others."""
         with self.changed:
+            before = self.services.keys()
             self.services = {key: service for key, service in services.items() if service.get("healthCheck")}
+            self._unjudge(before - self.services.keys())
             self.published = {key: service for key, service in services.items() if service.get("publish")}
             self.changed.notify_all()
             self.touched()
@@ -309,7 +336,19 @@ class State:
                 self.services[key] = service
             elif self.services.pop(key, None) is None:
                 return
+            else:
+                self._unjudge([key])
             self.touched()
+
+    def _unjudge(self, keys: Iterable[str]) -> None:
+        """Forget the verdicts about endpoints or of services: the controller has, and they may be back at once."""
+        self.unjudged.update(keys)
+        for endpoint_id, verdicts in list(self.verdicts.items()):
+            left = {} if endpoint_id in self.unjudged else {k: v for k, v in verdicts.items() if k not in self.unjudged}
+            if left:
+                self.verdicts[endpoint_id] = left
+            else:
+                del self.verdicts[endpoint_id]
 
     def untold_verdicts(self) -> tuple[str, dict[str, bool]] | None:
         """An endpoint whose verdicts are to be told, and all of them; the caller tells them."""

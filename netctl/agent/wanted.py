@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from netctl.agent.state import LocalEndpoint, State
+from netctl.agent.state import STARTED, LocalEndpoint, State
 from netctl.documents import ServiceDoc
 
 Key = tuple[str, str]
 """An endpoint's id and a service's key."""
-
-STARTED = frozenset({"running", "draining", "paused"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,9 +105,12 @@ class Context:
         """Whether a new connection finds it. Here the switch itself passes over a port that is down; elsewhere, this
         switch does not know.
         """
+        return self.reachable(endpoint) and (self.switch_of(endpoint) == self.dpid or not self.down(endpoint))
+
+    def down(self, endpoint: Endpoint) -> bool:
+        """Whether its switch is connected, and its port there is down or gone."""
         there = self.switches.get(self.switch_of(endpoint))
-        down = there is not None and there.dpid != self.dpid and not there.has_link(endpoint.port_name)
-        return self.reachable(endpoint) and not down
+        return there is not None and not there.has_link(endpoint.port_name)
 
     def way(self, dpid: int) -> Way | None:
         """From this switch to another one; None: there is none now."""

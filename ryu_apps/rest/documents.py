@@ -148,6 +148,11 @@ def link(kind: str, key: str) -> Document:
     return {"type": kind, "key": key}
 
 
+def agent_tenant_document(tenant: Tenant) -> Document:
+    """A tenant as agents need it to look after its conntrack zones."""
+    return tenant_document(tenant) | {"number": tenant.number}
+
+
 def tenant_document(tenant: Tenant, model: Model | None = None) -> Document:
     """A tenant; with the model, also links to what it has."""
     sets: Document = {}

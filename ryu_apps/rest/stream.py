@@ -16,9 +16,9 @@ from ryu_apps.rest.documents import (
     Document,
     agent_network_document,
     agent_service_document,
+    agent_tenant_document,
     endpoint_document,
     host_document,
-    tenant_document,
 )
 from ryu_apps.wsgi import defer, new_event
 from topology.errors import NetctlError
@@ -215,7 +215,7 @@ def _document(value: Object) -> Document:
     if isinstance(value, Endpoint):
         return endpoint_document(value)
     if isinstance(value, Tenant):
-        return tenant_document(value)
+        return agent_tenant_document(value)
     assert isinstance(value, Host), f"no document for a {value.kind}"
     return host_document(value)
 

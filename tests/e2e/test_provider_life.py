@@ -153,6 +153,28 @@ def test_an_active_check_that_asks(stage: Stage) -> None:
         stage.providers(counts)
 
 
+def test_a_check_is_turned_on_for_a_running_service(stage: Stage) -> None:
+    """Else every connection is refused until the providers have passed, each time that a check or its terms change."""
+    stage.service()
+    stage.provider("p1")
+    second = stage.provider("p2")
+    stage.providers("2/2")
+    slow = ("--check-interval=2", "--check-timeout=1", "--check-rise=5", "--check-fall=2")
+    with asking(stage.client, "tcp", VIP, TCP) as loop:
+        for options in (["--check=tcp", *slow], [], ["--check=tcp", *EVERY_TWO_SECONDS], ["--check=tcp", *slow]):
+            stage.service(*options)
+            assert stage.counts() == "2/2"
+            loop.wait_for_more()
+        stage.host.kill("agent")
+        stage.host.start_agent()
+        loop.wait_for_more()
+        assert not loop.failures
+    second.stop_serving()
+    stage.providers("1/2")
+    stage.provider("late")
+    stage.providers("1/3")  # who joins later waits for its first passes
+
+
 def test_verdicts_outlive_agent_and_controller(stage: Stage) -> None:
     """Else a restart of the agent takes providers out, or a controller that was away never hears what happened."""
     stage.service("--check=tcp", *EVERY_TWO_SECONDS)

@@ -202,6 +202,32 @@ def test_no_answer_is_a_failure_in_time_and_holds_nobody_up(world: World) -> Non
         assert world.verdict("default:well")
 
 
+def test_an_agent_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a provider that has answered in time is taken out because its agent was late to look."""
+    start_due = Checks._start_due
+
+    def stands_still(checks: Checks, now: float) -> None:
+        start_due(checks, now)
+        for watch in list(checks._running.values()):
+            while watch.attempt is not None and time.monotonic() <= watch.attempt.deadline:
+                pass  # as on a machine that has other things to do
+
+    monkeypatch.setattr(Checks, "_start_due", stands_still)
+    world = World()
+    try:
+        with listening() as server:
+            world.state.set_service(APP, service(server.getsockname()[1]))
+            world.wait(True)
+            told = len(world.sync.told)
+            asked = service(server.getsockname()[1])
+            world.state.set_service("default:other", {**asked, "serviceName": "other"})
+            world.wait(True, "default:other")
+            assert world.verdict() is True
+            assert len(world.sync.told) == told + 1
+    finally:
+        world.checks.stop(5)
+
+
 def test_what_is_checked_no_more_is_forgotten(world: World) -> None:
     """Else an old verdict counts for a service, or a container, that only has the name of the one it was about."""
     with listening() as server:
@@ -240,6 +266,62 @@ def test_other_words_for_the_check_of_a_service_keep_the_verdict(world: World) -
         wait_for(lambda: len(seen) >= tried + 4, "some more tries")
         assert world.verdict() is True
         assert len(world.sync.told) == told
+
+
+def test_only_failures_under_the_new_terms_count() -> None:
+    """Else a provider is taken out by one failure of the check that there is now, and two of another port."""
+    world = World()
+    world.checks.stop(5)  # turned by hand below
+    world.state.set_service(APP, service(80))
+    checks = world.checks
+    checks._refresh(0.0)
+    watch = checks._watches["e1", APP]
+    assert not watch.judge(False)
+    world.state.set_service(APP, service(81))
+    checks._refresh(0.0)
+    assert checks._watches["e1", APP] is watch
+    assert not watch.judge(False), "the second in a row, but the first of this port"
+    assert watch.judge(False)
+
+
+def test_a_check_turned_off_and_on_between_two_looks() -> None:
+    """Else what was found before is told as if the check that there is now had found it, or never told again."""
+    world = World()
+    world.checks.stop(5)
+    checks, asked, key = world.checks, service(80), ("e1", APP)
+
+    def judged(verdict: bool) -> Watch:
+        checks._refresh(0.0)
+        watch = checks._watches[key]
+        for _ in range(2):
+            watch.judge(verdict)
+        world.state.verdicts["e1"] = {APP: verdict}
+        return watch
+
+    def off_and_on() -> None:
+        world.state.set_service(APP, {**asked, "healthCheck": {}})
+        world.state.set_service(APP, asked)
+
+    def gone_and_made_anew() -> None:
+        world.state.set_service(APP, None)
+        world.state.set_service(APP, asked)
+
+    def the_connection_was_lost_meanwhile() -> None:
+        world.state.set_services({})
+        world.state.set_services({APP: asked})
+
+    def the_container_restarts() -> None:
+        world.state.set_container(replace(world.container, state="stopped"))
+        world.state.set_container(world.container)
+
+    world.state.set_service(APP, asked)
+    for change in (off_and_on, gone_and_made_anew, the_connection_was_lost_meanwhile, the_container_restarts):
+        watch = judged(False)
+        change()
+        assert not world.state.verdicts, change.__name__
+        checks._refresh(0.0)
+        assert checks._watches[key] is not watch, change.__name__
+        assert checks._watches[key].passing is None
 
 
 def test_a_paused_provider_keeps_its_verdict(world: World) -> None:

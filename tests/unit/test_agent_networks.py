@@ -300,6 +300,16 @@ def test_a_verdict_that_the_model_does_not_have_is_told_again(world: World) -> N
         assert world.state.untold == told
 
 
+def test_the_tenants_are_known(world: World) -> None:
+    """Else connections of a tenant are forgotten after Open vSwitch's own times, not after those of the options."""
+    assert world.state.tenants is None, "what there is in the switch stays until they are known"
+    picture = (("tenant", "default", {"number": 1}), ("tenant", "blue", {"number": 2}), ("sync", "", None))
+    follow(world, *picture, ("tenant", "red", {"number": 3}), ("tenant", "blue", None))
+    assert world.state.tenants == {"default": 1, "red": 3}
+    follow(world, *picture, ("tenant", "wrong", {"number": 0x8000}), ("tenant", "none", {}))
+    assert world.state.tenants == {"default": 1, "blue": 2}
+
+
 def test_the_other_hosts_are_known(world: World) -> None:
     """Else the switch learns how to reach another host from the first packet to it, which is lost."""
 
@@ -310,7 +320,7 @@ def test_the_other_hosts_are_known(world: World) -> None:
         return {name: str(address) for name, address in world.state.peers.items()}
 
     looked: list[int] = []
-    world.networks.peers_changed = lambda: looked.append(len(peers()))
+    world.networks.switch_changed = lambda: looked.append(len(peers()))
     picture = (("host", "host", host("192.0.2.1")), ("host", "b", host("192.0.2.2")), ("host", "c", host("")))
     follow(world, *picture, ("sync", "", None), ("host", "c", host("192.0.2.3")))
     assert peers() == {"b": "192.0.2.2", "c": "192.0.2.3"}, "not itself"

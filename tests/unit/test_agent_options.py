@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from netctl.agent import main
 from netctl.agent.options import Options
+from netctl.agent.zones import Timeouts
 
 
 @pytest.fixture
@@ -34,6 +35,7 @@ def test_the_defaults(started: list[Options]) -> None:
     assert options.socket == Path("/run/docker/plugins/netctl.sock")
     assert options.driver == "netctl"
     assert options.datapath_type == "auto"
+    assert options.timeouts == Timeouts(established=86400, half_closed=10800, udp=120)
     assert options.host
 
 
@@ -45,6 +47,20 @@ def test_a_flag_before_the_environment_before_the_file(started: list[Options], t
     assert done.exit_code == 0, done.output
     (options,) = started
     assert (options.host, options.bridge, options.tunnel_address) == ("flag", "br-env", "192.0.2.1")
+
+
+def test_conntrack_timeouts(started: list[Options], tmp_path: Path) -> None:
+    """Else connections are forgotten after other times than those that were asked for."""
+    file = tmp_path / "agent.conf"
+    file.write_text("[agent]\ntcp_established_timeout = 600\nudp_timeout = 30\n")
+    done = agent("--config", str(file), "--tcp-half-closed-timeout=3600", NETCTL_UDP_TIMEOUT="45")
+    assert done.exit_code == 0, done.output
+    assert started[0].timeouts == Timeouts(established=600, half_closed=3600, udp=45)
+    for wrong in ("--udp-timeout=9", "--tcp-established-timeout=2592001", "--tcp-half-closed-timeout=1h"):
+        refused = agent(wrong)
+        assert refused.exit_code == 2
+        assert wrong.partition("=")[0] in refused.output
+    assert "9 is not in the range 10<=x<=2592000" in agent("--udp-timeout=9").output
 
 
 def test_the_environment_that_others_use_too(started: list[Options]) -> None:

@@ -355,6 +355,35 @@ def test_who_is_selected(more: dict[str, object], selected: list[str]) -> None:
     assert buckets(with_instead(one)) == selected
 
 
+@pytest.mark.parametrize(
+    ("more", "kept"),
+    [
+        ({}, {6, 17}),
+        ({"health": "starting"}, {6}),
+        ({"health": "unhealthy"}, {6}),
+        ({"state": "paused"}, {6}),
+        ({"state": "draining"}, {6, 17}),
+        ({"state": "draining", "health": "unhealthy"}, {6, 17}),
+        ({"state": "draining", "drained": ("default:app-svc",)}, set()),
+        ({"state": "stopped"}, set()),
+        ({"port_name": "not-plugged-in"}, set()),
+        ({"port_name": "p5"}, {6}),
+    ],
+)
+def test_who_keeps_connections(more: dict[str, object], kept: set[int]) -> None:
+    """A UDP client would stay with a provider that can't answer, or a TCP connection that is open be cut."""
+    one = world.endpoint("w1", "default", "web", 2, "10.1.1.1", **{"labels": world.WEB, **more})
+    ports = [Port(name, number, "02:00:00:00:00:99", up=name != "p5") for name, number in world.PORTS.items()]
+    here = with_instead(one).model
+    switch = Switch(world.DPID, {p.name: p for p in ports})
+    context = Context(here, world.DPID, world.PORTS, switches={world.DPID: switch})
+    program = compiler.compile_owner(context, ("service", "default:app-svc"))
+
+    of_w1 = [t for t in program.translations if isinstance(t, Translation) and t.to == world.ip("10.1.1.1")]
+    assert {t.ip_proto for t in of_w1} == kept
+    assert {t.zone for t in of_w1} == ({1, 0x8001} if kept else set()), "also with itself"
+
+
 def with_instead(endpoint: Endpoint) -> Context:
     """The world with another endpoint of the same id."""
     model = Model()

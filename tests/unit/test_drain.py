@@ -146,6 +146,82 @@ def test_many_leave_at_once() -> None:
     assert sum(e.drained == (APP_KEY,) for e in endpoints) == 100
 
 
+@dataclass
+class Emptied(Watched):
+    """A provider on a host that is being emptied; its service has UDP as well."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        commands = self.door.commands
+        commands.put_host("h1", 7)
+        commands.put_service(replace(APP, drain=10, ports=["80:8080:TCP", "53:53:UDP"]))
+        commands.put_endpoint(replace(WEB1, host="h1"))
+        commands.drain_host("h1", True)
+
+    @property
+    def keeps(self) -> dict[str, bool]:
+        """Whether it may keep what it has, by protocol."""
+        model = self.door.model
+        one, service = model.endpoints["web1"], model.services[APP_KEY]
+        return {protocol: model.keeps(one, service, protocol) for protocol in ("TCP", "UDP")}
+
+
+def test_a_host_drains() -> None:
+    """UDP clients would stay on a host that is to be emptied, or be cut at once; TCP connections would be cut there."""
+    watched = Emptied()
+    assert watched.after(0) == 10
+    assert watched.keeps == {"TCP": True, "UDP": True}
+    watched.after(7)
+    watched.door.commands.put_endpoint(replace(WEB1, host="h1", container_name="told again"))
+    watched.door = watched.door.reopened()
+    watched.start()
+    assert watched.after(0) == 3
+    watched.after(3)
+    assert watched.drained == (APP_KEY,)
+    assert watched.keeps == {"TCP": True, "UDP": False}
+    watched.door.commands.put_endpoint(replace(WEB1, host="h1", container_name="once more"))
+    assert watched.after(100) is None
+    assert watched.drained == (APP_KEY,)
+
+
+def test_a_host_that_is_taken_back() -> None:
+    """Its providers would lose their UDP clients whenever they are asked, or their connections at their own stop."""
+    watched = Emptied()
+    watched.after(10)
+    watched.door.commands.drain_host("h1", False)
+    assert not watched.drained
+    assert watched.keeps == {"TCP": True, "UDP": True}
+    watched.door.commands.drain_host("h1", True)
+    assert watched.after(0) == 10
+    watched.door.commands.drain_host("h1", False)
+    assert watched.after(20) is None
+    assert not watched.drained
+
+
+def test_a_container_that_stops_on_a_host_that_drains() -> None:
+    """Its TCP connections would be cut at once, as the host's drain time is over already."""
+    watched = Emptied()
+    watched.after(10)
+    watched.door.commands.put_endpoint(replace(DRAINING, host="h1"))
+    assert watched.after(0) == 10
+    assert watched.keeps == {"TCP": True, "UDP": True}
+    watched.after(10)
+    assert watched.keeps == {"TCP": False, "UDP": False}
+    watched.door.commands.put_endpoint(replace(WEB1, host="h1"))
+    watched.after(0)
+    assert watched.keeps == {"TCP": True, "UDP": False}
+
+
+def test_a_host_without_udp_ends_nothing() -> None:
+    """A host that drains would cost a write for each provider of each service, for nothing."""
+    watched = Emptied()
+    watched.door.commands.put_service(replace(APP, drain=10))
+    watched.door.commands.drain_host("h1", False)
+    watched.after(100)
+    watched.door.commands.drain_host("h1", True)
+    assert watched.after(0) is None
+
+
 def test_a_store_that_can_not_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """The controller would end when a drain time ends while etcd is away; or the connections never."""
     watched = Watched()

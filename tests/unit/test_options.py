@@ -258,11 +258,6 @@ def recreate(door: Door) -> None:
     door.commands.put_service(CHECKED)
 
 
-def switch_check_off_and_on(door: Door) -> None:
-    door.commands.put_service(APP)
-    door.commands.put_service(CHECKED)
-
-
 def change_selectors_and_back(door: Door) -> None:
     door.commands.put_service(replace(CHECKED, selectors=["tier=db"]))
     door.commands.put_service(CHECKED)
@@ -283,7 +278,7 @@ def move(door: Door) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [recreate, switch_check_off_and_on, change_selectors_and_back, relabel_and_back, stop_and_start, move]
+    "event", [recreate, change_selectors_and_back, relabel_and_back, stop_and_start, move]
 )
 def test_nothing_old_comes_back(event: Callable[[Door], None]) -> None:
     """A provider gets connections only after it has passed the check that there is now."""
@@ -293,11 +288,66 @@ def test_nothing_old_comes_back(event: Callable[[Door], None]) -> None:
     assert not endpoint(door).serves(door.model.services[APP_KEY])
 
 
-def test_a_changed_check_takes_nobody_out_at_once() -> None:
-    """A check whose interval or path changes on a running service doesn't empty the service."""
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"check": CheckSpec("http", "/up", interval=9), "drain": 5},
+        {"check": CheckSpec("tcp", rise=9, fall=1)},
+        {"ports": ["80:8081:TCP"]},
+        {"selectors": ["tier=web"]},
+        {"ip_address": "100.1.1.9"},
+    ],
+)
+def test_a_changed_check_takes_nobody_out_at_once(terms: dict[str, Any]) -> None:
+    """A check whose terms change on a running service doesn't empty the service until it has passed."""
     door = checked()
-    door.commands.put_service(replace(APP, check=CheckSpec("http", "/up", interval=9), drain=5))
+    door.commands.put_service(replace(CHECKED, **terms))
     assert endpoint(door).passed == (APP_KEY,)
+
+
+def serves(door: Door, key: str = "web1") -> bool:
+    """Whether it may get new connections of the service."""
+    return endpoint(door, key).serves(door.model.services[APP_KEY])
+
+
+def test_a_check_is_turned_on() -> None:
+    """The clients of a running service would be refused until its providers have passed: for 5 s, or for ever where
+    no agent looks at them.
+    """
+    door = furnished()
+    door.commands.put_endpoint(WEB1)
+    door.commands.put_service(CHECKED)
+    assert serves(door)
+    door.commands.put_endpoint(replace(WEB1, id="late"))
+    assert not serves(door, "late"), "who joins later has to pass first"
+    door.commands.set_passed("web1", APP_KEY, False)
+    assert not serves(door)
+    door.commands.put_service(APP)
+    door.commands.put_service(CHECKED)
+    assert serves(door), "it served while there was no check"
+    assert serves(door, "late")
+    assert contents(door.reopened().model) == contents(door.model)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({"state": "paused"}, True),
+        ({"state": "draining"}, True),
+        ({"health": "healthy"}, True),
+        ({"health": "unhealthy"}, False),
+        ({"health": "starting"}, False),
+        ({"state": "created"}, False),
+        ({"state": "stopped"}, False),
+        ({"labels": {"tier": "web"}}, False),
+    ],
+)
+def test_who_is_in_when_a_check_is_turned_on(fields: dict[str, Any], kept: bool) -> None:
+    """A provider that is only paused would have to pass anew, or one that never served be in without a check."""
+    door = furnished()
+    door.commands.put_endpoint(replace(WEB1, **fields))
+    door.commands.put_service(replace(CHECKED, selectors=["tier=web"]))
+    assert (endpoint(door).passed == (APP_KEY,)) is kept
 
 
 # draining

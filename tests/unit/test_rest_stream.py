@@ -111,7 +111,7 @@ def test_a_new_start_shows_the_present_and_what_follows(rest: Rest, follow: Foll
         "revision": revision,
         "kind": "tenant",
         "key": "default",
-        "object": {"key": "default", "tenantName": "default"},
+        "object": {"key": "default", "tenantName": "default", "number": 1},
     }
     assert network == {
         "revision": revision,

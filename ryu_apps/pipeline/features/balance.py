@@ -157,15 +157,24 @@ def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
 
 
 def translations_for_service(ctx: Context, service: Service) -> Iterator[Translation]:
-    """Connections through the VIP may be those of every provider that is alive: also one that gets no new ones."""
+    """Connections through the VIP may be those of every provider that keeps them, also one that gets no new ones."""
     zone = ctx.zone(service.tenant)
     for provider in ctx.model.providers(service):
-        if not provider.alive or service.key in provider.drained or not ctx.reachable(provider):
-            continue
-        for family, vip in each(ctx.vips(service)):
+        ports = [port for port in ctx.ports_of(service) if keeps(ctx, service, provider, port.protocol)]
+        for family, vip in each(ctx.vips(service) if ports else ()):
             to = family.of(provider.addresses)
             if to is None:
                 continue
-            for port in ctx.ports_of(service):
+            for port in ports:
                 number = PROTOCOLS[port.protocol][0]
                 yield Translation(zone, number, vip, port.port, to, port.target, version=family.version)
+
+
+def keeps(ctx: Context, service: Service, provider: Endpoint, protocol: str) -> bool:
+    """Whether a provider may keep its connections of a protocol through the VIP.
+
+    A UDP client goes on sending to whom it has, whether answered or not: so it has to be able to answer.
+    """
+    if not ctx.model.keeps(provider, service, protocol) or not ctx.reachable(provider):
+        return False
+    return protocol != "UDP" or not ctx.down(provider)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context, Translation
 from ryu_apps.pipeline.family import each
 from ryu_apps.pipeline.features import errors
-from ryu_apps.pipeline.features.balance import MISFIT, PROTOCOLS, known
+from ryu_apps.pipeline.features.balance import MISFIT, PROTOCOLS, keeps, known
 from ryu_apps.pipeline.features.fragments import FRAGMENT, Terms
 from ryu_apps.pipeline.fields import CT_DNAT, CT_RPL, CT_TRK
 from ryu_apps.pipeline.tables import HAIRPIN_ZONES, TENANT, ZERO, Feature, Priority, Table
@@ -81,10 +81,13 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
 def translations_for_service(ctx: Context, service: Service) -> Iterator[Translation]:
     """Connections of its providers to themselves, in the second zone."""
     second = ctx.zone(service.tenant) | HAIRPIN_ZONES
-    alive = [p for p in _alive(ctx, service) if service.key not in p.drained]
-    for family, vip in each(service.vips):
-        for own in (own for p in alive if (own := family.of(p.addresses)) is not None):
-            for protocol, target in _targets(ctx, service):
+    for provider in _alive(ctx, service):
+        kept = [(p, t) for p, t in _targets(ctx, service) if keeps(ctx, service, provider, p)]
+        for family, vip in each(service.vips if kept else ()):
+            own = family.of(provider.addresses)
+            if own is None:
+                continue
+            for protocol, target in kept:
                 number = PROTOCOLS[protocol][0]
                 yield Translation(second, number, own, target, own, target, seen=vip, version=family.version)
 
