@@ -34,6 +34,7 @@ from ryu_apps.openflow.codec import (
     meter_content,
     with_xid,
 )
+from ryu_apps.openflow.describe import PortDescription
 from ryu_apps.openflow.failures import Disconnected, NoAnswer, PartlyDone, Refused, error_text
 from ryu_apps.openflow.messages import FlowStat, GroupStat, Tuple5
 from ryu_apps.pipeline.values import ANY, Match
@@ -105,6 +106,7 @@ class Session:
         self.datapath = datapath
         self._allowed = allowed
         self.version: tuple[int, ...] = ()  # of Open vSwitch; empty where it does not say
+        self.described: PortDescription | None = None  # its ports; None: nobody has asked for them
         self.flow_mods = 0
         self.group_mods = 0
         self.meter_mods = 0
