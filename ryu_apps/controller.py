@@ -191,6 +191,7 @@ class Controller(fw.App):
     @staticmethod
     def _end(session: Session, error: SessionError) -> None:
         LOG.error("switch %016x: %s; connecting anew", session.datapath.id, error)
+        session.described = None  # what has come in already is not looked at
         session.close()
 
     def _served(self, session: Session) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,7 @@ from netctl.documents import EndpointDoc, HostDoc
 from tests.kit.controller import Controller, controller
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
-from tests.kit.rawswitch import DELETE, MODIFY, port_status, ports_reply, raw_switch
+from tests.kit.rawswitch import DELETE, FLOW, GROUP_DESC, METER_CONFIG, MODIFY, port_status, ports_reply, raw_switch
 
 PART = 1023  # ports in one message
 MANY = 1150
@@ -74,6 +73,19 @@ def test_a_description_without_an_end(alone: Controller, ports: Iterable[int]) -
     said = alone.new_log()
     assert said.count("the description of its ports has no end") == 1, said
     assert not alone.client.switches()
+
+
+@pytest.mark.parametrize("kind", [FLOW, GROUP_DESC, METER_CONFIG])
+@pytest.mark.parametrize("body", [bytes(64), b"\xff\xff" + bytes(62), b"\0\x50" + bytes(30)])
+def test_an_answer_that_makes_no_sense(alone: Controller, kind: int, body: bytes) -> None:
+    """One broken switch would keep the controller busy for ever, or end it."""
+    alone.new_log()
+    with raw_switch(alone) as switch:
+        switch.bodies[kind] = body
+        switch.run_until(lambda: switch.closed)
+    said = alone.new_log()
+    assert said.count("says that it has") == 1, said
+    assert "Traceback" not in said
 
 
 @pytest.fixture(scope="module")

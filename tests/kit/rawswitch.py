@@ -21,7 +21,7 @@ DPID = 0x5EED
 VERSION = 4
 HELLO, ECHO_REQUEST, ECHO_REPLY, EXPERIMENTER, FEATURES_REQUEST, FEATURES_REPLY = 0, 2, 3, 4, 5, 6
 PORT_STATUS, MULTIPART_REQUEST, MULTIPART_REPLY, BARRIER_REQUEST, BARRIER_REPLY = 12, 18, 19, 20, 21
-DESC, PORT_DESC = 0, 13
+DESC, FLOW, GROUP_DESC, METER_CONFIG, PORT_DESC = 0, 1, 7, 10, 13
 MORE = 1
 ADD, DELETE, MODIFY = 0, 1, 2
 BUNDLE_CONTROL = 2300
@@ -58,6 +58,8 @@ class RawSwitch:
         """What came in and is not a change: (message type, type of the multipart)."""
         self.answer_ports: Callable[[int], Iterable[bytes]] = lambda xid: [ports_reply(xid, [1])]
         """The answers to the controller's question for ports; the framework has asked before, and got one port."""
+        self.bodies: dict[int, bytes] = {}
+        """What it answers to other questions, by type of the multipart."""
         host = str(ip_address(controller.host))
         self._asked = 0
         self._buffer = b""
@@ -115,6 +117,7 @@ class RawSwitch:
             self._asked += 1
             return [ports_reply(xid, [1])] if self._asked == 1 else self.answer_ports(xid)
         body = struct.pack("!256s256s256s32s256s", b"", b"", b"3.1.0", b"", b"") if part == DESC else b""
+        body = self.bodies.get(part, body)
         return [message(MULTIPART_REPLY, xid, struct.pack("!HH4x", part, 0) + body)]
 
 
