@@ -20,6 +20,9 @@ from ryu_apps.lead import Alone, Elected
 from ryu_apps.links import Links
 from ryu_apps.liveness import Liveness
 from ryu_apps.openflow import codec, messages
+from ryu_apps.openflow.describe import PortDescription
+from ryu_apps.openflow.failures import NoAnswer, SessionError
+from ryu_apps.openflow.rawparse import more_follows
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
 from ryu_apps.pipeline.tables import NETWORK, Feature
 from ryu_apps.pipeline.values import CONTROLLER, IN_PORT, Output
@@ -41,6 +44,7 @@ LOG = logging.getLogger(__name__)
 OFPP_TABLE = 0xFFFFFFF9
 OFPP_MAX = 0xFFFFFF00
 VERSION = re.compile(r"\d+(\.\d+)+")
+DESCRIBE_TIMEOUT = 30.0  # s for the description of all ports
 DOWN = 1  # the lowest bit of both a port's config (administration) and its state (link)
 
 
@@ -112,7 +116,7 @@ class Controller(fw.App):
             url=url,
             sessions=self.sessions.values,
             spawn=self.spawn,
-            begin=ask_what_it_is,
+            begin=self._ask_what_it_is,
             ceased=self._ceased,
         )
 
@@ -128,7 +132,7 @@ class Controller(fw.App):
             session = Session(datapath, allowed=lambda: self.lead.leads)
             self.sessions[id(datapath)] = session
             if self.lead.connected(session):
-                ask_what_it_is(session)
+                self._ask_what_it_is(session)
             return
         ended = self.sessions.pop(id(datapath), None)
         if ended is not None:
@@ -145,20 +149,50 @@ class Controller(fw.App):
 
     @fw.set_ev_cls(fw.ofp_event.EventOFPPortDescStatsReply, fw.MAIN_DISPATCHER)
     def ports_described(self, ev: Any) -> None:
-        """The ports of a switch that has just connected: now it can be written to."""
-        datapath = ev.msg.datapath
+        """Ports of a switch that has just connected: with the last of them it can be written to."""
+        msg, datapath = ev.msg, ev.msg.datapath
         session = self.sessions.get(id(datapath))
-        if session is None or not self.lead.leads or self._served(session):
+        if session is None or session.described is None or not self.lead.leads or self._served(session):
             return
-        ports = [p for p in map(_port, ev.msg.body) if p.number < OFPP_MAX]
+        some = [p for p in map(_port, msg.body) if p.number < OFPP_MAX]
+        try:
+            ports = session.described.add(msg.xid, some, more=more_follows(msg))
+        except SessionError as error:
+            self._end(session, error)
+            return
+        if ports is None:
+            return
         if self.switches.is_connected(datapath.id):
             self.spawn(self._second, datapath, session)
             return
         LOG.info("switch %016x connected with %d ports", datapath.id, len(ports))
         self.liveness.heard(datapath.id)
         reconciler = self.switches.connect(session, datapath.id, ports, session.version)
+        for port, gone in session.described.events:
+            self._port_changed(datapath.id, port, gone=gone)
+        session.described.events.clear()
         self.links.probe(datapath.id)
         self.spawn(reconciler.run)
+
+    def _ask_what_it_is(self, session: Session) -> None:
+        """What it is, then its ports: the end of the second answer is what connects the switch."""
+        if session.described is None or session.described.complete:  # else the answer is on its way
+            session.described = PortDescription()
+            self.spawn(self._expect_ports, session, session.described)
+        session.datapath.send_msg(fw.parser.OFPDescStatsRequest(session.datapath, 0))
+        session.datapath.send_msg(fw.parser.OFPPortDescStatsRequest(session.datapath, 0))
+
+    def _expect_ports(self, session: Session, described: PortDescription) -> None:
+        """A switch that does not describe its ports in time is disconnected: it would be idle for ever."""
+        fw.hub.sleep(DESCRIBE_TIMEOUT)
+        if not described.complete and session.connected and self.lead.leads:
+            self._end(session, NoAnswer(f"it has not described all of its ports within {DESCRIBE_TIMEOUT:g} s"))
+
+    @staticmethod
+    def _end(session: Session, error: SessionError) -> None:
+        LOG.error("switch %016x: %s; connecting anew", session.datapath.id, error)
+        session.described = None  # what has come in already is not looked at
+        session.close()
 
     def _served(self, session: Session) -> bool:
         return any(r.session is session for r in self.switches.reconcilers.values())
@@ -188,7 +222,7 @@ class Controller(fw.App):
             return
         self.switches.drop(datapath.id)
         if session.connected:  # its ports may be others by now
-            ask_what_it_is(session)
+            self._ask_what_it_is(session)
 
     def _reconciler_of(self, datapath: Any) -> Reconciler | None:
         """Of a connection that is the switch's; None: it is not yet, or another with the same datapath id."""
@@ -200,13 +234,22 @@ class Controller(fw.App):
     @fw.set_ev_cls(fw.ofp_event.EventOFPPortStatus, fw.MAIN_DISPATCHER)
     def port_changed(self, ev: Any) -> None:
         """A port came, changed or went."""
-        if self._reconciler_of(ev.msg.datapath) is None:
+        datapath, port = ev.msg.datapath, _port(ev.msg.desc)
+        if port.number >= OFPP_MAX:
             return
         gone = ev.msg.reason == fw.ofproto.OFPPR_DELETE
-        port = _port(ev.msg.desc)
-        if port.number < OFPP_MAX:
-            self.switches.port_changed(ev.msg.datapath.id, port, gone=gone)
-            self.links.port_changed(ev.msg.datapath.id, port, gone=gone)
+        session = self.sessions.get(id(datapath))
+        if self._reconciler_of(datapath) is not None:
+            self._port_changed(datapath.id, port, gone=gone)
+        elif session is not None and session.described is not None:
+            try:
+                session.described.hold(port, gone=gone)
+            except SessionError as error:
+                self._end(session, error)
+
+    def _port_changed(self, dpid: int, port: Port, *, gone: bool) -> None:
+        self.switches.port_changed(dpid, port, gone=gone)
+        self.links.port_changed(dpid, port, gone=gone)
 
     def _is_of_fabric(self, dpid: int) -> bool:
         """Between hosts with agents there are tunnels."""
@@ -307,12 +350,6 @@ class Controller(fw.App):
         """Who is told where another is sends there at once: so all switches on the way have to know."""
         self.fabric.wait()
         self.switches.send(asker.switch, message)
-
-
-def ask_what_it_is(session: Session) -> None:
-    """What it is, then its ports: the second answer is what connects the switch."""
-    session.datapath.send_msg(fw.parser.OFPDescStatsRequest(session.datapath, 0))
-    session.datapath.send_msg(fw.parser.OFPPortDescStatsRequest(session.datapath, 0))
 
 
 def own_url(host: str, port: int) -> str:

@@ -39,6 +39,7 @@ class Fabric:
     def become(self, links: Iterable[Link]) -> None:
         """These are the links now."""
         self._links = links
+        self._observed.rerouting = True  # from now on, not from when our thread has its turn
         self._wake.set()
 
     def run(self) -> None:

@@ -69,6 +69,7 @@ class Reconciler:
         self.observed = observed or Observed()
         self.refused: dict[Owner, Refused] = {}
         self.settled_revision = -1  # the switch carries out the model of this revision, but for what is refused
+        self._told = -1  # the last revision whose owners have been marked
         self.actual = diff.Actual()
         self.wanted = diff.Wanted()
         self.kept = Kept(model)
@@ -85,9 +86,11 @@ class Reconciler:
         self._wake = hub.Event()
         self._closed = False
 
-    def mark(self, owners: Iterable[Owner]) -> None:
-        """These owners' programs may be different now."""
+    def mark(self, owners: Iterable[Owner], revision: int | None = None) -> None:
+        """These owners' programs may be different now; ``revision``: of the commit that changed them."""
         self.marks += 1
+        if revision is not None:
+            self._told = revision
         self._dirty.update(owners)
         self._wake.set()
 
@@ -120,6 +123,7 @@ class Reconciler:
             self._read_back()
             self._await_links()
             self._dirty.update(compiler.owners(self.model))
+            self._told = self.model.revision
             self._step(full=True)
             while not self._closed:
                 if not self._questions:  # one at a time, with what has to be written between them
@@ -168,7 +172,7 @@ class Reconciler:
         """Bring the switch to the model as it is now."""
         dirty, self._dirty, marks = self._dirty, set(), self.marks
         packets, self._packets = self._packets, []  # those that come meanwhile wait for flows that come meanwhile
-        revision = self.model.revision
+        revision = self._told  # the model may be a revision ahead whose owners nobody has marked yet
         context = self.context()
         touched = diff.Touched()
         for number, owner in enumerate(dirty, 1):

@@ -131,7 +131,7 @@ class Switches:
             self.on_move(moved)
         owners = compiler.affected(self._model, commit.changes)
         for reconciler in self.reconcilers.values():
-            reconciler.mark(owners)
+            reconciler.mark(owners, commit.revision)
 
     def port_changed(self, dpid: int, port: Port, *, gone: bool) -> None:
         """A port of a connected switch came, changed or went."""
@@ -166,7 +166,8 @@ class Switches:
                 reconciler.mark(owners)
 
     def _settled(self, reconciler: Reconciler) -> bool:
-        carried_out = reconciler.carried_out >= reconciler.marks and not self.observed.rerouting
+        seen = self.observed
+        carried_out = reconciler.carried_out >= reconciler.marks and not seen.rerouting and not seen.moving
         return carried_out and reconciler.settled_revision >= self._model.revision
 
     def _links(self, switch: Switch) -> list[dict[str, Any]]:

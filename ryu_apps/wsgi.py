@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from topology.errors import BadRequest, NetctlError, TooLarge
@@ -21,6 +22,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import eventlet  # type: ignore[import-untyped]
     import eventlet.greenio  # type: ignore[import-untyped]
+    import eventlet.semaphore  # type: ignore[import-untyped]
     import eventlet.wsgi  # type: ignore[import-untyped]
     import routes  # type: ignore[import-untyped]
     import webob  # type: ignore[import-untyped]
@@ -36,6 +38,7 @@ __all__ = [
     "Router",
     "Server",
     "application",
+    "body_parts",
     "defer",
     "eventlet",
     "json_response",
@@ -54,6 +57,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 MAX_BODY = 1 << 20
+BODY_PART = 1 << 16  # bytes read at once
 MAX_CONNECTIONS = 1000
 IDLE_TIMEOUT = 30.0  # s a connection may be silent: between requests and inside one
 BODY_TIMEOUT = 30.0  # s until a request's body must be there as a whole
@@ -156,26 +160,37 @@ def stream_response(request: Request, chunks: Iterable[bytes]) -> Response:
     return webob.Response(status=200, content_type="application/x-ndjson", charset="utf-8", app_iter=chunks)
 
 
-def read_body(request: Request) -> bytes:
-    """The whole body, up to MAX_BODY, in bounded time; with a length or chunked."""
-    too_large = TooLarge(f"body: more than {MAX_BODY} bytes")
+def read_body(request: Request, most: int = 0) -> bytes:
+    """The whole body, up to ``most`` bytes (0: MAX_BODY), in bounded time; with a length or chunked."""
+    most = most or MAX_BODY
+    too_large = TooLarge(f"body: more than {most} bytes")
     length = request.environ.get("CONTENT_LENGTH") or ""
-    if length.isascii() and length.isdigit() and int(length[:20]) > MAX_BODY:
+    if length.isascii() and length.isdigit() and int(length[:20]) > most:
         raise too_large
     parts: list[bytes] = []
-    missing = MAX_BODY + 1
-    try:
-        with eventlet.Timeout(BODY_TIMEOUT, TimeoutError()):
-            while missing and (part := request.environ["wsgi.input"].read(missing)):
-                parts.append(part)
-                missing -= len(part)
-    except TimeoutError:
-        raise BadRequest(f"body: not complete within {BODY_TIMEOUT:g} s") from None
-    except (OSError, eventlet.wsgi.ChunkReadError):
-        raise BadRequest("body: broken off, or its chunks are malformed") from None
-    if not missing:
-        raise too_large
+    size = 0
+    for part in body_parts(request):
+        parts.append(part)
+        size += len(part)
+        if size > most:
+            raise too_large
     return b"".join(parts)
+
+
+def body_parts(request: Request) -> Iterator[bytes]:
+    """The body in parts, in bounded time. Who reads them sees to it that they are not too many."""
+    until = time.monotonic() + BODY_TIMEOUT
+    while True:
+        try:
+            with eventlet.Timeout(max(0.0, until - time.monotonic()), TimeoutError()):
+                part = request.environ["wsgi.input"].read(BODY_PART)
+        except TimeoutError:
+            raise BadRequest(f"body: not complete within {BODY_TIMEOUT:g} s") from None
+        except (OSError, eventlet.wsgi.ChunkReadError):
+            raise BadRequest("body: broken off, or its chunks are malformed") from None
+        if not part:
+            return
+        yield part
 
 
 def query(request: Request, name: str) -> str | None:

@@ -125,6 +125,8 @@ def bucket_actions(group: EncodedGroup) -> list[bytes]:
     at = 0
     while at < len(group.buckets):
         size = int.from_bytes(group.buckets[at : at + 2], "big")
+        if size < _BUCKET.size:
+            break  # a switch's own words, which make no sense from here on
         out.append(group.buckets[at + _BUCKET.size : at + size])
         at += size
     return out

@@ -5,7 +5,7 @@ A message whose transaction id is fixed once sent takes it as ``xid``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ OFPT_MULTIPART_REQUEST, OFPT_MULTIPART_REPLY = 18, 19
 OFPT_BARRIER_REQUEST, OFPT_BARRIER_REPLY = 20, 21
 OFPT_ROLE_REQUEST = 24
 ROLE_MASTER, ROLE_SLAVE = 2, 3
-OFPMP_FLOW, OFPMP_GROUP, OFPMP_GROUP_DESC, OFPMP_METER_CONFIG = 1, 6, 7, 10
+OFPMP_DESC, OFPMP_FLOW, OFPMP_GROUP, OFPMP_GROUP_DESC, OFPMP_METER_CONFIG, OFPMP_PORT_DESC = 0, 1, 6, 7, 10, 13
 OFPMPF_REPLY_MORE = 1
 
 # bundle control types (ONF extension 230)
@@ -124,12 +124,23 @@ _BUCKET_COUNTS = Struct("!QQ")
 _GROUP_STAT_SIZE = 40  # before its buckets
 
 
+class BrokenReplyError(ValueError):
+    """A switch's reply whose entries do not fit into it."""
+
+    def __init__(self, what: str, size: int, least: int, left: int) -> None:
+        super().__init__(f"an entry of {what} says that it has {size} bytes, and takes {least} to {left}")
+
+
 def decode_flow_stats(body: bytes) -> list[FlowStat]:
-    """The body of one reply to `flow_stats_request`."""
+    """The body of one reply to `flow_stats_request`. As all of these, raises BrokenReplyError."""
     out = []
-    at, end, unpack = 0, len(body), _FLOW_STAT.unpack_from
+    at, end, unpack, least = 0, len(body), _FLOW_STAT.unpack_from, _FLOW_STAT.size
     while at < end:
+        if end - at < least:
+            raise BrokenReplyError("flow statistics", end - at, least, end - at)
         size, table, _, _, priority, _, _, _, cookie, packets, octets, _, match_size = unpack(body, at)
+        if size < least or size > end - at:
+            raise BrokenReplyError("flow statistics", size, least, end - at)
         out.append(FlowStat(table, priority, cookie, packets, octets, body[at + 48 : at + 48 + match_size]))
         at += size
     return out
@@ -138,35 +149,37 @@ def decode_flow_stats(body: bytes) -> list[FlowStat]:
 def decode_group_desc(body: bytes) -> list[EncodedGroup]:
     """The body of one reply to `group_desc_request`."""
     out = []
-    at, end, unpack = 0, len(body), _GROUP_DESC.unpack_from
-    while at < end:
-        size, kind, group_id = unpack(body, at)
+    for at, size in _entries(body, "group descriptions", _GROUP_DESC.size):
+        _, kind, group_id = _GROUP_DESC.unpack_from(body, at)
         out.append(EncodedGroup(group_id, kind, body[at + 8 : at + size]))
-        at += size
     return out
 
 
 def decode_group_stats(body: bytes) -> list[GroupStat]:
     """The body of one reply to `group_stats_request`."""
     out = []
-    at = 0
-    while at < len(body):
-        size, group_id = _GROUP_STAT.unpack_from(body, at)
-        counts = _BUCKET_COUNTS.iter_unpack(body[at + _GROUP_STAT_SIZE : at + size])
+    for at, size in _entries(body, "group statistics", _GROUP_STAT_SIZE):
+        _, group_id = _GROUP_STAT.unpack_from(body, at)
+        buckets = (size - _GROUP_STAT_SIZE) // _BUCKET_COUNTS.size
+        counts = (_BUCKET_COUNTS.unpack_from(body, at + _GROUP_STAT_SIZE + 16 * n) for n in range(buckets))
         out.append(GroupStat(group_id, tuple(packets for packets, _ in counts)))
-        at += size
     return out
 
 
 def decode_meter_config(body: bytes) -> list[bytes]:
     """The body of one reply to `meter_config_request`: meters as `codec.encode_meter` writes them."""
-    out = []
-    at = 0
-    while at < len(body):
+    return [body[at + 2 : at + size] for at, size in _entries(body, "meters", 8)]
+
+
+def _entries(body: bytes, what: str, least: int) -> Iterator[tuple[int, int]]:
+    """Where each entry begins and how long it is; their first two bytes say so."""
+    at, end = 0, len(body)
+    while at < end:
         size = int.from_bytes(body[at : at + 2], "big")
-        out.append(body[at + 2 : at + size])
+        if size < least or size > end - at:
+            raise BrokenReplyError(what, size, least, end - at)
+        yield at, size
         at += size
-    return out
 
 
 class Tuple5(NamedTuple):

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ryu_apps.framework import DEAD_DISPATCHER, hub, ofp_event
 from ryu_apps.openflow import messages, rawparse
@@ -34,13 +34,18 @@ from ryu_apps.openflow.codec import (
     meter_content,
     with_xid,
 )
-from ryu_apps.openflow.failures import Disconnected, NoAnswer, PartlyDone, Refused, error_text
+from ryu_apps.openflow.describe import PortDescription
+from ryu_apps.openflow.failures import BrokenReply, Disconnected, NoAnswer, PartlyDone, Refused, error_text
 from ryu_apps.openflow.messages import FlowStat, GroupStat, Tuple5
 from ryu_apps.pipeline.values import ANY, Match
 
+T = TypeVar("T")
 BUNDLE_LIMIT = 50_000
 """Messages in one bundle; more go as several, each atomic."""
 
+DUMP_LIMIT = 1 << 29
+"""Bytes of one answer, in as many parts as it takes: some three million flows."""
+PART_SIZE = 64  # bytes that a part takes beside its body
 IS_SLAVE = "OFPBRC_IS_SLAVE"
 _JOINED = 50  # messages in one write to the socket
 _MAX_XID = 0xFFFFFFFF
@@ -86,6 +91,7 @@ class _Exchange:
     awaited: int  # the id whose (last) answer ends the wait
     bodies: list[bytes] = field(default_factory=list)
     errors: dict[int, str] = field(default_factory=dict)
+    size: int = 0  # bytes of the bodies, about
     answered: bool = False
 
 
@@ -105,6 +111,7 @@ class Session:
         self.datapath = datapath
         self._allowed = allowed
         self.version: tuple[int, ...] = ()  # of Open vSwitch; empty where it does not say
+        self.described: PortDescription | None = None  # its ports; None: nobody has asked for them
         self.flow_mods = 0
         self.group_mods = 0
         self.meter_mods = 0
@@ -146,7 +153,13 @@ class Session:
         elif exchange is None or not mine:
             return
         elif message.msg_type == messages.OFPT_MULTIPART_REPLY:
+            if exchange.answered:
+                return
             exchange.bodies.append(message.body)
+            exchange.size += len(message.body) + PART_SIZE
+            if exchange.size > DUMP_LIMIT:
+                exchange.answered = True
+                self._wake.set()
             if rawparse.more_follows(message):
                 return
         if message.xid == exchange.awaited:
@@ -176,7 +189,7 @@ class Session:
         until = time.monotonic() + timeout
         flows = self.read_flows(timeout)
         groups = self._dump([messages.group_desc_request], until)
-        return flows, [desc for body in groups for desc in messages.decode_group_desc(body)]
+        return flows, _decoded(messages.decode_group_desc, groups)
 
     def read_flows(
         self, timeout: float, match: Match = (), cookie: int = COOKIE_MAGIC, mask: int = COOKIE_MASK
@@ -184,8 +197,7 @@ class Session:
         """The flows that match what ``match`` does or part of it, and whose cookie agrees under ``mask``."""
         until = time.monotonic() + timeout
         request = partial(messages.flow_stats_request, cookie=cookie, cookie_mask=mask, match=match)
-        bodies = self._dump([request], until)
-        return [stat for body in bodies for stat in messages.decode_flow_stats(body)]
+        return _decoded(messages.decode_flow_stats, self._dump([request], until))
 
     def read_groups(self, timeout: float, numbers: Iterable[int]) -> list[GroupStat]:
         """What these groups have counted; one that is not there is left out."""
@@ -195,25 +207,21 @@ class Session:
         asked = wanted if len(wanted) <= _ONE_BY_ONE else (ANY,)
         requests = [partial(messages.group_stats_request, group_id=number) for number in asked]
         bodies = self._dump(requests, time.monotonic() + timeout)
-        return [s for body in bodies for s in messages.decode_group_stats(body) if s.id in wanted]
+        return [s for s in _decoded(messages.decode_group_stats, bodies) if s.id in wanted]
 
     def read_meters(self, timeout: float) -> list[bytes]:
         """All meters, each as `codec.encode_meter` writes it."""
         bodies = self._dump([messages.meter_config_request], time.monotonic() + timeout)
-        return [meter for body in bodies for meter in messages.decode_meter_config(body)]
+        return _decoded(messages.decode_meter_config, bodies)
 
     def _dump(self, requests: Sequence[Callable[[int], bytes]], until: float) -> list[bytes]:
         """Send them all; the switch answers in their order, so the last one's last answer ends it."""
         exchange = self._begin(len(requests))
         ids = range(exchange.first, exchange.last + 1)
-        for xid in ids:
-            rawparse.expect(self.datapath, xid)
-        try:
-            self._send_all([request(xid) for request, xid in zip(requests, ids, strict=True)])
-            self._wait(exchange, until, "a dump")
-        finally:
-            for xid in ids:
-                rawparse.forget(self.datapath, xid)
+        self._send_all([request(xid) for request, xid in zip(requests, ids, strict=True)])
+        self._wait(exchange, until, "a dump")
+        if exchange.size > DUMP_LIMIT:
+            raise BrokenReply(f"the switch answers a dump with more than {DUMP_LIMIT} bytes")
         for text in exchange.errors.values():
             raise Refused(f"the switch refused a dump: {text}")
         return exchange.bodies
@@ -356,6 +364,13 @@ class Session:
 
     def _log_error(self, text: str) -> None:
         _LOG.warning("switch %s: %s", self.datapath.id, text)
+
+
+def _decoded(decode: Callable[[bytes], list[T]], bodies: Iterable[bytes]) -> list[T]:
+    try:
+        return [entry for body in bodies for entry in decode(body)]
+    except messages.BrokenReplyError as broken:
+        raise BrokenReply(str(broken)) from None
 
 
 __all__ = [

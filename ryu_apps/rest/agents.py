@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import partial
+from typing import Any
 
 from ryu_apps.rest import documents as docs
 from ryu_apps.rest import schemas
+from ryu_apps.rest.bulk import read_object
 from ryu_apps.rest.decode import check_truths, parse_object
 from ryu_apps.rest.documents import Document
 from ryu_apps.rest.hosts import HostTracker
@@ -14,6 +17,7 @@ from ryu_apps.wsgi import Request, Response, on_disconnect, query, read_body, st
 from topology.commands import Commands
 from topology.errors import BadRequest, Conflict, NotFound
 from topology.model import Endpoint, Host
+from topology.specs import EndpointSpec
 
 REVISION = re.compile(r"[0-9]{1,18}")
 
@@ -86,24 +90,17 @@ class AgentApi:
 
     def put_host_endpoints(self, request: Request, key: str) -> Document:
         """Exactly these endpoints are on the host."""
-        document = parse_object(read_body(request))
+        self._find_host(key)
+        document = read_object(request, {"endpoints": partial(_reported, key), "keepLeases": lambda _, lease: lease})
         schemas.HOST_ENDPOINTS.check(document)
         if "endpoints" not in document:
             raise BadRequest("endpoints: missing, must be the list of all endpoints on the host")
-        self._find_host(key)
-        specs = []
-        for number, endpoint in enumerate(document["endpoints"]):
-            where = f"endpoints[{number}]: "
-            schemas.ENDPOINT.check(endpoint, where)
-            if not endpoint.get("endpointID"):
-                raise BadRequest(f"{where}endpointID: missing")
-            specs.append(docs.endpoint_spec(endpoint, endpoint["endpointID"], host=key, origin="agent"))
-        self._commands.sync_endpoints(key, specs, set(document.get("keepLeases", ())))
+        self._commands.sync_endpoints(key, document["endpoints"], set(document.get("keepLeases", ())))
         return {"revision": self._model.revision}
 
     def put_applied(self, request: Request, key: str) -> Document:
         """The host has carried out all changes up to a revision, but for the errors."""
-        document = parse_object(read_body(request))
+        document = read_object(request, {"errors": lambda _, error: error})
         schemas.APPLIED.check(document)
         revision = document.get("revision")
         if revision is None or revision < 0:
@@ -199,3 +196,14 @@ class AgentApi:
 
     def _host(self, host: Host) -> Document:
         return docs.host_document(host, self._tracker.state(host))
+
+
+def _reported(host: str, number: int, document: Any) -> EndpointSpec:
+    """One endpoint of a host's list."""
+    if not isinstance(document, dict):
+        raise BadRequest("endpoints: a list is not a list of objects")
+    where = f"endpoints[{number}]: "
+    schemas.ENDPOINT.check(document, where)
+    if not document.get("endpointID"):
+        raise BadRequest(f"{where}endpointID: missing")
+    return docs.endpoint_spec(document, document["endpointID"], host=host, origin="agent")

@@ -19,10 +19,6 @@ def _labels(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
 
 
-def _objects(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, dict) for v in value)
-
-
 @dataclass(frozen=True, slots=True)
 class Type:
     """A JSON type of a field, with its name for the user."""
@@ -37,7 +33,7 @@ INTEGER = Type("an integer", lambda v: isinstance(v, int) and not isinstance(v, 
 STRINGS = Type("a list of strings", _strings)
 LABELS = Type("an object of strings", _labels)
 OBJECT = Type("an object", lambda v: isinstance(v, dict))
-OBJECTS = Type("a list of objects", _objects)
+LIST = Type("a list", lambda v: isinstance(v, list))
 IGNORED = Type("anything", lambda _: True)
 """A field that answers have and that clients send back with a change; it is not read."""
 
@@ -76,16 +72,27 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not text.strip():
         raise BadRequest("body: empty, must be a JSON object")
     try:
-        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        document = json.loads(text, **HOOKS)
     except RecursionError:
         raise BadRequest("body: not JSON that can be read: nested too deeply") from None
     except ValueError as error:  # JSONDecodeError, or a number of too many digits
-        raise BadRequest(f"body: not JSON: {one_line(str(error), 200)}") from None
+        raise not_json(str(error)) from None
     if not isinstance(document, dict):
         raise BadRequest(f"body: must be a JSON object, is {_show(document)}")
     if "\\u" in text:
-        _refuse_surrogates(document)
+        refuse_surrogates(document)
     return document
+
+
+def not_json(why: str) -> BadRequest:
+    """What to say of a body that is no JSON."""
+    return BadRequest(f"body: not JSON: {one_line(why, 200)}")
+
+
+def refuse_twice(name: str, document: Mapping[str, Any]) -> None:
+    """BadRequest where the document has a field of this name already."""
+    if name in document:
+        raise BadRequest(f"body: field {_show(name)} is there twice")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -101,10 +108,14 @@ def _no_constant(name: str) -> Any:
     raise BadRequest(f"body: not JSON: {name}")
 
 
-def _refuse_surrogates(document: dict[str, Any]) -> None:
-    # JSON can spell half a character, which then can't be stored or printed
+HOOKS: dict[str, Any] = {"object_pairs_hook": _unique, "parse_constant": _no_constant}
+"""How the library's decoder is made strict."""
+
+
+def refuse_surrogates(value: Any) -> None:
+    """JSON can spell half a character, which then can't be stored or printed: BadRequest."""
     try:
-        json.dumps(document, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):
         raise BadRequest("body: a \\u escape stands alone that is half of a character") from None
 

@@ -9,6 +9,7 @@ import os
 import re
 import urllib.error
 import urllib.request
+from typing import IO
 
 from ryu_apps.wsgi import Request, Response, query, read_body, webob
 from topology.errors import Unavailable
@@ -21,6 +22,7 @@ TIMEOUT = 20.0  # s: a network waits up to 15 s for every host
 READ_TIMEOUT = 6.0
 SETTLE_TIMEOUT = 5.0
 MAX_ANSWER = 64 << 20
+MAX_FORWARDED = 8 << 20  # of a request: what is wrong with each of ten thousand networks
 _ASKED = re.compile(r"/api/v1/(switches|trace|inspect/serviceLBs|hosts(/[^/]+|/[^/]+/(applied|drain))?/?$)")
 _STREAM = re.compile(r"/api/v1/changes/?$")
 _DONE = re.compile(r"/api/v1/(networks|hosts(/[^/]+|/[^/]+/(applied|drain))?/?$)")
@@ -51,7 +53,7 @@ def forward(request: Request, url: str, body: bytes | None = None) -> Response:
     if FORWARDED in request.headers:
         raise Unavailable(NOBODY)
     if body is None and request.method not in ("GET", "HEAD"):
-        body = read_body(request)
+        body = read_body(request, MAX_FORWARDED)
     asked = urllib.request.Request(
         url + str(request.path_qs), data=body or None, method=request.method, headers={FORWARDED: "1"}
     )
@@ -73,12 +75,20 @@ def settled(url: str, revision: int) -> None:
 def _ask(request: urllib.request.Request, timeout: float) -> tuple[int, str, bytes]:
     try:
         with _OPENER.open(request, timeout=timeout) as answer:
-            return answer.status, answer.headers.get_content_type(), answer.read(MAX_ANSWER)
+            return answer.status, answer.headers.get_content_type(), _read(answer, request)
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, error.headers.get_content_type(), error.read(MAX_ANSWER)
+            return error.code, error.headers.get_content_type(), _read(error, request)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         number = getattr(reason, "errno", None)
         why = os.strerror(number) if number else reason
         raise Unavailable(f"the leading controller at {request.host} does not answer: {why}") from error
+
+
+def _read(answer: IO[bytes], request: urllib.request.Request) -> bytes:
+    """All of it; an answer that is cut off would be taken for one that makes no sense."""
+    found = answer.read(MAX_ANSWER + 1)
+    if len(found) > MAX_ANSWER:
+        raise Unavailable(f"the leading controller's answer has more than {MAX_ANSWER} bytes: ask it at {request.host}")
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ryu_apps.rest.decode import IGNORED, INTEGER, LABELS, OBJECT, OBJECTS, STRING, STRINGS, TRUTH, Schema
+from ryu_apps.rest.decode import IGNORED, INTEGER, LABELS, LIST, OBJECT, STRING, STRINGS, TRUTH, Schema
 
 _LINKS = {"key": STRING, "link-sets": IGNORED, "links": IGNORED}
 
@@ -105,7 +105,7 @@ HOST = Schema(
         "key": STRING,
     },
 )
-HOST_ENDPOINTS = Schema("a host's state", {"endpoints": OBJECTS, "keepLeases": STRINGS})
+HOST_ENDPOINTS = Schema("a host's state", {"endpoints": LIST, "keepLeases": STRINGS})
 APPLIED = Schema("a host's progress", {"revision": INTEGER, "errors": LABELS})
 LEASE = Schema(
     "a lease",

@@ -61,7 +61,8 @@ class Stream:
 
     def put(self, lines: list[bytes]) -> None:
         """Lines to send; over the limit, the stream ends: its reader resumes where it is."""
-        if len(self._lines) + len(lines) > QUEUE_LIMIT:
+        # one commit may be larger by itself: who is not behind gets it
+        if self._lines and len(self._lines) + len(lines) > QUEUE_LIMIT:
             self.end()
             # later, as it lets other greenthreads run: not in the middle of somebody's commit
             defer(self.close)

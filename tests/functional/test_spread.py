@@ -45,10 +45,9 @@ def client(bare: Lab) -> Host:
     return bare.host("c1", "cli", "20.1.1.1")
 
 
-@pytest.fixture
-def service(bare: Lab, client: Host) -> Iterator[Service]:
-    """Makes the service; it and its providers go afterwards."""
-    made = Service(bare)
+@pytest.fixture(scope="module")
+def far(bare: Lab) -> Iterator[None]:
+    """The other host, alive for as long as this module runs: once it is down it stays so, for it has no switch."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -59,9 +58,17 @@ def service(bare: Lab, client: Host) -> Iterator[Service]:
     bare.rest.put_host(FAR)
     alive = threading.Thread(target=beat)
     alive.start()
-    yield made
+    yield
     ended.set()
     alive.join(10)
+
+
+@pytest.fixture
+def service(bare: Lab, client: Host, far: None) -> Iterator[Service]:
+    """Makes the service; it and its providers go afterwards."""
+    made = Service(bare)
+    assert bare.rest.host("far")["state"] == "up", "its heartbeats came late, so nobody is sent to its providers"
+    yield made
     made.delete()
 
 

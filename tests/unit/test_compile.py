@@ -44,7 +44,7 @@ class Marked:
     programs: dict[Owner, Program] = field(default_factory=dict)
     compiled: list[Owner] = field(default_factory=list)
 
-    def mark(self, owners: Iterable[Owner]) -> None:
+    def mark(self, owners: Iterable[Owner], revision: int | None = None) -> None:
         """These may be different now."""
         context = seen_from(self.switch, self.model, self.observed)
         for owner in owners:

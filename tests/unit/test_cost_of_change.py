@@ -84,7 +84,7 @@ def cost(services: int, *changes: Callable[[Commands], object]) -> int:
     names = [*(f"p{number}" for number in range(1, PROVIDERS + 3)), TUNNEL_PORT]
     switch = observed.connect(DPID, [Port(name, n, "02:00:00:00:00:99", up=True) for n, name in enumerate(names, 1)])
     reconciler = Reconciler(cast(Session, session), switch, model, lambda: 1000.0, observed=observed)
-    commands.subscribe(lambda commit: reconciler.mark(compiler.affected(model, commit.changes)))
+    commands.subscribe(lambda commit: reconciler.mark(compiler.affected(model, commit.changes), commit.revision))
     commands.subscribe(Drains(commands, lambda: 1000.0, lambda: 1000.0).committed)
 
     def begin() -> None:

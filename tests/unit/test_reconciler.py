@@ -75,7 +75,7 @@ class Running:
         """Change the model and mark what that affects."""
         commit = Commit(self.model.revision + 1, tuple(Change(before, after) for before, after in changes))
         self.model.apply(commit)
-        self.reconciler.mark(compiler.affected(self.model, commit.changes))
+        self.reconciler.mark(compiler.affected(self.model, commit.changes), commit.revision)
 
     def as_wanted(self) -> None:
         """The switch has what the model wants, no more and no less."""

@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 
-from ryu_apps.rest import Api, HostTracker
+from ryu_apps.rest import Api, HostTracker, forward
 from tests.unit.modelkit import SRV, Door
 from tests.unit.places import Place
 from tests.unit.rest_kit import Json, Rest, Switches
@@ -143,6 +143,23 @@ def test_a_leader_that_does_not_answer(two: Two) -> None:
     status, line = two.follower.rest.refused("GET", "/switches/")
     assert status == 503
     assert line.startswith("the leading controller at 127.0.0.1:1 does not answer: Connection refused")
+
+
+def test_an_answer_that_is_too_long(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be cut off in the middle, and be taken for nonsense."""
+    monkeypatch.setattr(forward, "MAX_ANSWER", 20)
+    status, line = two.follower.rest.refused("GET", "/switches/")
+    assert status == 503
+    assert line.startswith("the leading controller's answer has more than 20 bytes: ask it at 127.0.0.1:")
+
+
+def test_more_than_a_body_is_passed_on(two: Two) -> None:
+    """A host with thousands of networks could not tell a controller that does not lead what is wrong with them."""
+    two.leader.rest.call("PUT", "/hosts/h", {"switch": "1"})
+    two.follower.door.commands.catch_up()
+    errors = {f"default:net{n}": "x" * 200 for n in range(8000)}
+    body = {"revision": two.leader.door.model.revision, "errors": errors}
+    assert two.follower.rest.call("PUT", "/hosts/h/applied", body)["errors"] == errors
 
 
 def test_settled_is_for_revisions(two: Two) -> None:

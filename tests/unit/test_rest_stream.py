@@ -320,6 +320,19 @@ def test_a_slow_reader_is_dropped(rest: Rest, follow: Follow, monkeypatch: pytes
     assert not reader.file.readline()
 
 
+def test_a_commit_larger_than_the_limit(rest: Rest, follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All agents would have to come again, and count as gone, each time a large host tells of its containers."""
+    monkeypatch.setattr(stream_module, "QUEUE_LIMIT", 100)
+    rest.network()
+    rest.host()
+    reader = follow("?host=h1")
+    reader.until("sync")
+    specs = [EndpointSpec(f"e{n}", "default", "net", host="h1", port_name=f"p{n}") for n in range(150)]
+    rest.commands.sync_endpoints("h1", specs)
+    assert [reader.line()["key"] for _ in range(150)] == [f"e{n}" for n in range(150)]
+    assert rest.tracker.connected("h1")
+
+
 def test_server_stop_ends_streams(rest: Rest, follow: Follow, server: wsgi.Server) -> None:
     """Without it, the controller does not stop while an agent follows."""
     readers = [follow(), follow("?host=h1")]

@@ -1,0 +1,52 @@
+"""The ports of a switch that has just connected, out of a reply that comes in several parts.
+
+One message holds 1,023 ports at most. Whoever acts on the first part takes the ports of the others for gone. A port
+that changes before the last part is here is taken as of then: its event is held until there is something to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ryu_apps.openflow.failures import SessionError
+from topology.observed import Port
+
+MOST_PORTS = 1 << 16  # Open vSwitch numbers its ports with 16 bits
+MOST_PARTS = 2048
+MOST_EVENTS = 1 << 16  # of ports, between the question and the end of the answer
+
+
+class PortDescription:
+    """The answer to one question for the ports; replies to another question begin it anew."""
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.events: list[tuple[Port, bool]] = []
+        """What happened to ports since the question, in order: (port, whether it is gone)."""
+        self._xid: int | None = None
+        self._parts = 0
+        self._ports: list[Port] = []
+
+    def add(self, xid: int, ports: Sequence[Port], *, more: bool) -> list[Port] | None:
+        """Take one part; all ports once it was the last, None before. Raises SessionError where it has no end."""
+        if xid != self._xid:
+            self._xid, self._parts, self._ports = xid, 0, []
+        self._parts += 1
+        self._ports += ports
+        if len(self._ports) > MOST_PORTS or self._parts > MOST_PARTS:
+            raise SessionError(
+                f"the description of its ports has no end: {len(self._ports)} ports in {self._parts} parts, "
+                f"at most {MOST_PORTS} in {MOST_PARTS} are taken"
+            )
+        if more:
+            return None
+        self.complete = True
+        return self._ports
+
+    def hold(self, port: Port, *, gone: bool) -> None:
+        """A port came, changed or went before all are known. Raises SessionError for too many of them."""
+        if self.complete:
+            return
+        self.events.append((port, gone))
+        if len(self.events) > MOST_EVENTS:
+            raise SessionError(f"{len(self.events)} changes of ports, and no description of them yet")
