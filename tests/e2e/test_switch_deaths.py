@@ -101,6 +101,11 @@ def outage(loop: Loop, since: float) -> float:
     return max((at - since for at, _ in loop.failures), default=0.0)
 
 
+def condition(host: Node) -> str:
+    """What `netctl host ls` says of the host."""
+    return str(json.loads(host.rest(f"/api/v1/hosts/{host.host}/"))["state"])
+
+
 def errors(host: Node) -> dict[str, str]:
     """What the host's state says is wrong there."""
     found: dict[str, str] = json.loads(host.rest(f"/api/v1/hosts/{host.host}/")).get("errors", {})
@@ -118,6 +123,8 @@ def test_daemons_that_are_killed(kept: Node, client: Inside, dies: tuple[str, ..
             os.kill(pid, signal.SIGKILL)
         wait_for(lambda: loop.answers[-1][0] > killed + PROMISED, "answers after what is promised")
         loop.wait_for_more(20)
+    wait_for(lambda: set(errors(kept)) == {"Open vSwitch restarted"}, "the host's state to say what happened")
+    assert all(f"{daemon} at 20" in errors(kept)["Open vSwitch restarted"] for daemon in dies)
     print(f"{' and '.join(dies)} killed: {outage(loop, killed):.2f} s until every connection is answered")
     assert outage(loop, killed) < PROMISED
     assert set(client.who("tcp", VIP, 8080, times=20)) == PROVIDERS
@@ -132,11 +139,21 @@ def test_a_daemon_that_freezes(kept: Node, client: Inside, daemon: str) -> None:
         loop.wait_for_more()
         frozen, pid = time.monotonic(), pid_of(kept, daemon)
         os.kill(pid, signal.SIGSTOP)
-        wait_for(lambda: is_dead(pid), "the keeper to end it")
+        wait_for(lambda: is_dead(pid), "the keeper to end it", FROZEN)
         wait_for(lambda: loop.answers[-1][0] > frozen + FROZEN, "answers after the bound")
         loop.wait_for_more(20)
     print(f"{daemon} frozen: {outage(loop, frozen):.2f} s until every connection is answered")
     assert outage(loop, frozen) < FROZEN
+
+
+def test_nobody_restarts_them(kept: Node, client: Inside) -> None:
+    """Else a host that forwards nothing is called up for as long as its agent lives."""
+    assert condition(kept) == "up", errors(kept)
+    end_open_vswitch(kept)
+    wait_for(lambda: condition(kept) == "degraded", "the host to be called degraded")
+    wait_for(lambda: "ovsdb-server is gone since" in errors(kept).get("Open vSwitch", ""), "the reason")
+    assert "ovs-vswitchd" in kept.netctl("host", "inspect", kept.host)
+    assert "degraded" in kept.netctl("host", "ls")
 
 
 def test_the_keeper_is_killed_too(kept: Node, client: Inside) -> None:
