@@ -121,13 +121,13 @@ class HostDoc(TypedDict, total=False):
     mtu: int  # of its containers
     hostAddress: str  # as its own containers see it
     draining: bool  # absent: no
-    state: str  # up | down | draining
+    state: str  # up | degraded | down | draining
     since: str  # of the state: UTC, ISO 8601
     reason: str
     connected: bool  # the agent's change stream
     lastHeartbeat: float  # s ago
     appliedRevision: int  # up to here it has carried out what the controller says
-    errors: dict[str, str]  # line by network key, or by what else it is about: "publish 80/TCP", "route 10.1.1.0/24"
+    errors: dict[str, str]  # line by network key, or by what else it is about: "publish 80/TCP", "Open vSwitch"
 
 
 class SwitchDoc(TypedDict, total=False):

@@ -30,6 +30,7 @@ class Life:
     since: float  # down: its last sign of life; else: it came; in both cases as far as this controller knows
     heartbeat: float | None  # the last one; None: none since the controller's start
     switch: bool  # whether its switch is connected and answers
+    degraded: float | None = None  # a part has been silent for so long, agent or switch; None: neither has
 
 
 class Liveness:
@@ -83,7 +84,15 @@ class Liveness:
         down = self.down(host)
         since = self._sign(host) if down else self._came.get(host.name, now)
         beat = self._beats.get(host.name)
-        return Life(down, now - since, None if beat is None else now - beat, self._answers(host.switch))
+        heartbeat = None if beat is None else now - beat
+        return Life(down, now - since, heartbeat, self._answers(host.switch), self._degraded(host, now))
+
+    def _degraded(self, host: Host, now: float) -> float | None:
+        """How long agent or switch, whichever is silent for longer, has been so; None: both were heard of lately."""
+        since = max(self._fair, self._came.get(host.name, self._fair))
+        signs = (self._beats.get(host.name, 0.0), self._heard.get(host.switch, 0.0))
+        silent = max(now - max(sign, since) for sign in signs)
+        return silent if silent >= SILENCE else None
 
     def down(self, host: Host) -> bool:
         """Whether nothing was heard of a host for so long; `dead` are those of them that are believed dead.

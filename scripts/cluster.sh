@@ -11,7 +11,7 @@ SUBNET=203.0.113 # documentation's: nobody's
 OWN_ADDRESS=$SUBNET.254 # this machine's, to reach the controllers
 CLUSTER_RUN=$RUN_DIR/cluster
 CLUSTER_STATE=/var/lib/netctl-cluster
-HOST_PARTS=(agent dockerd containerd vswitchd ovsdb mounts) # in the order in which they end
+HOST_PARTS=(agent dockerd containerd openvswitch mounts) # in the order in which they end
 MANAGER_PARTS=(controller etcd)
 
 address_of() { # h2: .2, m2: .12

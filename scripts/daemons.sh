@@ -7,7 +7,8 @@ ovs_answers() { timeout 5 ovs-appctl -t ovs-vswitchd version && timeout 5 ovs-vs
 ovs_version() { ovs-vsctl --timeout=4 get Open_vSwitch . ovs_version | tr -d '"'; }
 
 start_ovs() {
-    ovs_answers >/dev/null 2>&1 && return 0
+    # Somebody else's that answers is left alone; what was started here also has to be watched.
+    if ! marked ovs && ovs_answers >/dev/null 2>&1; then return 0; fi
     mark ovs
     if with_systemd; then
         timeout 60 systemctl start openvswitch-switch >>"$LOG_DIR/openvswitch.log" 2>&1 9>&- || true

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from netctl import __version__
 from netctl.agent.bridge import Bridge
 from netctl.agent.checks import Checks
+from netctl.agent.daemons import Daemons
 from netctl.agent.docker_api import Docker
 from netctl.agent.driver import Driver
 from netctl.agent.errors import AgentError, StartError
@@ -71,6 +72,7 @@ class Agent:
         )
         self._checks = Checks(state, self._sync, docker)
         self._outside = Outside(options.bridge, state, options.state_dir, self._networks.troubles_changed)
+        self._daemons = Daemons(options.ovsdb, state, self._networks.troubles_changed)
         ipam = Ipam(state, self._sync)
         driver = Driver(state, self._sync, self._ports, ipam)
         self._plugin = PluginServer(options.socket, {**driver.calls(), **ipam.calls()})
@@ -90,7 +92,7 @@ class Agent:
     def start(self) -> None:
         """Start every part."""
         parts = (self._ports, self._sync, self._registry, self._networks, self._plugin, self._follower, self._checks)
-        for part in (*parts, self._outside):
+        for part in (*parts, self._outside, self._daemons):
             part.start()
         LOG.info("netctl-agent %s of host %s serves %s", __version__, self._options.host, self._options.socket)
 
@@ -100,6 +102,7 @@ class Agent:
         self._follower.stop()
         self._checks.stop(STOP_TIMEOUT)
         self._outside.stop()
+        self._daemons.stop()
         self._networks.stop()
         self._ports.stop()
         self._sync.stop(STOP_TIMEOUT)

@@ -22,6 +22,10 @@ from topology.validate import subnet_text
 
 Document = dict[str, Any]
 
+OPEN_VSWITCH = "Open vSwitch"
+"""Under this name an agent reports that its Open vSwitch does not work."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostState:
     """What is known of a host beside its object."""
@@ -31,6 +35,7 @@ class HostState:
     mtu: int  # of its containers; 0: it has not said
     applied: int
     errors: Mapping[str, str]
+    broken: float = 0.0  # since when its Open vSwitch is reported as broken, s since the epoch; 0: it is not
 
 
 # documents to specs
@@ -313,23 +318,31 @@ def host_document(host: Host, state: HostState | None = None) -> Document:
     document["connected"] = state.connected
     if state.life.heartbeat is not None:
         document["lastHeartbeat"] = round(max(0.0, state.life.heartbeat), 1)
-    document |= {"appliedRevision": state.applied, **_condition(host, state.life)}
+    document |= {"appliedRevision": state.applied, **_condition(host, state)}
     return document | filled({"mtu": state.mtu, "errors": dict(state.errors)})
 
 
-def _condition(host: Host, life: Life) -> Document:
-    """Whether a host is up, down or draining, since when and why. Down goes before draining."""
+def _condition(host: Host, state: HostState) -> Document:
+    """Whether a host is up, degraded (a part of it is silent or broken), down or draining, since when and why.
+
+    What is wrong goes before draining.
+    """
+    life = state.life
     beat = "" if life.heartbeat is None else f"heartbeat {life.heartbeat:.0f} s ago"
     switch = "its switch answers" if life.switch else "its switch does not answer"
     since, why = time.time() - life.since, ", ".join(filter(None, (beat, switch)))
+    broken = f"{OPEN_VSWITCH} {state.errors.get(OPEN_VSWITCH, '')}" if state.broken else ""
     if life.down:
-        state, why = "down", f"{beat or 'no heartbeat since the controller started'}, {switch}"
+        name, why = "down", f"{beat or 'no heartbeat since the controller started'}, {switch}"
+    elif broken or life.degraded is not None:
+        name, why = "degraded", ", ".join(filter(None, (broken, why)))
+        since = min(s for s in (state.broken, life.degraded and time.time() - life.degraded) if s)
     elif host.draining:
-        state, since = "draining", host.draining_since
+        name, since = "draining", host.draining_since
         why = "its providers get no new connections; netctl host undrain ends that"
     else:
-        state = "up"
-    return {"state": state, "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)), "reason": why}
+        name = "up"
+    return {"state": name, "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)), "reason": why}
 
 
 def hex_dpid(value: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ryu_apps.liveness import Liveness
-from ryu_apps.rest.documents import HostState
+from ryu_apps.rest.documents import OPEN_VSWITCH, HostState
 from ryu_apps.wsgi import new_event
 from topology.model import Host
 from topology.snapshot import Model
@@ -27,6 +27,7 @@ class _Record:
     mtu: int = 0
     applied: int = 0
     errors: dict[str, str] = field(default_factory=dict)  # by network key, or by what else is wrong there
+    broken: float = 0.0  # since when its Open vSwitch is, s since the epoch
 
 
 class HostTracker:
@@ -77,14 +78,14 @@ class HostTracker:
             return  # overtaken on the way by a later report
         record.applied = revision
         record.errors = dict(errors)
+        record.broken = (record.broken or time.time()) if OPEN_VSWITCH in errors else 0.0
         self._wake()
 
     def state(self, host: Host) -> HostState:
         """What its document shows beside the host's object."""
         record = self._records.get(host.name, _Record())
-        return HostState(
-            self.connected(host.name), self.liveness.life(host), record.mtu, record.applied, record.errors
-        )
+        life = self.liveness.life(host)
+        return HostState(self.connected(host.name), life, record.mtu, record.applied, record.errors, record.broken)
 
     def down(self, host: str) -> bool:
         """Whether nothing was heard of the host for too long; of one that is not registered nothing ever is."""
