@@ -1,9 +1,9 @@
-# Every target works on a fresh Debian 12 as root and installs what it needs. Logs: /var/log/netctl.
+# Every target works on a fresh Debian 12 or 13 as root and installs what it needs. Logs: /var/log/netctl.
 
-.PHONY: help run demo cluster down test test-cluster test-ryu bench lint
+.PHONY: help run demo cluster down test test-cluster test-debian13 test-ryu bench lint
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 run: ## set up and start Open vSwitch, Docker, controller and agent
 	@scripts/run
@@ -22,6 +22,9 @@ test: ## lint, types and all tests (ARGS="-k vip" goes to pytest)
 
 test-cluster: ## the tests that take several hosts (ARGS goes to pytest)
 	@ARGS='$(ARGS)' scripts/test-cluster
+
+test-debian13: ## demo, test and test-cluster on Debian 13, in a root made with debootstrap (ARGS goes to pytest)
+	@ARGS='$(ARGS)' TARGETS='$(TARGETS)' scripts/test-debian13
 
 test-ryu: ## the functional tests on Ryu 4.34, in an environment of its own
 	@ARGS='$(ARGS)' scripts/test-ryu

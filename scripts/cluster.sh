@@ -54,9 +54,9 @@ take_machine_down() { # MACHINE PART...
 
 take_host_down() {
     local host=$1 containers
-    containers=$(DOCKER_HOST=$(docker_of "$host") timeout 20 docker ps -aq 2>/dev/null || true)
+    containers=$(DOCKER_HOST=$(docker_of "$host") engine --timeout 20 containers 2>/dev/null || true)
     # shellcheck disable=SC2086 # a list of words
-    [ -z "$containers" ] || DOCKER_HOST=$(docker_of "$host") timeout 120 docker rm -f $containers >>"$LOG_DIR/down.log" 2>&1 || true
+    [ -z "$containers" ] || DOCKER_HOST=$(docker_of "$host") engine --timeout 60 remove containers $containers >>"$LOG_DIR/down.log" 2>&1 || true
     take_machine_down "$host" "${HOST_PARTS[@]}"
 }
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # The image of walk-throughs: alpine where it is here or can be pulled, else one made of Debian's busybox.
 
-have_image() { timeout 10 docker image inspect "$1" >/dev/null 2>&1; }
+have_image() { engine image "$1" >/dev/null 2>&1; }
 
 # Debian's static busybox and a nc with the options that people type.
 make_image() {
@@ -20,6 +20,6 @@ make_image() {
     # shellcheck disable=SC2016 # expanded in the container
     echo 'nc() { /bin/nc "$@"; }' >"$root/etc/shrc"
     tar -C "$root" --owner=0 --group=0 -c . |
-        docker import -c 'CMD ["sh"]' -c 'ENV ENV=/etc/shrc' - "$DEMO_IMAGE" >/dev/null
+        engine --timeout 60 import "$DEMO_IMAGE" 'CMD ["sh"]' 'ENV ENV=/etc/shrc' || die "the image $DEMO_IMAGE could not be made"
     rm -rf "$root"
 }

@@ -9,7 +9,7 @@ BENCH_PACKAGES=(wrk iperf3)
 LOCK_WAIT=600 # s: for another program's apt to end
 
 # Debian's engine, unless there is one from elsewhere; a kernel with AppArmor makes it load a profile, which needs the parser.
-docker_packages() {
+engine_packages() {
     have dockerd || echo docker.io
     if grep -qs Y /sys/module/apparmor/parameters/enabled; then echo apparmor; fi
 }
@@ -60,12 +60,18 @@ install_packages() (
     exit 1
 )
 
+# The engine, and the command: from Debian 13 on that is a package of its own.
+install_docker() {
+    local packages
+    mapfile -t packages < <(engine_packages)
+    install_packages "${packages[@]}" || return 1
+    have docker || install_packages docker-cli
+}
+
 # install_all PACKAGE...: those, Docker, and the Python environment.
 install_all() {
-    local docker
     install_packages "$@" || exit 1
-    mapfile -t docker < <(docker_packages)
-    install_packages "${docker[@]}" || true # without Docker the rest still works; it is said where it is missed
+    install_docker || true # without Docker the rest still works; it is said where it is missed
     install_python
 }
 

@@ -96,6 +96,8 @@ marked() { [ "$(cat "$RUN_DIR/started-$1" 2>/dev/null)" = "$(cat /proc/sys/kerne
 unmark() { rm -f "$RUN_DIR/started-$1"; }
 
 with_systemd() { [ -d /run/systemd/system ]; }
+# engine COMMAND...: asks Docker Engine, also where the command `docker` is not installed.
+engine() { python3 "$SCRIPTS/engine.py" "$@"; }
 have() { command -v "$1" >/dev/null 2>&1; }
 listening() { [ -n "$(ss -ltnH "sport = :$1" 2>/dev/null)" ]; }
 plugin_answers() { [ -n "$(ss -xlH src "$PLUGIN_SOCKET" 2>/dev/null)" ]; }
