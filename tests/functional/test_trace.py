@@ -74,7 +74,7 @@ def test_a_client_that_is_remembered(bare: Lab, hosts: Mapping[str, Host]) -> No
     wait_for(lambda: receivers(trace(bare, "c1", wide(STICKY), 8080)) == {other}, "IPv6 to be remembered too")
     wait_for(lambda: receivers(trace(bare, "c1", STICKY, 8080)) == {name}, "the client to be remembered")
     steps = {step["table"]: step["text"] for step in trace(bare, "c1", STICKY, 8080)["steps"]}
-    assert steps["sticky"] == f"20.1.1.1 had {name} last"
+    assert steps["sticky"] == f"20.1.1.1 went to {name} last"
 
 
 def test_a_provider_without_a_link(bare: Lab, hosts: Mapping[str, Host]) -> None:
