@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 
 class TenantDoc(TypedDict, total=False):
@@ -158,14 +158,27 @@ class StepDoc(TypedDict):
     text: str
 
 
+ReplyDoc = TypedDict(
+    "ReplyDoc",
+    {
+        "verdict": str,  # delivered | lost | unknown
+        "text": str,
+        "steps": list[StepDoc],
+        "from": NotRequired[str],  # who replies; absent: that is not known
+    },
+)
+"""What becomes of the reply."""
+
+
 class EndDoc(TypedDict, total=False):
     """One way that a connection may end."""
 
-    verdict: str  # delivered | answered | refused | dropped | asked
+    verdict: str  # delivered | lost (the reply is) | answered | refused | dropped | asked | sent
     text: str
     share: float  # of the new connections
     endpointID: str  # whom it is delivered to
     provider: str  # who was chosen: its endpoint id
+    reply: ReplyDoc  # to what is delivered, lost or sent
 
 
 # "from" is a word of the language's own

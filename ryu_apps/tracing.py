@@ -13,6 +13,8 @@ from ryu_apps.pipeline import trace as way
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.explain import PROTOCOLS, holders, name
 from ryu_apps.pipeline.features.affinity import NUMBER_BITS
+from ryu_apps.pipeline.journey import Place
+from ryu_apps.pipeline.reply import Steps
 from ryu_apps.pipeline.trace import End, Question
 from ryu_apps.reconciler import Reconciler
 from topology.model import Service
@@ -38,7 +40,7 @@ def trace(reconciler: Reconciler, question: Question, others: Iterable[Reconcile
         notes.append("the switch does not have all of this yet")
     for owner in sorted(way.on_the_way(context, question) & reconciler.refused.keys()):
         notes.append(f"the switch refuses {' '.join(owner).strip()}: {reconciler.refused[owner].line}")
-    places = {r.switch.dpid: way.Place(r.context(), _down(r)) for r in others}
+    places = {r.switch.dpid: Place(r.context(), _down(r)) for r in others}
     found = way.trace(context, question, _down(reconciler), last, places)
     sender = question.sender
     return {
@@ -52,7 +54,7 @@ def trace(reconciler: Reconciler, question: Question, others: Iterable[Reconcile
         "proto": PROTOCOLS[question.protocol].lower(),
         "port": question.port,
         "switch": f"{context.dpid:016x}",
-        "steps": [{"table": table, "text": text} for table, text in found.steps],
+        "steps": _steps(found.steps),
         "verdict": found.verdict,
         "outcome": found.text,
         "ends": [_end(end) for end in found.ends],
@@ -70,7 +72,16 @@ def _end(end: End) -> dict[str, Any]:
         out["endpointID"] = end.receiver.id
     if end.provider is not None:
         out["provider"] = end.provider.id
+    if end.reply is not None:
+        reply = end.reply
+        out["reply"] = {"verdict": reply.verdict, "text": reply.text, "steps": _steps(reply.steps)}
+        if reply.sender:
+            out["reply"]["from"] = reply.sender
     return out
+
+
+def _steps(steps: Steps) -> list[dict[str, str]]:
+    return [{"table": table, "text": text} for table, text in steps]
 
 
 def _remembers(context: Context, question: Question) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.walk import Packet, Sent
+from ryu_apps.pipeline.packet import Packet
+from ryu_apps.pipeline.walk import Sent
 from topology.paths import End
 from topology.reach import TUNNEL_PORT
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.family import BY_VERSION, Family, destination, of_packet, source
-from ryu_apps.pipeline.fields import ICMP, ICMPV6, SCTP, TCP, UDP
+from ryu_apps.pipeline.family import BY_VERSION, V4, Family, destination, of_packet, source
+from ryu_apps.pipeline.fields import CT_RPL, ICMP, ICMPV6, SCTP, TCP, UDP
+from ryu_apps.pipeline.packet import PORTS, Packet, five_tuple
 from ryu_apps.pipeline.tables import NETWORK, PORT, PROVIDER, Feature, Table
 from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Ct, GroupAction, SetField
-from ryu_apps.pipeline.walk import PORTS, Packet, Step
+from ryu_apps.pipeline.walk import Step
 from topology.model import Address, Endpoint, Network, Service
 from topology.providers import Provider, chosen, no_way_back, providers
 
@@ -93,11 +94,12 @@ def holders(ctx: Context, tenant: str, address: Address) -> list[Service | Endpo
 
 
 class Words:
-    """The words for what a packet of one sender meets."""
+    """The words for what a packet of one sender meets. ``reply``: it is one, to a port that does not matter."""
 
-    def __init__(self, ctx: Context, sender: Endpoint) -> None:
+    def __init__(self, ctx: Context, sender: Endpoint, *, reply: bool = False) -> None:
         self._ctx = ctx
         self._sender = sender
+        self._is_reply = reply
         self._ports = {number: port for port, number in ctx.ports.items()}
 
     def of(self, step: Step) -> str:
@@ -140,13 +142,13 @@ class Words:
             return f"port {port} is a link" if step.flow.goto else f"dropped: port {port} is a link"
         if step.flow.goto is None:
             mac = step.packet["eth_src"].to_bytes(6, "big").hex(":")
-            return f"dropped: {mac} is not registered at port {port}"
+            return f"dropped as forged: {mac} is not registered at port {port}"
         return f"port {port} is {name(self._sender)}'s: tenant {self._sender.tenant}, network {self._sender.network}"
 
     def _guard(self, step: Step) -> str:
         sent_by = source(step.packet)
         if step.flow.goto is None:
-            return f"dropped: {sent_by} is not an address of {name(self._sender)}"
+            return f"dropped as forged: {sent_by} is not an address of {name(self._sender)}"
         return f"{sent_by} is an address of {name(self._sender)}"
 
     def _service(self, step: Step) -> str:
@@ -158,20 +160,21 @@ class Words:
         if flow.feature == Feature.ECHO:
             return f"an echo request to {self.what(to)}"
         if flow.feature == Feature.EXPIRE:
-            return "its last hop: time exceeded"
+            return "its TTL ends here: time exceeded"
         if flow.feature == Feature.HAIRPIN and flow.table == Table.SERVICE:
             me = name(self._sender)
-            return f"from a service port of {me} to the VIP of {who}: its answer to itself? → second {zone}"
+            return f"from a service port of {me} to the VIP of {who}: it may be a reply to {me} itself → second {zone}"
         if flow.feature == Feature.HAIRPIN:
-            return f"no answer to itself → {zone}"
+            known = f"a known connection of {name(self._sender)} to itself: translated back, to {_end(packet)}"
+            return f"no reply to itself → {zone}" if flow.goto is None else known
         if flow.feature == Feature.BALANCE:
             return f"{to} is the VIP of {who} → {zone}"
         if flow.feature == Feature.TRANSLATE and isinstance(holder, Endpoint):
             services = ", ".join(s.key for s in self._ctx.model.selected_by(holder))
-            return f"{to} {_port(packet)} is {name(holder)}'s, a provider of {services} → {zone}"
-        if isinstance(holder, Endpoint) and packet["ip_proto"] in PORTS:
-            return f"{to} is no VIP, and {_port(packet)} of {name(holder)} no service's"
-        return f"{to} is no VIP"
+            return f"{to} is {name(holder)}'s, and {_port(packet)} a service port ({services}) → {zone}"
+        if isinstance(holder, Endpoint) and packet["ip_proto"] in PORTS and not self._is_reply:
+            return f"{to} is not a VIP, and {_port(packet)} of {name(holder)} not a service port"
+        return f"{to} is not a VIP"
 
     def _balance(self, step: Step) -> str:
         flow, packet, family = step.flow, step.packet, of_packet(step.packet)
@@ -183,7 +186,7 @@ class Words:
             return f"a new connection straight to {name(provider) if isinstance(provider, Endpoint) else '?'}"
         if flow.feature == Feature.AFFINITY and isinstance(service, Service):
             return f"{_port(packet)}: {service.key} has session affinity of {service.affinity} s"
-        return f"{_port(packet)}" if flow.actions else "not for a VIP"
+        return f"{_port(packet)}" if flow.actions else "not a new connection to a VIP"
 
     def refusal(self, service: Service, packet: Packet) -> str:
         """Why a VIP has no answer for a packet."""
@@ -191,7 +194,7 @@ class Words:
         if _port(packet) not in ports:
             return f"{service.key} has no {_port(packet)}, but {', '.join(ports)}"
         if not self._ctx.model.providers(service):
-            return f"{service.key} has no provider: nobody has its selectors"
+            return f"{service.key} has no provider: no container's labels match its selectors"
         if shut := closed(self._ctx, service, self._sender.network_key):
             return f"{service.key} is not for network {self._sender.network}: {shut}"
         return f"no provider of {service.key} serves: {self.absent(service, of_packet(packet))}"
@@ -214,12 +217,12 @@ class Words:
         provider = self._ctx.model.by_number("endpoint", chosen)
         who = name(provider) if isinstance(provider, Endpoint) else f"one that is gone ({chosen})"
         if flow.table == Table.STICKY:
-            return f"{client} had {who} last" if flow.actions else f"{client} has no provider yet"
+            return f"{client} went to {who} last" if flow.actions else f"{client} has no provider yet"
         if flow.table == Table.KEEP:
             return f"{who} is remembered for {client}"
         if any(isinstance(a, GroupAction) for a in flow.actions):
             return _port(step.packet)
-        return f"{who} serves still: {client} stays with it" if flow.actions else "dropped: no provider serves"
+        return f"{who} still serves: {client} stays with it" if flow.actions else "dropped: no provider serves"
 
     def _route(self, step: Step) -> str:
         flow, packet = step.flow, step.packet
@@ -227,7 +230,7 @@ class Words:
         if flow.feature == Feature.HAIRPIN:
             vip = next((a.nat.src for a in flow.actions if isinstance(a, Ct) and a.nat), None)
             seen = of_packet(packet).address(vip or 0)
-            return f"{name(self._sender)} is picked by itself: it sees the VIP {seen} as its client"
+            return f"{name(self._sender)} is its own provider: it sees the VIP {seen} as its client"
         if flow.feature == Feature.FLOOD:
             return f"to all ports of network {self._sender.network_key}"
         port = next((a.value for a in flow.actions if isinstance(a, SetField) and a.field == PORT), None)
@@ -244,9 +247,9 @@ class Words:
         """Why no flow leads to an address."""
         holder = self.holder(to)
         if isinstance(holder, Network):
-            return f"{to} is the gateway of {holder.key}, which answers to ping only"
+            return f"{to} is the gateway of {holder.key}, which only answers pings"
         if not isinstance(holder, Endpoint):
-            return f"nobody in tenant {self._sender.tenant} has {to}"
+            return f"no container or service in tenant {self._sender.tenant} has {to}"
         who, ctx = f"{to} is {name(holder)}'s", self._ctx
         if holder.state == "stopped":
             return f"{who}, which is stopped"
@@ -264,26 +267,34 @@ class Words:
         return f"the way to {place(self._ctx, at)}" if at else "the way to its host"
 
     def _reply(self, step: Step) -> str:
-        if step.flow.feature in (Feature.TRANSLATE, Feature.HAIRPIN):
-            return f"from {name(self._sender)}, a provider: an answer to a client? → conntrack, which knows of none"
-        if step.flow.feature == Feature.OUTSIDE and step.flow.table == Table.RESTORE:
-            return "no answer to anybody"
-        return f"not from a service port of {name(self._sender)}"
+        """In `reply`: whether it may belong to a service's connection. After it: what conntrack knows of that."""
+        flow, packet, me = step.flow, step.packet, name(self._sender)
+        if flow.table == Table.REPLY:
+            if flow.feature in (Feature.TRANSLATE, Feature.HAIRPIN):
+                zone = f"conntrack zone of tenant {self._sender.tenant}"
+                return f"from a service port of {me}: it may be a reply → {zone}"
+            return f"not from a service port of {me}"
+        if not packet.get("ct_state", 0) & CT_RPL:
+            return "not a reply: conntrack knows no such connection"
+        family = of_packet(packet)
+        if packet[family.src] == family.hidden_of(self._sender):
+            return f"a known connection, straight to {me}: its source is {me}'s own address again"
+        return f"a known connection: translated back, from {_end(packet, reply=True)}"
 
     def _leave(self, step: Step) -> str:
         """Whether it may go to the host, or by it."""
         key, flow = self._sender.network_key, step.flow
         network = self._ctx.network_of(self._sender)
         if not flow.actions and flow.goto is None:
-            return f"dropped: network {key} has no nat: nothing leaves it but answers to the host"
+            return f"dropped: network {key} has no nat: only replies to the host may leave it"
         if flow.table == Table.LEAVE:
-            no_nat = "has no nat, but it may be an answer to the host, or to a client that came in by another"
+            no_nat = "has no nat, but this may be a reply to the host, or to a client that came in by another host"
             why = "has nat" if network.nat else no_nat
             return f"network {key} {why} → second conntrack zone of tenant {self._sender.tenant}"
         hidden = next((a.nat.src for a in flow.actions if isinstance(a, Ct) and a.nat), None)
         if hidden is not None:
-            return f"a new connection: to the host, {name(self._sender)} is {of_packet(step.packet).address(hidden)}"
-        return "translated"
+            return f"a new connection: the host sees {of_packet(step.packet).address(hidden)} as its source"
+        return "a reply, or translated already: it may leave"
 
     def what(self, address: Address) -> str:
         """Whose an address is."""
@@ -311,10 +322,23 @@ def _port(packet: Packet) -> str:
     return f"port {packet.get(PORTS[protocol][1], 0)} {words}" if protocol in PORTS else words
 
 
+def with_port(address: Address, port: int) -> str:
+    """An address and a port as a URL has them; 0: without a port."""
+    if not port:
+        return f"{address}"
+    return f"{address}:{port}" if address.version == V4.version else f"[{address}]:{port}"
+
+
+def _end(packet: Packet, *, reply: bool = False) -> str:
+    """Where a packet goes to; ``reply``: where it comes from."""
+    _, _, sport, _, dport = five_tuple(packet)
+    return with_port(source(packet), sport) if reply else with_port(destination(packet), dport)
+
+
 def listed(words: Sequence[str]) -> str:
     """The first of them, and how many more."""
     more = len(words) - MOST_NAMED
     return ", ".join(words[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-__all__ = ["Words", "closed", "holders", "listed", "name", "place", "where", "why_no_endpoint", "why_not"]
+__all__ = ["Words", "closed", "holders", "listed", "name", "place", "where", "why_no_endpoint", "why_not", "with_port"]

@@ -1,4 +1,4 @@
-"""Why a connection goes where it goes: its first packet walked through what is compiled, and told in words. Pure.
+"""Why a connection goes where it goes: its first packet and the reply walked through what is compiled, in words. Pure.
 
 Only the owners on its way are compiled, so the cost does not grow with the model.
 """
@@ -6,18 +6,20 @@ Only the owners on its way are compiled, so the cost does not grow with the mode
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
-from ryu_apps.pipeline.across import arrival
 from ryu_apps.pipeline.compile import compile_owner
+from ryu_apps.pipeline.conntrack import SYN
 from ryu_apps.pipeline.context import SWITCH, Context, Owner, mac_int
-from ryu_apps.pipeline.explain import Words, holders, listed, name, place, where
-from ryu_apps.pipeline.family import BY_VERSION, V4, V6, destination
+from ryu_apps.pipeline.explain import Words, holders, listed, name, place, where, with_port
+from ryu_apps.pipeline.family import BY_VERSION, destination
 from ryu_apps.pipeline.features import select
-from ryu_apps.pipeline.features.neighbour import REPLY, REQUEST
-from ryu_apps.pipeline.fields import ETH_ARP, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, TCP, UDP
+from ryu_apps.pipeline.fields import TCP, UDP
+from ryu_apps.pipeline.journey import Journeys, Leg, Place, Places
+from ryu_apps.pipeline.nexthop import next_hop
+from ryu_apps.pipeline.packet import PORTS, Packet
+from ryu_apps.pipeline.reply import TTL, Reply, Steps, follow, unknown
 from ryu_apps.pipeline.tables import PROVIDER, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import (
     CONTROLLER,
@@ -31,15 +33,10 @@ from ryu_apps.pipeline.values import (
     SetField,
     match,
 )
-from ryu_apps.pipeline.walk import PORTS, Packet, Walk, Walker
+from ryu_apps.pipeline.walk import Walker
 from ryu_apps.pipeline.ways import is_way
 from topology.model import Address, Endpoint, Service
 
-TTL = 64
-LINK_TTL = 255  # of what must not have been routed
-BROADCAST = 0xFFFFFFFFFFFF
-IPV6_MULTICAST = 0x3333 << 32  # a MAC, with an address's low bits (RFC 2464)
-SOLICITED_NODE = 0xFF02 << 112 | 0x01FF << 24  # an address, with another's low bits (RFC 4291)
 EPHEMERAL = 49152  # a client's port, where it does not matter
 
 
@@ -57,20 +54,24 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One way that it may end. ``provider``: the one that was chosen, with its share of the new connections."""
+    """One way that it may end. ``provider``: the one that was chosen, with its share of the new connections.
 
-    verdict: str  # delivered | answered | refused | dropped | asked | sent (to a switch that is not looked into)
+    ``reply``: what becomes of the answer to what is delivered. Where it is lost, so is the connection.
+    """
+
+    verdict: str  # delivered | lost | answered | refused | dropped | asked | sent (to a switch that is not connected)
     text: str
     receiver: Endpoint | None = None
     provider: Endpoint | None = None
     share: float = 1.0
+    reply: Reply | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
     """``steps``: (table, what happened there)."""
 
-    steps: tuple[tuple[str, str], ...]
+    steps: Steps
     ends: tuple[End, ...]
 
     @property
@@ -89,17 +90,6 @@ class Trace:
         one_of = f"delivered to one of {len(good)}: " if len(good) > 1 else "delivered to "
         words = [one_of + listed([text.removeprefix("delivered to ") for text in good])] if good else []
         return "; or ".join([*words, *([listed(bad)] if bad else [])])
-
-
-class Place(NamedTuple):
-    """Another switch that the connection may come to."""
-
-    context: Context
-    down: Collection[int] = ()
-
-
-Places = Mapping[int, Place]
-"""By datapath id."""
 
 
 def trace(
@@ -143,21 +133,11 @@ class _Pick(Walker):
         return self.wanted or group.buckets[0]
 
 
-class _Leg(NamedTuple):
-    """What became of the packet at one switch."""
-
-    words: Words
-    context: Context
-    walk: Walk
-
-
 class _Tracer:
     def __init__(
         self, ctx: Context, question: Question, down: Collection[int], last: int, others: Places
     ) -> None:
         self._ctx = ctx
-        self._others = others
-        self._contexts = {dpid: place.context for dpid, place in others.items()}
         self._question = question
         self._sender = question.sender
         self._family = BY_VERSION[question.to.version]
@@ -169,83 +149,56 @@ class _Tracer:
             flows.append(Flow(Table.STICKY, Priority.NORMAL, what, then, feature=Feature.AFFINITY))
         self._groups = {group.id: group for program in programs for group in program.groups}
         self._walker = _Pick(flows, self._groups, down)
+        places = {**others, ctx.dpid: Place(ctx, down)}
+        self._journeys = Journeys(places, lambda at: on_the_way(at, question), {ctx.dpid: self._walker})
         self._port = ctx.port_of(question.sender)
 
     def run(self) -> Trace:
         if self._port is None:
             why = f"{name(self._sender)} is not plugged in: the switch has no port {self._sender.port_name}"
-            return _dropped([], why)
-        steps, mac = self._next_hop()
-        if mac is None:
-            return _dropped(steps, steps.pop()[1])
-        packet = self._packet(mac)
-        first = self._travel(packet)
+            return Trace((), (End("dropped", f"dropped: {why}"),))
+        hop = next_hop(self._ctx, self._walker, self._sender, self._question.to)
+        if hop.mac is None:
+            return Trace((), (End("dropped", f"dropped: {hop.text}"),))
+        steps = [("neighbour", hop.text)] if hop.text else []
+        packet = self._packet(hop.mac)
+        first = self._journeys.send(self._ctx.dpid, self._port, packet)
         group = self._walker.group
         options = [] if group is None else self._options(group)
         if group is None or not options:
-            return Trace((*steps, *self._steps(first)), (self._end(first),))
+            return Trace((*steps, *self._steps(first)), (self._with_reply(self._end(first), packet, first),))
         steps += self._steps(first, self._offer(options), self._provider(group.buckets[0]) if options[1:] else None)
         total = sum(weight for _, _, weight in options)
         ends = []
         for provider, bucket, weight in options:
             self._walker.wanted = bucket
-            ends.append(self._end(self._travel(packet), provider, weight / total))
+            self._journeys.forget()
+            legs = self._journeys.send(self._ctx.dpid, self._port, packet)
+            ends.append(self._with_reply(self._end(legs, provider, weight / total), packet, legs))
         return Trace(tuple(steps), tuple(ends))
 
-    def _travel(self, packet: Packet) -> list[_Leg]:
-        """From the sender's switch on, as far as there is one packet, and a switch to look into."""
-        assert self._port is not None, "run() sees to it"
-        legs = [_Leg(self._words, self._ctx, self._walker.send(self._port, packet))]
-        while len(legs) <= len(self._others) and len(sent := legs[-1].walk.sent) == 1:
-            there = arrival(legs[-1].context, sent[0], self._contexts)
-            if there is None:
-                break
-            ctx, down = self._others[there.dpid]
-            programs = [compile_owner(ctx, owner) for owner in on_the_way(ctx, self._question)]
-            groups = {group.id: group for program in programs for group in program.groups}
-            walker = Walker((flow for program in programs for flow in program.flows), groups, down)
-            legs.append(_Leg(Words(ctx, self._sender), ctx, walker.send(there.in_port, there.packet)))
-        return legs
+    def _with_reply(self, end: End, packet: Packet, legs: list[Leg]) -> End:
+        """With what becomes of the reply; the connections of the way there are still tracked."""
+        if end.verdict == "sent":
+            return replace(end, reply=unknown("nothing is known beyond a switch that is not connected"))
+        if end.verdict != "delivered":
+            return end
+        if end.receiver is None:
+            return replace(end, reply=unknown(self._beyond(legs[-1])))
+        reply = follow(self._journeys, self._sender, packet, end.receiver, legs[-1])
+        if reply.verdict != "lost":
+            return replace(end, reply=reply)
+        text = f"{end.text.replace('delivered to', 'reaches', 1)}, but the reply is {reply.text}"
+        return replace(end, verdict="lost", text=text, reply=reply)
 
-    # before the packet: its next hop, by ARP or neighbour discovery
-
-    def _next_hop(self) -> tuple[list[tuple[str, str]], int | None]:
-        """The MAC that the sender sends to; None: it can't, for the reason in the last line."""
-        ctx, to = self._ctx, self._question.to
-        network = ctx.network_of(self._sender)
-        family = self._family
-        subnet = network.subnet if family is V4 else network.subnet6
-        near = subnet is not None and to in subnet
-        if family is V6 and to.is_multicast:
-            return [], IPV6_MULTICAST | int(to) & 0xFFFFFFFF
-        if to.is_multicast or to == V4.address(0xFFFFFFFF) or (near and to == network.subnet.broadcast_address):
-            return [], BROADCAST
-        gateway = family.gateway(network)
-        if not near and gateway is None:
-            kind = "" if family is V4 else "IPv6 "
-            return [("", f"network {network.key} has no {kind}gateway: {name(self._sender)} has no way to {to}")], None
-        hop = to if near or gateway is None else family.address(gateway)
-        mac = self._ask(hop)
-        if mac is not None:
-            text = f"{hop}, {self._words.what(hop)}, is at {mac.to_bytes(6, 'big').hex(':')}"
-            return [("neighbour", text if near else f"next hop {text}")], mac
-        request = "ARP" if family is V4 else "neighbour solicitation"
-        why = f"nobody in network {network.key} has {hop}: {name(self._sender)} gets no answer to its {request}"
-        return [("", why)], None
-
-    def _ask(self, hop: Address) -> int | None:
-        """The MAC that the switch answers for an address."""
-        assert self._port is not None, "run() sees to it"
-        mac, own = mac_int(self._sender.mac), self._family.of(self._sender.addresses) or 0
-        if self._family is V4:
-            request, kind, reply, told = _arp(mac, own, int(hop)), "arp_op", REPLY, "arp_sha"
-        else:
-            request, kind, reply = _solicitation(mac, own, int(hop)), V6.icmp_type, NEIGHBOUR_ADVERTISEMENT
-            told = "nd_tll"
-        for sent in self._walker.send(self._port, request).sent:
-            if sent.port == self._port and sent.packet[kind] == reply:
-                return sent.packet[told]
-        return None
+    def _beyond(self, leg: Leg) -> str:
+        """Why nothing is known of who replies."""
+        sent = leg.walk.sent
+        if len(sent) > 1 or leg.walk.path[-1].flow.feature == Feature.FLOOD:
+            return "it goes to several ports"
+        if sent[0].port == LOCAL_IN_REGISTER:
+            return "it is the host's, or comes from outside"
+        return "it is not known who is at that port"
 
     def _packet(self, mac: int) -> Packet:
         ask = self._question
@@ -259,6 +212,8 @@ class _Tracer:
         elif ask.protocol in PORTS:
             src, dst = PORTS[ask.protocol]
             packet |= {src: ask.source_port or EPHEMERAL, dst: ask.port}
+        if ask.protocol == TCP:
+            packet["tcp_flags"] = SYN
         return packet
 
     # the choice
@@ -309,26 +264,27 @@ class _Tracer:
 
     # in words
 
-    def _steps(self, legs: list[_Leg], offer: str = "", example: Endpoint | None = None) -> list[tuple[str, str]]:
+    def _steps(self, legs: list[Leg], offer: str = "", example: Endpoint | None = None) -> list[tuple[str, str]]:
         """``offer``: what the group may choose from; ``example``: whom it has chosen on this walk, out of several."""
         out = []
         prefix = ""
         for leg in legs:
             at = f"on {place(leg.context, leg.context.dpid)}: " if leg.context is not self._ctx else ""
+            words = Words(leg.context, self._sender)
             for step in leg.walk.path:
-                text = prefix + at + leg.words.of(step)
+                text = prefix + at + words.of(step)
                 if offer and not at and _chooses(step.flow):
                     text += f" → {offer}"
                     prefix = f"if {name(example)}: " if example else ""
                 out.append((Table(step.flow.table).name.lower(), text))
         return out
 
-    def _end(self, legs: list[_Leg], provider: Endpoint | None = None, share: float = 1.0) -> End:
+    def _end(self, legs: list[Leg], provider: Endpoint | None = None, share: float = 1.0) -> End:
         def end(verdict: str, text: str, receiver: Endpoint | None = None) -> End:
             return End(verdict, text, receiver, provider, share)
 
-        words, ctx, walk = legs[-1]
-        last = walk.path[-1]
+        ctx, walk = legs[-1]
+        words, last = Words(ctx, self._sender), walk.path[-1]
         text = words.of(last)
         if ctx is not self._ctx:
             text += f", on {place(ctx, ctx.dpid)}"
@@ -337,7 +293,8 @@ class _Tracer:
                 text += ": the port of every provider is down"
             if last.flow.table == Table.DELIVER and last.flow.actions:
                 text = f"{text}, which is down or where it came from"
-            text = f"dropped: {text.removeprefix('dropped: ')}"
+            if not text.startswith("dropped"):
+                text = f"dropped: {text}"
             return end("dropped", f"{text} ({name(provider)})" if provider else text)
         if any(sent.port == CONTROLLER for sent in walk.sent):
             if last.flow.feature == Feature.REFUSE:
@@ -355,7 +312,7 @@ class _Tracer:
         if sent.port == LOCAL_IN_REGISTER:
             on = "" if address in self._ctx.host_addresses else f", which sends it on to {address}"
             return end("delivered", f"delivered to the host{on}")
-        at = (f"{address}:{port}" if self._family is V4 else f"[{address}]:{port}") if port else f"{address}"
+        at = with_port(address, port or 0)
         for holder in holders(self._ctx, self._sender.tenant, address):
             if isinstance(holder, Endpoint) and ctx.port_of(holder) != sent.port:
                 home = place(ctx, ctx.switch_of(holder))
@@ -365,25 +322,5 @@ class _Tracer:
         return end("delivered", f"delivered to {at} out of port {words.port(sent.port)}")
 
 
-def _arp(mac: int, own: int, hop: int) -> Packet:
-    return {
-        "eth_src": mac, "eth_dst": BROADCAST, "eth_type": ETH_ARP, "arp_op": REQUEST,
-        "arp_sha": mac, "arp_spa": own, "arp_tha": 0, "arp_tpa": hop,
-    }  # fmt: skip
-
-
-def _solicitation(mac: int, own: int, hop: int) -> Packet:
-    group = SOLICITED_NODE | hop & 0xFFFFFF
-    return {
-        "eth_src": mac, "eth_dst": IPV6_MULTICAST | group & 0xFFFFFFFF, "eth_type": V6.eth_type,
-        V6.src: own, V6.dst: group, "ip_ttl": LINK_TTL, "ip_proto": V6.icmp,
-        V6.icmp_type: NEIGHBOUR_SOLICITATION, V6.icmp_code: 0, "nd_target": hop, "nd_sll": mac,
-    }  # fmt: skip
-
-
 def _chooses(flow: Flow) -> bool:
     return any(isinstance(action, GroupAction) for action in flow.actions)
-
-
-def _dropped(steps: list[tuple[str, str]], why: str) -> Trace:
-    return Trace(tuple(steps), (End("dropped", f"dropped: {why}"),))

@@ -1,7 +1,6 @@
-"""Walks a packet through compiled flows as a switch does, table by table. Pure: it shows what the flows say.
+"""Walks packets through compiled flows as a switch does, table by table, with the connections that they leave. Pure.
 
-What conntrack says of a packet is that of a new connection, unless a subclass knows better (tests' fake switch has
-entries, learns, and is compared with Open vSwitch packet by packet).
+Tests' fake switch is the same, and chooses and learns as well; it is compared with Open vSwitch packet by packet.
 """
 
 from __future__ import annotations
@@ -9,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ryu_apps.pipeline.family import of_packet
-from ryu_apps.pipeline.fields import CT_DNAT, CT_NEW, CT_TRK, FIELDS, NXM_1, TCP, UDP, VLAN_PRESENT
+from ryu_apps.pipeline.conntrack import Conntrack
+from ryu_apps.pipeline.fields import VLAN_PRESENT
+from ryu_apps.pipeline.packet import Packet, move, zero_by_default
 from ryu_apps.pipeline.values import (
     ANY,
     CONTROLLER,
@@ -32,10 +32,7 @@ from ryu_apps.pipeline.values import (
     SetField,
 )
 
-Packet = dict[str, int]
-FiveTuple = tuple[int, int, int, int, int]
 VLAN = "vlan_vid"
-PORTS = {TCP: ("tcp_src", "tcp_dst"), UDP: ("udp_src", "udp_dst")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,39 +96,15 @@ def _values(kind: tuple[tuple[str, int | None], ...], packet: Packet) -> tuple[i
     return tuple(out)
 
 
-def zero_by_default(name: str) -> bool:
-    """Registers and conntrack's fields are there, and zero, from the start."""
-    return FIELDS[name].oxm_class == NXM_1
-
-
-def five_tuple(packet: Packet) -> FiveTuple:
-    """What conntrack knows a packet by: protocol, source, its port, destination, its port."""
-    proto, family = packet.get("ip_proto", 0), of_packet(packet)
-    src, dst = PORTS.get(proto, ("", ""))
-    return (proto, packet.get(family.src, 0), packet.get(src, 0), packet.get(family.dst, 0), packet.get(dst, 0))
-
-
-def marked(ct: Ct, packet: Packet, mark: int) -> int:
-    """The mark of a connection after ``ct``; it had ``mark``."""
-    if not ct.commit:
-        return mark
-    seen = packet | {"ct_mark": mark}
-    for action in ct.exec:
-        if isinstance(action, Move):
-            _move(seen, action)
-        else:
-            seen[action.field] = action.value
-    return seen["ct_mark"]
-
-
 class Walker:
-    """Flows and groups to walk through. ``down``: ports that are down."""
+    """Flows and groups to walk through. ``down``: ports that are down. ``tracked``: its connections."""
 
     def __init__(
         self, flows: Iterable[Flow] = (), groups: Mapping[int, Group] | None = None, down: Collection[int] = ()
     ) -> None:
         self.groups: dict[int, Group] = dict(groups or {})
         self.down: set[int] = set(down)
+        self.tracked = Conntrack()
         self._found = Flows(flows)
 
     def send(self, in_port: int, packet: Packet) -> Walk:
@@ -145,22 +118,6 @@ class Walker:
     def choose(self, group: Group, packet: Packet) -> Bucket:
         """The bucket of a select group; all that it has are live."""
         return group.buckets[0]
-
-    def conntrack(self, walk: Walk, ct: Ct) -> Packet:
-        """The packet as it comes out of conntrack."""
-        packet, family = dict(walk.packet), of_packet(walk.packet)
-        packet |= {"ct_state": CT_TRK | CT_NEW, "ct_zone": ct.zone}
-        packet[family.ct_dst] = packet.get(family.dst, 0)
-        if ct.commit and ct.nat is not None:
-            _, dst = PORTS.get(packet.get("ip_proto", 0), ("", ""))
-            packet[family.src] = ct.nat.src or packet[family.src]
-            if ct.nat.dst:
-                packet[family.dst] = ct.nat.dst
-                packet["ct_state"] |= CT_DNAT
-            if dst:
-                packet[dst] = ct.nat.port or packet[dst]
-        packet["ct_mark"] = marked(ct, walk.packet, 0)
-        return packet
 
     def learn(self, packet: Packet, learn: Learn) -> None:
         """A flow is to be learned: not here."""
@@ -191,7 +148,7 @@ class Walker:
                 case SetField(field=name, value=value):
                     walk.packet[name] = value
                 case Move():
-                    _move(walk.packet, action)
+                    move(walk.packet, action)
                 case DecTtl():
                     if walk.packet.get("ip_ttl", 64) <= 1:
                         return False
@@ -200,7 +157,7 @@ class Walker:
                     self._group(walk, self.groups[number])
                 case Ct():
                     walk.cts.append(action)
-                    packet = self.conntrack(walk, action)
+                    packet = self.tracked.track(walk.packet, action)
                     if action.table is not None:
                         self.table(Walk(packet, walk.in_port, walk.sent, walk.path, walk.cts), action.table)
                 case Resubmit(table=table):
@@ -236,12 +193,3 @@ class Walker:
         if live:
             self._act(walk, self.choose(Group(group.id, group.type, live), walk.packet).actions)
             walk.packet = saved
-
-
-def _move(packet: Packet, action: Move) -> None:
-    have = packet.get(action.src, 0) if zero_by_default(action.src) else packet[action.src]
-    if action.bits is None:
-        packet[action.dst] = have
-        return
-    low = (1 << action.bits) - 1
-    packet[action.dst] = packet.get(action.dst, 0) & ~low | have & low

@@ -108,10 +108,19 @@ def inspect_endpoint(part: str, model: Model) -> Document:
 
 def find_endpoint(part: str, model: Model) -> Endpoint:
     """By part of its id, container id or container name; a whole one goes before parts."""
+    return the_one(part, find_endpoints(part, model))
+
+
+def find_endpoints(part: str, model: Model) -> list[Endpoint]:
+    """All that the part may mean."""
     endpoints = model.endpoints.values()
-    found = [e for e in endpoints if part in _names(e)] or [
+    return [e for e in endpoints if part in _names(e)] or [
         e for e in endpoints if any(part in name for name in _names(e))
     ]
+
+
+def the_one(part: str, found: list[Endpoint]) -> Endpoint:
+    """The endpoint that was found; refused where there is none, or more than one."""
     if not found:
         raise NotFound(f"endpoint {part} not found")
     if len(found) > 1:

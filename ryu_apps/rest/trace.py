@@ -7,8 +7,9 @@ from ipaddress import IPv6Address, ip_address
 
 from ryu_apps.pipeline.family import BY_VERSION
 from ryu_apps.pipeline.fields import TCP, UDP
+from ryu_apps.pipeline.nexthop import on_link
 from ryu_apps.pipeline.trace import Question
-from ryu_apps.rest.inspect import find_endpoint
+from ryu_apps.rest.inspect import find_endpoints, the_one
 from topology.errors import BadRequest, Invalid
 from topology.model import Address, Endpoint
 from topology.snapshot import Model
@@ -22,9 +23,12 @@ def question(parameter: Callable[[str], str | None], model: Model) -> Question:
     for name in ("from", "to"):
         if not values[name]:
             raise BadRequest(f"{name}: missing, {'an endpoint or container' if name == 'from' else 'an address'}")
-    sender = find_endpoint(values["from"].removeprefix("/"), model)
+    part = values["from"].removeprefix("/")
+    found = find_endpoints(part, model)
     to = _address("to", values["to"])
-    source = _address("source", values["source"]) if values["source"] else _own(sender, to)
+    stated = _address("source", values["source"]) if values["source"] else None
+    sender = the_one(part, _interface(found, stated, to, model))
+    source = stated or _own(sender, to)
     if source.version != to.version:
         raise Invalid(f"source {source}: must be IPv{to.version}, as {to} is")
     if to in sender.addresses:
@@ -49,6 +53,22 @@ def _address(field: str, text: str) -> Address:
     if found is None or (isinstance(found, IPv6Address) and found.scope_id is not None):
         raise Invalid(f"{field} {text}: must be an IPv4 or IPv6 address")
     return found
+
+
+def _interface(found: list[Endpoint], source: Address | None, to: Address, model: Model) -> list[Endpoint]:
+    """Of one container's endpoints, the one that its kernel sends by: as its agent has set its routes."""
+    if len({(e.container_id or e.id, e.host) for e in found}) > 1:
+        return found
+    tenants = {network.tenant for network in model.networks_around(to)}
+    has_address = [e for e in found if any(a.version == to.version for a in e.addresses)]
+    primary = [e for e in has_address if e.primary]
+    return (
+        [e for e in found if source in e.addresses]
+        or [e for e in has_address if on_link(model.networks[e.network_key], to)]
+        or [e for e in primary if e.tenant in tenants]
+        or primary
+        or found
+    )
 
 
 def _own(sender: Endpoint, to: Address) -> Address:

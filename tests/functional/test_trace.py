@@ -74,7 +74,7 @@ def test_a_client_that_is_remembered(bare: Lab, hosts: Mapping[str, Host]) -> No
     wait_for(lambda: receivers(trace(bare, "c1", wide(STICKY), 8080)) == {other}, "IPv6 to be remembered too")
     wait_for(lambda: receivers(trace(bare, "c1", STICKY, 8080)) == {name}, "the client to be remembered")
     steps = {step["table"]: step["text"] for step in trace(bare, "c1", STICKY, 8080)["steps"]}
-    assert steps["sticky"] == f"20.1.1.1 had {name} last"
+    assert steps["sticky"] == f"20.1.1.1 went to {name} last"
 
 
 def test_a_provider_without_a_link(bare: Lab, hosts: Mapping[str, Host]) -> None:
@@ -93,11 +93,13 @@ def test_a_provider_without_a_link(bare: Lab, hosts: Mapping[str, Host]) -> None
 def test_the_command(bare: Lab, hosts: Mapping[str, Host], capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody would have all of this at hand."""
     assert main(["--netmaster", bare.controller.url, "trace", "--from", "c1", "--to", f"{VIP}:8080"]) == 0
-    head, _, *steps, _, outcome = capsys.readouterr().out.splitlines()
+    head, _, *steps, _, first, second, _, outcome = capsys.readouterr().out.splitlines()
     assert head == f"TCP from c1 (20.1.1.1, network default:cli) to {VIP}:8080, at switch {bare.dpid}"
     assert [line.split()[0] for line in steps] == [
         "neighbour", "classify", "guard", "service", "balance", "route", "reply", "deliver",
     ]  # fmt: skip
+    unknown = "unknown: it is not on a host with an agent, so its routes are not known"
+    assert (first, second) == (f"reply from w1: {unknown}", f"reply from w2: {unknown}")
     assert outcome.startswith("delivered to one of 2: w1 10.1.1.1:80 at port ")
     assert main(["--netmaster", bare.controller.url, "trace", "--from", "nobody", "--to", VIP]) == 3
     assert capsys.readouterr().err == "endpoint nobody not found\n"

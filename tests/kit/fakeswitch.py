@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-from ryu_apps.pipeline.family import of_packet
-from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_RPL, CT_TRK, TCP
+from ryu_apps.pipeline.conntrack import Connection, Conntrack
+from ryu_apps.pipeline.fields import CT_INV
+from ryu_apps.pipeline.packet import FiveTuple, Packet, five_tuple
 from ryu_apps.pipeline.values import (
     Bucket,
     Ct,
@@ -21,11 +21,10 @@ from ryu_apps.pipeline.values import (
     LearnLoad,
     LearnMatch,
     Match,
-    Nat,
     SetField,
 )
 from ryu_apps.pipeline.values import match as make_match
-from ryu_apps.pipeline.walk import PORTS, FiveTuple, Flows, Packet, Sent, Walk, Walker, five_tuple, marked
+from ryu_apps.pipeline.walk import Flows, Sent, Walk, Walker
 
 __all__ = ["FakeSwitch", "RefusedError", "Sent", "Walk"]
 
@@ -36,14 +35,20 @@ class RefusedError(Exception):
     """The real switch would have refused the bundle."""
 
 
-@dataclass
-class Connection:
-    """One entry of conntrack: both directions as they are seen on the wire."""
+class _Checked(Conntrack):
+    """Refuses what would end Open vSwitch. ``misfits``: packets of known connections are out of their windows."""
 
-    forward: FiveTuple  # as the client sends it
-    reverse: FiveTuple  # as the provider answers
-    answered: bool = False
-    mark: int = 0
+    misfits = False
+
+    def state(self, found: Connection | None, packet: Packet) -> int:
+        return CT_INV if found is not None and self.misfits else super().state(found, packet)
+
+    def commit(self, ct: Ct, here: FiveTuple) -> Connection:
+        connection = super().commit(ct, here)
+        _, to, to_port, seen, _ = connection.reverse
+        if ct.nat is not None and (seen, to, to_port) == (here[1], *here[3:]):
+            raise RefusedError("a translation that changes nothing: Open vSwitch before 3.3 aborts on it")
+        return connection
 
 
 class FakeSwitch(Walker):
@@ -52,10 +57,14 @@ class FakeSwitch(Walker):
     def __init__(self, choose: Callable[[Group, Packet], Bucket] | None = None) -> None:
         super().__init__()
         self.flows: dict[Key, Flow] = {}
-        self.connections: dict[tuple[int, FiveTuple], Connection] = {}
+        self.tracked: _Checked = _Checked()
         self._choose = choose or self._by_hash
         self.counters: dict[Key, int] = {}
-        self.misfits = False  # packets of known connections are out of their windows
+
+    @property
+    def connections(self) -> dict[tuple[int, FiveTuple], Connection]:
+        """By zone and by either direction's packets."""
+        return self.tracked.connections
 
     def load(self, flows: Iterable[Flow], groups: Iterable[Group]) -> None:
         """Replace all: atomic, referents checked as the real one does."""
@@ -99,58 +108,3 @@ class FakeSwitch(Walker):
         flow = Flow(learn.table, learn.priority, make_match(**terms), loads)
         self.flows[(flow.table, flow.priority, flow.match)] = flow
         self._found = Flows(self.flows.values())
-
-    # conntrack
-
-    def conntrack(self, walk: Walk, ct: Ct) -> Packet:
-        packet = dict(walk.packet)
-        here = five_tuple(packet)
-        found = self.connections.get((ct.zone, here))
-        if found is None and ct.commit:
-            found = self._commit(ct, here)
-            state = CT_NEW
-        elif found is None:
-            tcp_answer = packet.get("ip_proto") == TCP and packet.get("tcp_flags") == 0x12
-            state = CT_INV if tcp_answer else CT_NEW
-        elif self.misfits:
-            state = CT_INV
-        elif here == found.reverse:
-            found.answered = True
-            state = CT_EST | CT_RPL
-        else:
-            state = CT_EST if found.answered or packet.get("ip_proto") == TCP else CT_NEW
-        packet["ct_state"] = CT_TRK | state
-        packet["ct_zone"] = ct.zone
-        packet[of_packet(packet).ct_dst] = found.forward[3] if found else here[3]
-        if found is not None:
-            found.mark = marked(ct, walk.packet, found.mark)
-        packet["ct_mark"] = found.mark if found else 0
-        if ct.nat is not None and found is not None:
-            _translate(packet, found, reply=here == found.reverse)
-            if packet[of_packet(packet).dst] != here[3]:
-                packet["ct_state"] |= CT_DNAT
-        return packet
-
-    def _commit(self, ct: Ct, here: FiveTuple) -> Connection:
-        proto, src, sport, dst, dport = here
-        nat = ct.nat or Nat()
-        to, to_port, seen = nat.dst or dst, nat.port or dport, nat.src or src
-        if (to, to_port, seen) == (dst, dport, src) and ct.nat is not None:
-            raise RefusedError("a translation that changes nothing: Open vSwitch before 3.3 aborts on it")
-        # the answers of two connections may not look alike: move the source port
-        while (ct.zone, (proto, to, to_port, seen, sport)) in self.connections:
-            sport = 1024 + (sport + 1) % 60000
-        connection = Connection(here, (proto, to, to_port, seen, sport))
-        self.connections[(ct.zone, here)] = connection
-        self.connections[(ct.zone, connection.reverse)] = connection
-        return connection
-
-
-def _translate(packet: Packet, connection: Connection, *, reply: bool) -> None:
-    proto, a, aport, b, bport = connection.forward if reply else connection.reverse
-    names = PORTS.get(proto)
-    # what is sent is the other direction's tuple, turned round
-    family = of_packet(packet)
-    packet[family.src], packet[family.dst] = b, a
-    if names:
-        packet[names[0]], packet[names[1]] = bport, aport

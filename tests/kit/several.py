@@ -17,7 +17,8 @@ from ipaddress import IPv4Address
 from ryu_apps.pipeline.across import arrival
 from ryu_apps.pipeline.compile import compile_owner, owners
 from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.walk import Packet, Sent, Walk
+from ryu_apps.pipeline.packet import Packet
+from ryu_apps.pipeline.walk import Sent, Walk
 from tests.kit.fakeswitch import FakeSwitch
 from tests.kit.world import PORTS, WEB, endpoint, ip, model_of, objects, with_ipv6
 from topology.model import Endpoint, Host, Object

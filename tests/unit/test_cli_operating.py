@@ -32,8 +32,9 @@ TRACE = {
     "from": "web-1", "source": "20.1.1.1", "tenantName": "default", "networkName": "clients", "to": "100.1.1.1",
     "proto": "tcp", "port": 8080, "switch": "0000000000000001", "verdict": "delivered",
     "steps": [{"table": "classify", "text": "port p1 is web-1's"}, {"table": "guard", "text": "so be it"}],
-    "outcome": "delivered to w1", "notes": ["the switch does not have all of this yet"],
+    "outcome": "delivered to w1", "notes": ["the switch does not have all of this yet"], "ends": [],
 }  # fmt: skip
+GOOD, LOST = "delivered to web-1 at port p1 on host a, from 100.1.1.1:8080", "lost: network default:back has no gateway"
 
 
 @pytest.fixture
@@ -126,6 +127,35 @@ def test_trace(fake: FakeController, run: Run) -> None:
     assert {name: values for name, (values,) in parse_qs(url.query).items()} == {
         "from": "web-1", "to": "100.1.1.1", "port": "8080", "proto": "TCP", "sourcePort": "4000",
     }  # fmt: skip
+
+
+def replied(verdict: str, text: str, *steps: tuple[str, str], sender: str = "") -> dict[str, Any]:
+    """One end of a trace."""
+    doc: dict[str, Any] = {"verdict": verdict, "text": text, "steps": [{"table": t, "text": w} for t, w in steps]}
+    return {"verdict": "delivered", "reply": doc | ({"from": sender} if sender else {})}
+
+
+def test_trace_with_replies(fake: FakeController, run: Run) -> None:
+    """Otherwise nobody sees where a reply is lost; or a service of many providers fills the screen."""
+    ends = [
+        replied("delivered", GOOD, ("neighbour", "by way of the gateway"), ("guard", "so be it"), sender="w1"),
+        *(replied("delivered", GOOD, ("guard", "so be it"), sender=f"w{n}") for n in range(2, 12)),
+        replied("lost", LOST, sender="b1"),
+        replied("unknown", "unknown: it is the host's, or comes from outside"),
+        {"verdict": "refused"},
+    ]
+    fake.raw = json.dumps(TRACE | {"ends": ends, "notes": []}).encode()
+    assert run("trace", "--from", "web-1", "--to", "100.1.1.1:8080").splitlines()[5:] == [
+        f"reply from w1: {GOOD}",
+        "  neighbour  by way of the gateway",
+        "  guard      so be it",
+        *(f"reply from w{n}: {GOOD}" for n in range(2, 9)),
+        f"reply from b1: {LOST}",
+        "reply: unknown: it is the host's, or comes from outside",
+        "and 3 more replies: delivered",
+        "",
+        "delivered to w1",
+    ]
 
 
 def test_trace_of_a_ping(fake: FakeController, run: Run) -> None:

@@ -16,7 +16,8 @@ from ryu_apps.pipeline.context import Context, Owner
 from ryu_apps.pipeline.family import V4
 from ryu_apps.pipeline.features.scopes import scopes
 from ryu_apps.pipeline.fields import ETH_LLDP, VLAN_PRESENT
-from ryu_apps.pipeline.trace import Place, Question, trace
+from ryu_apps.pipeline.journey import Place
+from ryu_apps.pipeline.trace import Question, trace
 from ryu_apps.pipeline.values import CONTROLLER
 from ryu_apps.pipeline.ways import group_of, is_way
 from ryu_apps.reconciler import Reconciler

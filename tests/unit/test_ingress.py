@@ -12,10 +12,10 @@ import pytest
 from ryu_apps.pipeline.compile import affected, compile_owner, owners
 from ryu_apps.pipeline.context import Context, Translation
 from ryu_apps.pipeline.fields import ETH_IP, TCP, UDP
+from ryu_apps.pipeline.packet import Packet
 from ryu_apps.pipeline.tables import HAIRPIN_ZONES, HOST_MAC, INGRESS_BIT, INGRESS_MAC, ROUTER_MAC, Feature, Table
 from ryu_apps.pipeline.trace import Question, trace
 from ryu_apps.pipeline.values import CONTROLLER, LOCAL, LOCAL_IN_REGISTER
-from ryu_apps.pipeline.walk import Packet
 from tests.kit.several import HOSTS, O2, PORTS_OF, TUNNEL, W3, A, B, C, Journey, Several, joined, on_hosts
 from tests.kit.world import WEB, endpoint, ip, mac, model_of
 from topology.model import Change, Endpoint, Host, Object, Published, Service
@@ -271,7 +271,7 @@ def test_a_trace_says_why_a_provider_does_not_leave(port: int, source_port: int)
     of = joined(world())
     sender = of.model.endpoints["w3"]
     found = trace(of.contexts[B], Question(sender, sender.addresses[0], IPv4Address(CLIENT), TCP, port, source_port))
-    assert found.text == "dropped: network default:web has no nat: nothing leaves it but answers to the host"
+    assert found.text == "dropped: network default:web has no nat: only replies to the host may leave it"
     assert all("as its flow says" not in words for _, words in found.steps)
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.fields import ETH_IP, TCP
+from ryu_apps.pipeline.packet import Packet
 from ryu_apps.pipeline.tables import HOST_MAC, ROUTER_MAC, Feature
 from ryu_apps.pipeline.trace import Question, trace
 from ryu_apps.pipeline.values import LOCAL, LOCAL_IN_REGISTER
-from ryu_apps.pipeline.walk import Packet
 from tests.kit import world
 from tests.kit.fakeswitch import FakeSwitch
 from topology.model import Host, Network, Object, Published, Service
@@ -123,11 +123,11 @@ def test_no_host_no_way(host: Host | None) -> None:
     [
         ("c1", WORLD_IP, "delivered to the host, which sends it on to 192.0.2.9"),
         ("c1", HOST_IP, "delivered to the host"),
-        ("c1", "10.1.1.99", "dropped: nobody in tenant default has 10.1.1.99"),
-        ("c1", "127.0.0.1", "dropped: nobody in tenant default has 127.0.0.1"),
+        ("c1", "10.1.1.99", "dropped: no container or service in tenant default has 10.1.1.99"),
+        ("c1", "127.0.0.1", "dropped: no container or service in tenant default has 127.0.0.1"),
         ("w1", WORLD_IP, "delivered to the host, which sends it on to 192.0.2.9"),
-        ("w9", WORLD_IP, "dropped: network blue:web has no nat: nothing leaves it but answers to the host"),
-        ("w9", HOST_IP, "dropped: network blue:web has no nat: nothing leaves it but answers to the host"),
+        ("w9", WORLD_IP, "dropped: network blue:web has no nat: only replies to the host may leave it"),
+        ("w9", HOST_IP, "dropped: network blue:web has no nat: only replies to the host may leave it"),
     ],
 )
 def test_a_trace_says_so(sender: str, to: str, text: str) -> None:

@@ -90,7 +90,7 @@ def test_what_does_not_fit_its_connection(switch: FakeSwitch, to: int) -> None:
     """If it fails: a client is locked out by what its provider remembers of it, as the reset that ends this is lost."""
     port = 8080 if to == VIP else 80
     (sent,) = switch.send(1, tcp(1, C1, to, 999, port)).sent
-    switch.misfits = True
+    switch.tracked.misfits = True
     (again,) = switch.send(1, tcp(1, C1, to, 999, port)).sent
     assert again.port == sent.port
     assert [again.packet[f] for f in ("ipv4_dst", "tcp_dst")] == [sent.packet[f] for f in ("ipv4_dst", "tcp_dst")]
@@ -104,7 +104,7 @@ def test_what_does_not_fit_a_connection_to_itself(switch: FakeSwitch) -> None:
         (sport, out) for sport in range(1000, 1040) for out in switch.send(2, tcp(2, W1, VIP, sport, 8080)).sent
         if out.port == 2
     )  # fmt: skip
-    switch.misfits = True
+    switch.tracked.misfits = True
     (again,) = switch.send(2, tcp(2, W1, VIP, sport, 8080)).sent
     assert [again.packet[f] for f in ("ipv4_src", "ipv4_dst", "tcp_dst")] == [VIP, W1, 80]
     assert (again.port, again.packet["tcp_src"]) == (out.port, out.packet["tcp_src"])

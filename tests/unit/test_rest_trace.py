@@ -97,6 +97,38 @@ def test_refusals(rest: Rest, query: str, status: int, line: str) -> None:
     assert rest.refused("GET", f"/trace/?{query}") == (status, line)
 
 
+@pytest.mark.parametrize(
+    ("query", "sender"),
+    [
+        ("from=multi&to=10.1.1.2&port=80", "m1"),  # a neighbour of this one
+        ("from=c0de&to=10.2.1.9&port=80", "m2"),
+        ("from=multi&to=fd00:1::9&port=80", "m2"),
+        ("from=multi&to=10.3.1.9&port=80", "m2"),  # another network of the tenant: by the primary address
+        ("from=multi&to=192.0.2.9", "m2"),
+        ("from=multi&to=192.0.2.9&source=10.1.1.7", "m1"),
+        ("from=m1&to=10.2.1.9", "m1"),
+    ],
+)
+def test_a_container_with_several_addresses(rest: Rest, query: str, sender: str) -> None:
+    """A container in several networks could not be traced by its name, or from an address that it does not take."""
+    several = {"containerID": "c0de", "containerName": "/multi"}
+    rest.endpoint("m1", portName="p5", ipAddress=["10.1.1.7"], **several)
+    rest.endpoint("m2", networkName="dual", portName="p6", primary=True, **several)
+    rest.network("third", "10.3.1.0/24")
+    rest.call("GET", f"/trace/?{query}")
+    assert [question.sender.id for question in ASKED] == [sender]
+
+
+def test_a_container_whose_primary_address_is_not_known(rest: Rest) -> None:
+    """A trace would begin at an address that was guessed."""
+    several = {"containerID": "c0de", "containerName": "/multi"}
+    rest.endpoint("m1", portName="p5", **several)
+    rest.endpoint("m2", networkName="dual", portName="p6", **several)
+    assert rest.refused("GET", "/trace/?from=multi&to=10.3.1.9") == (
+        409, "endpoint multi is ambiguous: m1 (multi), m2 (multi)"
+    )  # fmt: skip
+
+
 def test_a_switch_that_is_not_connected(rest: Rest) -> None:
     """An answer would be made up for a switch that nobody knows anything of."""
     sender = rest.model.endpoints["e1"]

@@ -6,7 +6,8 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from ryu_apps.pipeline.fields import TCP
-from ryu_apps.pipeline.trace import Place, Question, Trace, trace
+from ryu_apps.pipeline.journey import Place
+from ryu_apps.pipeline.trace import Question, Trace, trace
 from tests.kit.several import A, B, Several, joined, on_hosts
 from topology.model import Host
 from topology.snapshot import Model
