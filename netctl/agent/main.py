@@ -30,6 +30,7 @@ from netctl.agent.registry import Registry
 from netctl.agent.state import State
 from netctl.agent.sync import Synchroniser
 from netctl.agent.tunnel import Tunnel
+from netctl.agent.ways import Ways
 from netctl.client import DEFAULT_URL
 from netctl.documents import HostDoc
 
@@ -55,6 +56,9 @@ class Agent:
         self._registry.refused_withdrawal = self._networks.reconcile
         tunnel = Tunnel(self._bridge, options.tunnel_address, state, self._networks.troubles_changed)
         self._ports = Ports(self._bridge, state, tunnel)
+        self._ways = Ways(state, docker, self._sync.endpoint, self._networks.troubles_changed)
+        self._networks.network_changed = self._ways.network_changed
+        self._networks.networks_known = self._ways.networks_known
         self._networks.peers_changed = self._ports.look
         self._follower = Follower(
             state=state,
@@ -64,12 +68,14 @@ class Agent:
             networks=self._networks,
             ports=self._ports,
             memory=memory,
+            ways=self._ways,
         )
         self._checks = Checks(state, self._sync, docker)
         self._outside = Outside(options.bridge, state, options.state_dir, self._networks.troubles_changed)
         ipam = Ipam(state, self._sync)
-        driver = Driver(state, self._sync, self._ports, ipam)
+        driver = Driver(state, self._sync, self._ports, ipam, self._ways)
         self._plugin = PluginServer(options.socket, {**driver.calls(), **ipam.calls()})
+        self._ways.docker_process = lambda: self._plugin.caller
 
     def _host(self) -> HostDoc | None:
         if not self._bridge.dpid:
@@ -85,8 +91,8 @@ class Agent:
 
     def start(self) -> None:
         """Start every part."""
-        parts = (self._ports, self._sync, self._registry, self._networks, self._plugin, self._follower, self._checks)
-        for part in (*parts, self._outside):
+        parts = (self._ports, self._sync, self._registry, self._networks, self._ways, self._plugin, self._follower)
+        for part in (*parts, self._checks, self._outside):
             part.start()
         LOG.info("netctl-agent %s of host %s serves %s", __version__, self._options.host, self._options.socket)
 
@@ -97,6 +103,7 @@ class Agent:
         self._checks.stop(STOP_TIMEOUT)
         self._outside.stop()
         self._networks.stop()
+        self._ways.stop()
         self._ports.stop()
         self._sync.stop(STOP_TIMEOUT)
 
