@@ -335,7 +335,7 @@ class _Tracer:
         if not walk.sent:
             if _chooses(last.flow):
                 text += ": the port of every provider is down"
-            if last.flow.table == Table.DELIVER:
+            if last.flow.table == Table.DELIVER and last.flow.actions:
                 text = f"{text}, which is down or where it came from"
             text = f"dropped: {text.removeprefix('dropped: ')}"
             return end("dropped", f"{text} ({name(provider)})" if provider else text)
