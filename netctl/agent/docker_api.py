@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, TypeVar
 
@@ -39,6 +40,15 @@ class DockerRefused(AgentError):
     def __init__(self, line: str, status: int) -> None:
         super().__init__(line)
         self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Where a container's network namespace is, and what other drivers have put in."""
+
+    path: str
+    pid: int  # 0: it doesn't run
+    others: Mapping[Address, Address | None]  # their addresses, and the gateways that lead outside
 
 
 class Docker:
@@ -81,7 +91,7 @@ class Docker:
         answer: dict[str, Any] = self._ask(lambda client: client.inspect_network(network_id))
         return answer
 
-    def create_network(self, name: str, tenant: str, network: str, subnets: Subnets) -> None:
+    def create_network(self, name: str, tenant: str, network: str, subnets: Subnets, *, internal: bool) -> None:
         """Make the Docker network that stands for a network of the model."""
         options = {"tenant": tenant, "network": network}
         pools = [_pool(subnets.subnet, subnets.gateway)]
@@ -97,6 +107,7 @@ class Docker:
                 check_duplicate=True,
                 attachable=None,
                 enable_ipv6=subnets.subnet6 is not None,
+                internal=internal,
             )
         )
 
@@ -121,6 +132,19 @@ class Docker:
         """Process id of a container's first process; 0: it doesn't run. Waits for a container that is starting."""
         found = self._ask(lambda client: client.inspect_container(container_id))
         return int((found.get("State") or {}).get("Pid") or 0)
+
+    def inside(self, container_id: str) -> Inside:
+        """Waits for a container that is starting, or joining a network."""
+        found = self._ask(lambda client: client.inspect_container(container_id))
+        settings = found.get("NetworkSettings") or {}
+        others: dict[Address, Address | None] = {}
+        for entry in (settings.get("Networks") or {}).values():
+            network = self.network(str(entry["NetworkID"])) if entry.get("NetworkID") else {}
+            if network.get("Driver") == self.driver:
+                continue
+            others |= gateways_of(entry, internal=bool(network.get("Internal")))
+        pid = int((found.get("State") or {}).get("Pid") or 0)
+        return Inside(str(settings.get("SandboxKey") or ""), pid, others)
 
     def stopping(self, container_id: str) -> tuple[int, int]:
         """The number of a container's stop signal, and the seconds that `docker stop` waits for it unless told."""
@@ -188,6 +212,20 @@ def container_of(item: Mapping[str, Any]) -> Container:
         state=STATES.get(str(item.get("State")), "stopped"),
         health=health,
     )
+
+
+def gateways_of(entry: Mapping[str, Any], *, internal: bool) -> dict[Address, Address | None]:
+    """A container's addresses in a network, and the gateways, as Docker's inspection has them."""
+    found: dict[Address, Address | None] = {}
+    try:
+        for version in (IPv4Address, IPv6Address):
+            name, by = ("IPAddress", "Gateway") if version is IPv4Address else ("GlobalIPv6Address", "IPv6Gateway")
+            own = address(entry, name, version)
+            if own is not None:
+                found[own] = None if internal else address(entry, by, version)
+    except Refusal as error:
+        raise DockerRefused(f"Docker says of a container: {error}", 0) from error
+    return found
 
 
 def signal_number(name: str) -> int:

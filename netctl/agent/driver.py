@@ -21,6 +21,7 @@ from netctl.agent.registry import document
 from netctl.agent.state import DEFAULT_TENANT, LocalEndpoint, LocalNetwork, Pending, Pool, State, Subnet, subnets_of
 from netctl.agent.sync import Synchroniser
 from netctl.agent.veth import container_end
+from netctl.agent.ways import Ways
 from netctl.client import Client, ClientError, NoConnection, Refused
 
 LOG = logging.getLogger(__name__)
@@ -33,11 +34,12 @@ ID = re.compile(r"[0-9a-f]{12,64}\Z")
 class Driver:
     """The calls of `NetworkDriver`."""
 
-    def __init__(self, state: State, sync: Synchroniser, ports: Ports, ipam: Ipam) -> None:
+    def __init__(self, state: State, sync: Synchroniser, ports: Ports, ipam: Ipam, ways: Ways) -> None:
         self._state = state
         self._sync = sync
         self._ports = ports
         self._ipam = ipam
+        self._ways = ways
 
     def calls(self) -> dict[str, Handler]:
         """By the names of Docker's protocol."""
@@ -70,7 +72,11 @@ class Driver:
         """Docker is making a network: for the agent itself, or for a user, whose wish is checked here."""
         network = self._asked(body)
         modelled = self._state.modelled(network.tenant, network.subnet)
-        if modelled is None or modelled["networkName"] != network.network or subnets_of(modelled) != network.subnets:
+        if (
+            modelled is None
+            or (modelled["networkName"], subnets_of(modelled)) != (network.network, network.subnets)
+            or modelled.get("internal", False) != network.internal
+        ):
             self._check(network)
             with self._state.changed:
                 self._state.pending[network.id] = Pending()
@@ -201,6 +207,7 @@ class Driver:
         """What Docker moves into the container, and the way out of it."""
         endpoint_id = _id(body, "EndpointID")
         network = self._network(body)
+        self._ways.joined(endpoint_id, text(body, "SandboxKey", required=True))
         answer: dict[str, Any] = {
             "InterfaceName": {"SrcName": container_end(endpoint_id), "DstPrefix": "eth"},
             # Never docker_gwbridge: it would be a way around our network.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
@@ -18,6 +18,7 @@ from netctl.agent.ports import Ports
 from netctl.agent.registry import Registry
 from netctl.agent.state import Container, LocalEndpoint, LocalNetwork, State
 from netctl.agent.sync import Synchroniser
+from netctl.agent.ways import STARTED, Ways
 
 LOG = logging.getLogger(__name__)
 BACKOFF = (0.2, 0.5, 1.0, 2.0)  # s between tries of Docker; the last one for ever
@@ -44,6 +45,7 @@ class Follower:
         networks: Networks,
         ports: Ports,
         memory: Memory,
+        ways: Ways,
     ) -> None:
         self._state = state
         self._docker = docker
@@ -52,6 +54,7 @@ class Follower:
         self._networks = networks
         self._ports = ports
         self._memory = memory
+        self._ways = ways
         self._draining = Draining(state, docker, self._note)
         self._stop = threading.Event()
         self._well: bool | None = None
@@ -129,7 +132,8 @@ class Follower:
                 del state.granted[key]
             used = {e.container_id for e in endpoints.values()}
             state.containers = {c: self._draining.seen(containers[c]) for c in used & containers.keys()}
-            state.update(listed=True)
+        self._ways.look_at_all()  # before the controller is told of what runs
+        state.update(listed=True)
         self._memory.save()
         if young:
             self._audit = threading.Timer(YOUNG, self._list_again)
@@ -153,8 +157,11 @@ class Follower:
         action, actor_id = str(event.get("Action") or ""), str(actor.get("ID") or "")
         try:
             if event.get("Type") == "network":
+                container_id = str(attributes.get("container") or "")
                 if attributes.get("type") == self._docker.driver:
-                    self._network_event(action, actor_id, str(attributes.get("container") or ""))
+                    self._network_event(action, actor_id, container_id)
+                elif action in ("connect", "disconnect") and self._runs(container_id):
+                    self._ways.ask(container_id)
             elif event.get("Type") == "container":
                 self._container_event(action, actor_id, signal_number(str(attributes.get("signal") or "")))
         except DockerRefused as error:
@@ -172,6 +179,9 @@ class Follower:
                 if endpoint.container_id == container_id and self._state.link(endpoint.id, container_id):
                     self._look(container_id)
                     self._sync.endpoint(endpoint.id)
+        elif action == "disconnect" and self._runs(container_id):
+            for endpoint_id in self._ways.look(container_id):
+                self._sync.endpoint(endpoint_id)
 
     def _container_event(self, action: str, container_id: str, number: int) -> None:
         name, _, detail = action.partition(":")
@@ -198,11 +208,17 @@ class Follower:
             container = replace(container, state=state)
         if health:
             container = replace(container, health=health)
-        self._note(self._draining.seen(container))
+        changed = self._ways.look(container_id) if container.state in STARTED else set()
+        self._note(self._draining.seen(container), changed)
 
-    def _note(self, container: Container) -> None:
-        for endpoint_id in self._state.set_container(container):
+    def _note(self, container: Container, changed: Collection[str] = ()) -> None:
+        for endpoint_id in {*changed, *self._state.set_container(container)}:
             self._sync.endpoint(endpoint_id)
+
+    def _runs(self, container_id: str) -> bool:
+        """Whether it is one of ours that runs."""
+        container = self._state.containers.get(container_id)
+        return container is not None and container.state in STARTED
 
 
 def merged(network: LocalNetwork, known: LocalNetwork | None) -> LocalNetwork:

@@ -32,6 +32,7 @@ from netctl.agent.registry import Registry
 from netctl.agent.state import State
 from netctl.agent.sync import Synchroniser
 from netctl.agent.tunnel import Tunnel
+from netctl.agent.ways import Ways
 from netctl.agent.zones import Zones
 from netctl.client import DEFAULT_URL
 from netctl.documents import HostDoc
@@ -61,6 +62,9 @@ class Agent:
         zones = Zones(self._bridge, options.timeouts, state, self._networks.troubles_changed)
         self._ports = Ports(self._bridge, state, tunnel, zones)
         self._networks.switch_changed = self._ports.look
+        self._ways = Ways(state, docker, self._sync.endpoint, self._networks.troubles_changed)
+        self._networks.network_changed = self._ways.network_changed
+        self._networks.networks_known = self._ways.networks_known
         self._follower = Follower(
             state=state,
             docker=docker,
@@ -69,13 +73,15 @@ class Agent:
             networks=self._networks,
             ports=self._ports,
             memory=memory,
+            ways=self._ways,
         )
         self._checks = Checks(state, self._sync, docker)
         self._outside = Outside(options.bridge, state, options.state_dir, self._networks.troubles_changed)
         self._daemons = Daemons(options.ovsdb, state, self._networks.troubles_changed)
         ipam = Ipam(state, self._sync)
-        driver = Driver(state, self._sync, self._ports, ipam)
+        driver = Driver(state, self._sync, self._ports, ipam, self._ways)
         self._plugin = PluginServer(options.socket, {**driver.calls(), **ipam.calls()})
+        self._ways.docker_process = lambda: self._plugin.caller
 
     def _host(self) -> HostDoc | None:
         if not self._bridge.dpid:
@@ -91,8 +97,8 @@ class Agent:
 
     def start(self) -> None:
         """Start every part."""
-        parts = (self._ports, self._sync, self._registry, self._networks, self._plugin, self._follower, self._checks)
-        for part in (*parts, self._outside, self._daemons):
+        parts = (self._ports, self._sync, self._registry, self._networks, self._ways, self._plugin, self._follower)
+        for part in (*parts, self._checks, self._outside, self._daemons):
             part.start()
         LOG.info("netctl-agent %s of host %s serves %s", __version__, self._options.host, self._options.socket)
 
@@ -104,6 +110,7 @@ class Agent:
         self._outside.stop()
         self._daemons.stop()
         self._networks.stop()
+        self._ways.stop()
         self._ports.stop()
         self._sync.stop(STOP_TIMEOUT)
 

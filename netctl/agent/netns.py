@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _CLONE_NEWNET = 0x40000000
 _IP_BIND_ADDRESS_NO_PORT = 24  # Linux: the port is chosen when it connects
@@ -18,12 +20,8 @@ def tcp_sockets(pid: int, address: str, count: int) -> list[socket.socket]:
     """
     made: list[socket.socket] = []
     try:
-        with open("/proc/thread-self/ns/net") as home, open(f"/proc/{pid}/ns/net") as there:
-            _enter(there.fileno())
-            try:
-                made.extend(socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count))
-            finally:
-                _return(home.fileno())
+        with inside(f"/proc/{pid}/ns/net"):
+            made.extend(socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count))
         for one in made:
             one.setblocking(False)
             one.setsockopt(socket.SOL_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
@@ -33,6 +31,17 @@ def tcp_sockets(pid: int, address: str, count: int) -> list[socket.socket]:
             one.close()
         raise
     return made
+
+
+@contextmanager
+def inside(path: str) -> Iterator[None]:
+    """The thread is in the network namespace that a file stands for. OSError where it can't be entered."""
+    with open("/proc/thread-self/ns/net") as home, open(path) as there:
+        _enter(there.fileno())
+        try:
+            yield
+        finally:
+            _return(home.fileno())
 
 
 def _enter(fd: int) -> None:

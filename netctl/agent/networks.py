@@ -33,6 +33,8 @@ class Networks:
         self._registry = registry
         self._lock = threading.Lock()  # one reconciliation at a time
         self.switch_changed: Callable[[], None] = lambda: None  # called when hosts or tenants came or went
+        self.network_changed: Callable[[str], None] = lambda key: None  # called when one came, went, or changed
+        self.networks_known: Callable[[], None] = lambda: None  # called when all of the model's are known
         self._stop = threading.Event()
         self._revision = 0
         self._errors: Mapping[str, str] = {}
@@ -98,6 +100,7 @@ class Networks:
                 self._state.set_tenants(pictured["tenant"])
                 self.switch_changed()
                 self._know(listed)
+                self.networks_known()
                 listed = None
                 self._revision = revision
                 self._tell(client, self.reconcile())
@@ -145,6 +148,7 @@ class Networks:
                 for network in self._state.networks_of(key):
                     self._state.pending.pop(network.id, None)
             self._state.changed.notify_all()
+        self.network_changed(key)  # before the controller is told: its user may use it then
         if not self._docker_listed():
             return {key: NO_DOCKER}
         with self._lock:
@@ -211,10 +215,10 @@ class Networks:
         return self._state.wait(lambda: self._state.listed, LISTING_TIMEOUT)
 
     def _ensure(self, key: str, document: StreamNetworkDoc) -> None:
-        wanted = subnets_of(document)
+        wanted, internal = subnets_of(document), document.get("internal", False)
         right = 0
         for network in self._state.networks_of(key):
-            if agree(network.subnets, wanted):
+            if agree(network.subnets, wanted) and network.internal == internal:
                 right += 1
                 if network.subnets != wanted:  # a gateway that our IPAM driver chose: Docker does not list it
                     self._state.set_network(replace(network, gateway=wanted.gateway, gateway6=wanted.gateway6))
@@ -230,15 +234,13 @@ class Networks:
                 document["tenantName"],
                 document["networkName"],
                 wanted,
+                internal=internal,
             )
         except DockerRefused as error:
             if "already exists" in str(error):
                 raise DockerRefused(f'Docker has another network called "{name}"', error.status) from error
             raise
         LOG.info("network %s: made Docker network %s", key, name)
-        if wanted.gateway6 is not None and wanted.gateway is None:
-            # Docker chooses the network that a container's default routes are in by its IPv4 gateway alone.
-            LOG.warning("network %s: containers get no route to gateway %s: there is no IPv4 one", key, wanted.gateway6)
 
     def _surplus(self, network: LocalNetwork) -> None:
         with self._state.changed:

@@ -9,6 +9,7 @@ import os
 import socket
 import socketserver
 import stat
+import struct
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -96,6 +97,7 @@ class _Request(http.server.BaseHTTPRequestHandler):
     def setup(self) -> None:
         """A new connection, which has not asked for anything yet."""
         super().setup()
+        self.server.caller = _peer(self.connection)
         self.server.busy(self.connection, False)
 
     def finish(self) -> None:
@@ -142,6 +144,7 @@ class PluginServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self._connections: dict[socket.socket, bool] = {}  # whether each is in the middle of a call
         self._changed = threading.Condition()
         self.stopping = False
+        self.caller = 0  # process id of who called last: Docker's
         super().__init__(str(path), _Request)
 
     def server_bind(self) -> None:
@@ -203,6 +206,12 @@ class PluginServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
                         connection.shutdown(socket.SHUT_RD)  # Docker keeps them open for its next call
             if not self._changed.wait_for(lambda: not any(self._connections.values()), STOP_TIMEOUT):
                 LOG.warning("stopped in the middle of a call of Docker's")
+
+
+def _peer(connection: socket.socket) -> int:
+    """Process id of who is at the other end."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[0])
 
 
 def _failure(line: str) -> dict[str, str]:

@@ -143,6 +143,8 @@ def document(network: LocalNetwork, name: str = "") -> NetworkDoc:
     if network.subnet6 is not None:
         found["ipv6Subnet"] = str(network.subnet6)
         found["ipv6Gateway"] = str(network.gateway6 or "")
+    if network.internal:
+        found["internal"] = True
     return found
 
 

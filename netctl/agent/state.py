@@ -21,6 +21,7 @@ Address = IPv4Address | IPv6Address
 Subnet = IPv4Network | IPv6Network
 DEFAULT_TENANT = "default"
 STARTED = frozenset({"running", "draining", "paused"})  # states in which a container's active checks count
+MAX_REASON = 200  # characters that the controller takes
 
 
 class Subnets(NamedTuple):
@@ -97,6 +98,14 @@ class LocalEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """What an endpoint's container does with what is sent to it and from it."""
+
+    primary: bool = False  # its address is what the kernel takes as source for its tenant's networks
+    lost: str = ""  # why it can't answer beyond its own network; "": it can, as far as the agent knows
+
+
+@dataclass(frozen=True, slots=True)
 class Pending:
     """A network made by a user of Docker that the model does not have yet. ``refusal``: why it never will."""
 
@@ -136,6 +145,8 @@ class State:
         self.unjudged: set[str] = set()
         self.touched: Callable[[], None] = lambda: None  # called, under the lock, when a check may concern another
         self.endpoints: dict[str, LocalEndpoint] = {}
+        self.sandboxes: dict[str, str] = {}  # by endpoint: path of the network namespace that it is in
+        self.ways: dict[str, Way] = {}  # by endpoint
         self.containers: dict[str, Container] = {}
         self.granted: dict[str, float] = {}  # when (monotonic) by lease key: ours, no endpoint of the model has it
         self.spare: set[str] = set()  # lease keys: released while the controller was away
@@ -243,6 +254,8 @@ class State:
         """Forget an endpoint."""
         with self.changed:
             self.touched()
+            self.sandboxes.pop(endpoint_id, None)
+            self.ways.pop(endpoint_id, None)
             return self.endpoints.pop(endpoint_id, None)
 
     def link(self, endpoint_id: str, container_id: str) -> bool:
@@ -254,6 +267,13 @@ class State:
             self.endpoints[endpoint_id] = replace(endpoint, container_id=container_id)
             self.touched()
             return True
+
+    def set_ways(self, ways: Mapping[str, Way]) -> set[str]:
+        """Know endpoints' ways. Returns the endpoints whose documents differ by that."""
+        with self.changed:
+            news = {e for e, way in ways.items() if e in self.endpoints and self.ways.get(e, Way()) != way}
+            self.ways.update((e, way) for e, way in ways.items() if e in self.endpoints)
+            return news
 
     def set_container(self, container: Container) -> list[str]:
         """Know a container. Returns the ids of the endpoints whose documents differ by that."""
@@ -286,7 +306,8 @@ class State:
             if endpoint is None or network is None or not network.network:
                 return None
             container = self.containers.get(endpoint.container_id) or Container(endpoint.container_id)
-            return {
+            way = self.ways.get(endpoint_id, Way())
+            found: EndpointDoc = {
                 "endpointID": endpoint.id,
                 "tenantName": network.tenant,
                 "networkName": network.network,
@@ -301,6 +322,11 @@ class State:
                 "state": container.state,
                 "origin": "agent",
             }
+            if way.primary:
+                found["primary"] = True
+            if way.lost:
+                found["noWayBack"] = way.lost[:MAX_REASON]
+            return found
 
     def documents(self) -> list[EndpointDoc]:
         """All endpoints whose network the model has."""

@@ -179,11 +179,12 @@ class FakeDocker:
         self.items[str(item["Id"])] = item
         return item
 
-    def create_network(self, name: str, tenant: str, network: str, subnets: Subnets) -> None:
+    def create_network(self, name: str, tenant: str, network: str, subnets: Subnets, *, internal: bool) -> None:
         self._answer()
         if any(item["Name"] == name for item in self.items.values()):
             raise DockerRefused(f"network with name {name} already exists", 409)
         item = self.user_network(name, str(subnets.subnet), tenant=tenant, network=network)
+        item["Internal"] = internal
         pools = item["IPAM"]["Config"]
         if subnets.gateway:
             pools[0]["Gateway"] = str(subnets.gateway)
