@@ -25,6 +25,7 @@ from ryu_apps.pipeline.features import balance, select
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Match, match, terms
 from topology.model import Service, ServicePort
+from topology.providers import providers, shown
 from topology.snapshot import Model
 
 TIMEOUT = 30.0  # s for an answer; a switch that takes longer is as good as gone
@@ -49,7 +50,7 @@ class Session(Protocol):
 
 @dataclass(slots=True)
 class PortCount:
-    """New connections to one port of a service. ``providers``: by endpoint id."""
+    """New connections to one port of a service. ``providers``: by the id of the endpoint that they are shown by."""
 
     connections: int = 0
     providers: Counter[str] = field(default_factory=Counter)
@@ -155,18 +156,23 @@ class ServiceReader:
         # nobody else has a published address: it needs no tenant
         published = each(ctx.vips(service)[len(vips) :])
         self._matches += [match(**{"eth_type": family.eth_type, family.dst: address}) for family, address in published]
-        providers = ctx.model.providers(service)
-        self._ids = {int(address): p.id for p in providers for address in p.addresses}
+        whose = [(e, p, shown(ctx.model, service, p).id) for p in providers(ctx.model, service) for e in p.endpoints]
+        self._ids = {int(address): name for e, _, name in whose for address in e.addresses}
         # with affinity a bucket only chooses, and flows translate
+        self._affinity = bool(service.affinity)
+        families = [family for family, _ in vips]
         self._buckets = {
             port: {
-                codec.encode_actions(balance.bucket_actions(ctx, family, p, port)): p.id
-                for p in providers
-                for family, _ in vips
-                if family.of(p.addresses) is not None
+                codec.encode_actions(actions): name
+                for e, provider, name in whose
+                for family in families
+                if family.of(e.addresses) is not None
+                for actions in (
+                    balance.to_endpoint(ctx, family, e, port), balance.to_provider(family, provider.lead.number, port)
+                )
             }
             for port in (() if service.affinity else ctx.ports_of(service))
-        }
+        }  # fmt: skip
         self._ports = service.ports
 
     def read(self, session: Session, groups: Mapping[int, EncodedGroup], kept: Kept) -> Raw:
@@ -213,6 +219,8 @@ class ServiceReader:
             count.refused += packets
         elif (flow.feature, flow.table) in TO_A_VIP:
             count.packets += packets
+        elif flow.table == Table.KEEP and not self._affinity:
+            return  # its bucket has counted it
         elif (port := _port_of(flow, self._ports)) is not None:
             part = port, _vip_of(flow)
             if flow.table == Table.BALANCE:
@@ -237,8 +245,9 @@ def _count_once(count: PortCount, learned: Counter[str]) -> None:
 
 def _group_ids(port: ServicePort) -> Iterator[int]:
     for family in FAMILIES:
-        first = select.group_id(family, port)
-        yield from range(first, first + (1 << GROUP_CHUNK_BITS))
+        for inside in (False, True):
+            first = select.group_id(family, port, inside=inside)
+            yield from range(first, first + (1 << GROUP_CHUNK_BITS))
 
 
 def _vip_of(flow: Flow) -> int:

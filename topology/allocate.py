@@ -16,7 +16,8 @@ LIMITS = {
     "tenant": 0x7FFF,  # a tenant has two conntrack zones, of 16 bits
     "network": 2**24 - 1,
     "service": 2**24 - 1,
-    "port": 2**22 - 1,  # of a group's id, its part has 8 bits; one says the family, and one that it is no port's at all
+    # of a group's id, its part has 8 bits; one says the family, one for whom it is, and one that it is no port's at all
+    "port": 2**21 - 1,
     "endpoint": 2**24 - 1,
     "host": 0x7FFF,  # half of 169.254.0.0/16
     "vlan": 4094,  # IEEE 802.1Q: 0 and 4095 are none
@@ -49,7 +50,7 @@ class NumberPool:
 
     def next(self, after: int, *taken: Container[int]) -> int:
         """The number to hand out after ``after``, in none of ``taken``; `Conflict` where there is none."""
-        for number in chain(range(after + 1, self.limit + 1), range(1, after + 1)):
+        for number in chain(range(after + 1, self.limit + 1), range(1, min(after, self.limit) + 1)):
             if number not in self.freed and not any(number in t for t in taken):
                 return number
         for number in self.freed:

@@ -57,6 +57,7 @@ class Commands:
         self._pools = number_pools(meta, {pool: model.used_numbers(pool) for pool in POOLS})
         self.put_tenant(DEFAULT_TENANT)
         self._run(write_network.give_vlans)
+        self._run(write_service.give_port_numbers)
 
     def subscribe(self, callback: Callable[[Commit], None]) -> None:
         """Call back after each commit, in order of revisions. What a callback raises is not caught."""

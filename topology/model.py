@@ -100,7 +100,7 @@ class ServicePort:
     port: int
     target: int
     protocol: str  # TCP | UDP
-    number: int  # 1..2^22-1
+    number: int  # 1..2^21-1
 
     def __str__(self) -> str:
         return f"{self.port}:{self.target}:{self.protocol}"

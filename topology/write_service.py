@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from topology import options, validate
 from topology.addresses import Holder
+from topology.allocate import LIMITS
 from topology.draft import Draft
 from topology.errors import Conflict, Invalid, NotFound
 from topology.model import Address, Endpoint, Network, Published, Service, ServicePort
@@ -29,6 +30,11 @@ def put_service(draft: Draft, spec: ServiceSpec) -> Service:
         raise Invalid("healthCheck needs a TCP port to try: none of the ports is TCP")
 
     network = draft.network(spec.tenant, spec.network)
+    if published and network.internal:
+        raise Invalid(
+            f"publish {published[0]}: network {network.key} is internal, its VIPs are for its own containers; "
+            "leave publish out, or take another network"
+        )
     found = draft.get("service", f"{spec.tenant}:{spec.name}")
     old = found if isinstance(found, Service) else None
     vips = [_vip(draft, network, old, "ipAddress", requested, 4)]
@@ -71,6 +77,17 @@ def delete_service(draft: Draft, key: str) -> Service:
     draft.delete(found)
     _forget(draft, key, None)
     return found
+
+
+def give_port_numbers(draft: Draft) -> None:
+    """Ports with numbers that an earlier version gave out, and that groups' ids have no room for now, get others."""
+    for service in draft.model.services.values():
+        if any(port.number > LIMITS["port"] for port in service.ports):
+            ports = [
+                port if port.number <= LIMITS["port"] else replace(port, number=draft.number("port"))
+                for port in service.ports
+            ]
+            draft.put(replace(service, ports=tuple(ports)))
 
 
 def describe(holder: Holder) -> str:

@@ -12,6 +12,7 @@ from ryu_apps.pipeline.tables import NETWORK, PORT, PROVIDER, Feature, Table
 from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Ct, GroupAction, SetField
 from ryu_apps.pipeline.walk import Step
 from topology.model import Address, Endpoint, Network, Service
+from topology.providers import Provider, chosen, no_way_back, providers
 
 PROTOCOLS = {ICMP: "ICMP", ICMPV6: "ICMPv6", TCP: "TCP", UDP: "UDP", SCTP: "SCTP"}
 SHORT_ID = 12
@@ -35,8 +36,10 @@ def place(ctx: Context, dpid: int) -> str:
     return f"switch {dpid:016x}" if host is None else f"host {host.name}"
 
 
-def why_not(ctx: Context, service: Service, provider: Endpoint, family: Family) -> str:
-    """Why a provider gets no new connections to the VIP of this family; empty: it does."""
+def why_not(ctx: Context, service: Service, provider: Endpoint, family: Family, client: str = "") -> str:
+    """Why a provider's endpoint gets no new connections to the VIP of this family; empty: it may. ``client``: key of
+    the network that they come from, empty for the hosts and what is outside.
+    """
     if family.of(provider.addresses) is None:
         return f"has no IPv{family.version} address"
     host = ctx.model.hosts.get(provider.host)
@@ -48,7 +51,26 @@ def why_not(ctx: Context, service: Service, provider: Endpoint, family: Family) 
         return provider.health if provider.health not in ("", "healthy") else "its check fails"
     if not ctx.reachable(provider):
         return out_of_reach(ctx, provider)
-    return "" if ctx.linked(provider) else "its port is down"
+    if not ctx.linked(provider):
+        return "its port is down"
+    if chosen(ctx.model, service, [provider], family.version, client) is not None:
+        return ""
+    reason = no_way_back(ctx.network_of(provider), provider, family.version)
+    return f"no way back: {reason}" if reason else closed(ctx, service, client)
+
+
+def closed(ctx: Context, service: Service, client: str) -> str:
+    """Why clients in a network can't use a service, whoever provides for it; empty: they can."""
+    network = ctx.model.networks[service.network_key]
+    if network.internal and client != network.key:
+        return f"network {network.name} is internal: its VIPs are for its own containers"
+    return ""
+
+
+def why_no_endpoint(ctx: Context, service: Service, provider: Provider, family: Family, client: str = "") -> str:
+    """The same for a container: the reason of the address that it would be reached at."""
+    reasons = [why_not(ctx, service, endpoint, family, client) for endpoint in provider.endpoints]
+    return next((reason for reason in reasons if not reason.startswith("no way back")), reasons[0])
 
 
 def out_of_reach(ctx: Context, endpoint: Endpoint) -> str:
@@ -99,6 +121,8 @@ class Words:
                 return self._reply(step)
             case Table.LEAVE | Table.DEPART:
                 return self._leave(step)
+            case Table.DELIVER if not step.flow.actions and step.flow.feature == Feature.ROUTE:
+                return f"dropped: {self.no_way(destination(step.packet))}"
             case Table.DELIVER:
                 return f"out of port {self.port(step.packet.get(PORT, 0))}"
         return "dropped" if not step.flow.actions else "as its flow says"
@@ -169,16 +193,20 @@ class Words:
         ports = [f"port {p.port} {p.protocol}" for p in service.ports]
         if _port(packet) not in ports:
             return f"{service.key} has no {_port(packet)}, but {', '.join(ports)}"
-        found = self._ctx.model.providers(service)
-        if not found:
+        if not self._ctx.model.providers(service):
             return f"{service.key} has no provider: no container's labels match its selectors"
+        if shut := closed(self._ctx, service, self._sender.network_key):
+            return f"{service.key} is not for network {self._sender.network}: {shut}"
         return f"no provider of {service.key} serves: {self.absent(service, of_packet(packet))}"
 
     def absent(self, service: Service, family: Family, offered: Collection[int] = ()) -> str:
         """The providers that get no new connections, with the reason. ``offered``: numbers of those that do."""
-        providers = [p for p in self._ctx.model.providers(service) if p.number not in offered]
-        reasons = [why_not(self._ctx, service, p, family) or "its port is down" for p in providers]
-        return listed([f"{name(p)} ({reason})" for p, reason in zip(providers, reasons, strict=True)])
+        absent = [
+            p for p in providers(self._ctx.model, service) if not any(e.number in offered for e in p.endpoints)
+        ]
+        client = self._sender.network_key
+        reasons = [why_no_endpoint(self._ctx, service, p, family, client) or "its port is down" for p in absent]
+        return listed([f"{name(p.lead)} ({reason})" for p, reason in zip(absent, reasons, strict=True)])
 
     def _affinity(self, step: Step) -> str:
         client, flow = source(step.packet), step.flow
@@ -227,7 +255,8 @@ class Words:
             return f"{who}, which is stopped"
         gateway = BY_VERSION[to.version].gateway(ctx.network_of(holder))
         if gateway is None and holder.network_key != self._sender.network_key:
-            return f"{who}, whose network {holder.network_key} has no gateway: it could not answer"
+            has_none = "is internal" if ctx.network_of(holder).internal else "has no gateway"
+            return f"{who}, whose network {holder.network_key} {has_none}: it could not answer"
         reason = out_of_reach(ctx, holder)
         return f"{who}: {reason}" if reason != "not plugged in" else f"{who}, which is not plugged in"
 
@@ -312,4 +341,6 @@ def listed(words: Sequence[str]) -> str:
     return ", ".join(words[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-__all__ = ["Words", "holders", "listed", "name", "place", "where", "why_not", "with_port"]
+__all__ = [
+    "Words", "closed", "holders", "listed", "name", "place", "where", "why_no_endpoint", "why_not", "with_port",
+]  # fmt: skip

@@ -42,8 +42,15 @@ class Family:
         """The endpoint's hidden address: what traffic straight to its service ports is sent to inside the switch."""
         return self.hidden + endpoint.number
 
+    def subnet(self, network: Network) -> tuple[int, int] | None:
+        """The network's subnet, as a value and its mask."""
+        found = network.subnet if self.version == 4 else network.subnet6
+        return None if found is None else (int(found.network_address), int(found.netmask))
+
     def gateway(self, network: Network) -> int | None:
-        """The network's gateway."""
+        """The address by which the network is routed; None: it is not, as it has no gateway or is internal."""
+        if network.internal:
+            return None
         found = network.gateway if self.version == 4 else network.gateway6
         return None if found is None else int(found)
 

@@ -18,6 +18,7 @@ from ryu_apps.pipeline.nexthop import next_hop, on_link
 from ryu_apps.pipeline.packet import PORTS, Packet, five_tuple
 from ryu_apps.pipeline.tables import Table
 from topology.model import Address, Endpoint
+from topology.providers import no_way_back
 
 TTL = 64
 Steps = tuple[tuple[str, str], ...]
@@ -94,8 +95,9 @@ class _Return:
         ctx, receiver = self._ctx, self._receiver
         to, port = source(self._got), ctx.port_of(receiver)
         assert port is not None, "it was delivered there"
-        if receiver.no_way_back and not on_link(ctx.network_of(receiver), to):
-            return self._lost(receiver.no_way_back)
+        reason = no_way_back(ctx.network_of(receiver), receiver, to.version)
+        if reason and not on_link(ctx.network_of(receiver), to):
+            return self._lost(reason)
         other = _replaced(ctx, receiver, to)
         if other is not None and self._got.get("ip_proto") == UDP:
             return unknown(

@@ -44,7 +44,7 @@ TENANT = "reg0"  # number of the tenant = its conntrack zone (16 bits)
 NETWORK = "reg1"  # number of the network that the packet came from (24 bits), or one of those of the host
 PORT = "reg2"  # OpenFlow port that it leaves by
 VIP = "reg3"  # address of the VIP, while something else stands in its place
-PROVIDER = "reg4"  # number of the endpoint that session affinity has chosen
+PROVIDER = "reg4"  # number of the provider that was chosen, where its address is still to be found
 CLIENT_PORT = "reg5"  # the client's port, while it is hidden from a group
 ZERO = "reg7"  # never set
 
@@ -105,6 +105,7 @@ METERS = (
 GROUP_CHUNK_BITS = 8  # group id = stored number << 8 | part
 GROUP_V6 = 1 << 31  # in the ids of IPv6's groups
 GROUP_WAY = 1 << 30  # in the ids of the groups that lead to another switch; no service port has a number that high
+GROUP_INSIDE = 1 << 29  # in the ids of the groups for clients in the VIP's own network, where they have others
 WAY_BITS = 30  # of that switch's datapath id
 
 
@@ -139,7 +140,7 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.GUARD: Declaration(
         "source address, ARP sender, what neighbour discovery says are the port's own; else dropped and counted",
-        _of("in_port", "eth_src", "arp_sha", "arp_spa", "nd_tll") | _SOURCES | _ND,
+        _of("in_port", "eth_src", "eth_dst", "arp_sha", "arp_spa", "nd_tll") | _ADDRESSES | _ND,
     ),
     Table.NEIGHBOUR: Declaration(
         "ARP and neighbour solicitations for gateways, VIPs and endpoints answered here",
@@ -157,7 +158,7 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.SERVICE: Declaration(
         "to a VIP, or straight to a provider's service port: through conntrack; echo answered",
-        _of(TENANT, "eth_dst", "ip_ttl") | _IP_HEADER | _L4,
+        _of(TENANT, NETWORK, "eth_dst", "ip_ttl") | _IP_HEADER | _L4,
         _ANSWER | _ADDRESSES | _ICMP_TYPES | _of("ip_ttl"),
         miss=Table.ROUTE,
     ),
@@ -167,7 +168,7 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.BALANCE: Declaration(
         "new connection → select group; known connection → already translated",
-        _of(TENANT, "ct_state", "ct_nw_proto", "ct_tp_dst") | _IP_HEADER | _L4,
+        _of(TENANT, NETWORK, "ct_state", "ct_nw_proto", "ct_tp_dst") | _IP_HEADER | _L4,
         _ANSWER | _ADDRESSES | _ICMP_TYPES | _of("ip_ttl"),
         # new to conntrack, but not to a VIP: a connection without an answer yet, translated already
         miss=Table.ROUTE,
@@ -179,12 +180,12 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.PICK: Declaration(
         "a client's last provider, while it serves; else → select group",
-        _of(TENANT, PROVIDER, "ct_state") | _IP_HEADER | _L4,
+        _of(TENANT, NETWORK, PROVIDER, "ct_state") | _IP_HEADER | _L4,
         _of("tcp_src", "tcp_dst", "sctp_src", "sctp_dst"),
     ),
     Table.KEEP: Declaration(
-        "the provider chosen is learned, and the connection translated to it",
-        _of(TENANT, PROVIDER, "ct_state") | _IP_HEADER | _L4,
+        "the provider chosen is learned, and the connection translated to it, at its address for this client",
+        _of(TENANT, NETWORK, PROVIDER, "ct_state") | _IP_HEADER | _L4,
     ),
     Table.ROUTE: Declaration(
         "destination → next MAC, TTL, port or way to another switch; broadcast and multicast → the network's",
@@ -218,8 +219,9 @@ TABLES: dict[Table, Declaration] = {
         _of(TENANT, "ct_state", "eth_type") | _SOURCES,
     ),
     Table.DELIVER: Declaration(
-        "out of the port that route chose; to the host, and came in by another one: by the way to that",
-        _of(NETWORK, PORT, "ct_mark"),
+        "out of the port that route chose; into a network that does not route, only what is from there; to the host, "
+        "and came in by another one: by the way to that",
+        _of(NETWORK, PORT, "ct_mark", "eth_dst", "eth_type") | _SOURCES,
         _of("eth_dst", "tun_ipv4_dst", "tunnel_id"),
     ),
 }

@@ -167,7 +167,6 @@ class _Tracer:
         options = [] if group is None else self._options(group)
         if group is None or not options:
             return Trace((*steps, *self._steps(first)), (self._with_reply(self._end(first), packet, first),))
-        steps += self._steps(first, self._offer(options), self._provider(group.buckets[0]) if options[1:] else None)
         total = sum(weight for _, _, weight in options)
         ends = []
         for provider, bucket, weight in options:
@@ -175,6 +174,7 @@ class _Tracer:
             self._journeys.forget()
             legs = self._journeys.send(self._ctx.dpid, self._port, packet)
             ends.append(self._with_reply(self._end(legs, provider, weight / total), packet, legs))
+        steps += self._steps(first, self._offer(ends), self._provider(group.buckets[0]) if options[1:] else None)
         return Trace(tuple(steps), tuple(ends))
 
     def _with_reply(self, end: End, packet: Packet, legs: list[Leg]) -> End:
@@ -246,17 +246,16 @@ class _Tracer:
                         return holder
         return None
 
-    def _offer(self, options: list[tuple[Endpoint, Bucket, int]]) -> str:
-        total = sum(weight for _, _, weight in options)
-        names = [
-            f"{name(p)} {self._own(p)} (weight {p.weight}, {100 * slots / total:.0f} %)" for p, _, slots in options
-        ]
+    def _offer(self, ends: list[End]) -> str:
+        """What may be chosen: each container with its address for this client."""
+        found = [(end.provider, end.receiver or end.provider, end.share) for end in ends if end.provider]
+        names = [f"{name(p)} {self._own(at)} (weight {p.weight}, {100 * share:.0f} %)" for p, at, share in found]
         text = f"one of {len(names)} providers: " if len(names) > 1 else "the one provider: "
         text += listed(names)
         service = self._words.holder(self._question.to)
         if not isinstance(service, Service):
             return text
-        absent = self._words.absent(service, self._family, {p.number for p, _, _ in options})
+        absent = self._words.absent(service, self._family, {p.number for p, _, _ in found})
         return text + (f"; not {absent}" if absent else "")
 
     def _own(self, provider: Endpoint) -> Address:
@@ -291,7 +290,7 @@ class _Tracer:
         if not walk.sent:
             if _chooses(last.flow):
                 text += ": the port of every provider is down"
-            if last.flow.table == Table.DELIVER:
+            if last.flow.table == Table.DELIVER and last.flow.actions:
                 text = f"{text}, which is down or where it came from"
             if not text.startswith("dropped"):
                 text = f"dropped: {text}"

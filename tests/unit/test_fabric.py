@@ -14,7 +14,7 @@ from ryu_apps.fabric import Fabric, concerned
 from ryu_apps.pipeline.compile import compile_owner, owners
 from ryu_apps.pipeline.context import Context, Owner
 from ryu_apps.pipeline.family import V4
-from ryu_apps.pipeline.features.balance import selectable
+from ryu_apps.pipeline.features.scopes import scopes
 from ryu_apps.pipeline.fields import ETH_LLDP, VLAN_PRESENT
 from ryu_apps.pipeline.journey import Place
 from ryu_apps.pipeline.trace import Question, trace
@@ -127,9 +127,10 @@ def test_a_provider_that_no_link_leads_to_is_not_selected() -> None:
     service = model.services["default:app-svc"]
     parted = paths([RING[0], RING[1]])
     for by, names in ((paths(RING), {"w1", "w2", "w4"}), (parted, {"w1", "w2"}), (Paths(), {"w1", "w2"})):
-        assert {p.id for p in selectable(Context(model, S1, PORTS, paths=by), service, V4)} == names
+        assert {c.at.id for c in scopes(Context(model, S1, PORTS, paths=by), service, V4)[0].choices} == names
     between = common(paths(RING), paths(RING[1:]))
-    assert {p.id for p in selectable(Context(model, S1, PORTS, paths=between), service, V4)} == {"w1", "w2", "w4"}
+    (scope,) = scopes(Context(model, S1, PORTS, paths=between), service, V4)
+    assert {c.at.id for c in scope.choices} == {"w1", "w2", "w4"}
 
 
 def test_a_network_without_a_tag_stays_at_its_switches() -> None:

@@ -15,7 +15,7 @@ from ryu_apps.pipeline.fields import ETH_IP, TCP, UDP
 from ryu_apps.pipeline.packet import Packet
 from ryu_apps.pipeline.tables import HAIRPIN_ZONES, HOST_MAC, INGRESS_BIT, INGRESS_MAC, ROUTER_MAC, Feature, Table
 from ryu_apps.pipeline.trace import Question, trace
-from ryu_apps.pipeline.values import LOCAL, LOCAL_IN_REGISTER
+from ryu_apps.pipeline.values import CONTROLLER, LOCAL, LOCAL_IN_REGISTER
 from tests.kit.several import HOSTS, O2, PORTS_OF, TUNNEL, W3, A, B, C, Journey, Several, joined, on_hosts
 from tests.kit.world import WEB, endpoint, ip, mac, model_of
 from topology.model import Change, Endpoint, Host, Object, Published, Service
@@ -215,11 +215,11 @@ def test_errors_go_on() -> None:
 
 
 def test_a_provider_that_has_no_gateway() -> None:
-    """If it fails: it is reached from another host but not from its own, or its answers go astray."""
+    """If it fails: it is sent connections that it can't answer, and their clients wait in vain."""
     more = [endpoint("x2", "default", "island", 14, "30.1.1.2", host=HOSTS[B], switch=0, labels=WEB)]
     of = joined(world((*FAR, "w3"), more), ports={**PORTS_OF, B: {**PORTS_OF[B], "p14": 14}})
     for by in (A, B):
-        assert of.send(by, LOCAL, packet(CLIENT, SERVICE, (5000, 8080))).ends == []
+        assert of.send(by, LOCAL, packet(CLIENT, SERVICE, (5000, 8080))).ends == [(by, CONTROLLER)], "refused at once"
 
 
 def test_by_a_host_that_is_gone() -> None:

@@ -11,7 +11,7 @@ from ryu_apps.pipeline.compile import affected, compile_owner, owners
 from ryu_apps.pipeline.context import Context, Translation
 from ryu_apps.pipeline.explain import why_not
 from ryu_apps.pipeline.family import V4, V6
-from ryu_apps.pipeline.features.balance import selectable
+from ryu_apps.pipeline.features.scopes import scopes
 from ryu_apps.pipeline.tables import ROUTER_MAC, Table
 from ryu_apps.pipeline.values import CONTROLLER, SetField
 from ryu_apps.pipeline.ways import VLAN_VNIS, vni
@@ -206,7 +206,7 @@ def test_who_can_be_reached() -> None:
         model = model_of(everything)
         context = Context(model, A, PORTS_OF[A] if ports is None else ports, dead=dead)
         service = model.services["default:app-svc"]
-        return " ".join(p.id for p in selectable(context, service, V4))
+        return " ".join(c.at.id for c in scopes(context, service, V4)[0].choices)
 
     everything = on_hosts()
     assert names(everything) == "w1 w2 w3"
@@ -233,7 +233,7 @@ def test_a_port_at_another_switch(ports: dict[str, bool] | None, selected: bool,
     there = {} if ports is None else {B: Switch(B, {n: Port(n, 12, "", up) for n, up in ports.items()})}
     context = Context(model, A, PORTS_OF[A], switches={A: Switch(A), **there})
     service = model.services["default:app-svc"]
-    assert ("w3" in {p.id for p in selectable(context, service, V4)}) == selected
+    assert ("w3" in {c.at.id for c in scopes(context, service, V4)[0].choices}) == selected
     program = compile_owner(context, ("service", "default:app-svc"))
     assert (W3 in {t.to for t in program.translations if isinstance(t, Translation)}) == kept
     assert why_not(context, service, model.endpoints["w3"], V4) == (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context, mac_int
 from ryu_apps.pipeline.family import V6, each, link_local
 from ryu_apps.pipeline.fields import ETH_ARP
-from ryu_apps.pipeline.tables import NETWORK, PACKET_IN_METER, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.tables import NETWORK, PACKET_IN_METER, ROUTER_MAC, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import CONTROLLER, Flow, Output, SetField, match
 from topology.model import Endpoint
 
@@ -36,6 +36,13 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             goto=Table.SERVICE,
             feature=Feature.ACCESS,
         )
+        subnet = family.subnet(network)
+        if family.gateway(network) is None and subnet is not None:
+            # the router leads to the network's own VIPs, and no further
+            to_router = of_family | {family.src: own, "eth_dst": ROUTER_MAC}
+            for priority, more, goto in ((2, {family.dst: subnet}, Table.SERVICE), (1, {}, None)):
+                what = match(**to_router | more)
+                yield Flow(Table.GUARD, Priority.NORMAL + priority, what, goto=goto, feature=Feature.ACCESS)
         yield Flow(Table.GUARD, Priority.REFUSE, match(**of_family), feature=Feature.ACCESS)
         if family is V6:
             # to its neighbours; and what it says before it has an address is no forgery, but goes nowhere

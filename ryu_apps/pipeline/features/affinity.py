@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features import select
-from ryu_apps.pipeline.features.balance import PROTOCOLS, new_connection, selectable, translate_to
+from ryu_apps.pipeline.features.balance import PROTOCOLS, at_each_network, new_connection, translate_to
+from ryu_apps.pipeline.features.scopes import Choice, Scope, scopes
 from ryu_apps.pipeline.tables import CLIENT_PORT, PROVIDER, TENANT, ZERO, Feature, Priority, Table
 from ryu_apps.pipeline.values import (
     Action,
@@ -30,7 +31,7 @@ from ryu_apps.pipeline.values import (
     SetField,
     match,
 )
-from topology.model import Endpoint, Service, ServicePort
+from topology.model import Service, ServicePort
 
 HIDDEN_BITS = 10
 NUMBER_BITS = 24  # of a provider, lowest in the number of what is learned of it
@@ -41,36 +42,39 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     if not service.affinity:
         return
     for family, vip in each(ctx.vips(service)):
-        providers = selectable(ctx, service, family)
-        for port in ctx.ports_of(service) if providers else ():
-            terms = new_connection(ctx, service, family, vip, port)
-            yield Flow(
-                Table.BALANCE,
-                Priority.NORMAL,
-                match(**terms),
-                (Resubmit(Table.STICKY),),
-                goto=Table.PICK,
-                feature=Feature.AFFINITY,
-            )
-            for more, group in select.choices(family, port, (family.src, 0), providers):
+        for scope in scopes(ctx, service, family):
+            for port in ctx.ports_of(service) if scope.choices else ():
+                terms = new_connection(ctx, service, family, vip, port) | scope.terms
                 yield Flow(
-                    Table.PICK,
-                    Priority.NORMAL,
-                    match(**terms | more),
-                    (*_hide_ports(port), GroupAction(group)),
+                    Table.BALANCE,
+                    Priority.NORMAL + scope.rank,
+                    match(**terms),
+                    (Resubmit(Table.STICKY),),
+                    goto=Table.PICK,
                     feature=Feature.AFFINITY,
                 )
-            for provider in providers:
-                known = terms | {PROVIDER: provider.number}
-                translate = translate_to(ctx, family, provider, port)
-                yield Flow(Table.PICK, Priority.EXACT, match(**known), (translate,), feature=Feature.AFFINITY)
-                yield Flow(
-                    Table.KEEP,
-                    Priority.NORMAL,
-                    match(**known),
-                    (_learn(ctx, service, family, vip, provider), translate),
-                    feature=Feature.AFFINITY,
-                )
+                for more, group in select.choices(family, port, (family.src, 0), scope):
+                    yield Flow(
+                        Table.PICK,
+                        Priority.NORMAL + scope.rank,
+                        match(**terms | more),
+                        (*_hide_ports(port), GroupAction(group)),
+                        feature=Feature.AFFINITY,
+                    )
+                for choice in scope.choices:
+                    learn = _learn(ctx, service, family, vip, choice)
+                    yield from _to_provider(ctx, family, port, scope, choice, terms, learn)
+
+
+def _to_provider(  # noqa: PLR0917 - what for_service has at hand
+    ctx: Context, family: Family, port: ServicePort, scope: Scope, choice: Choice, terms: select.Terms, learn: Learn
+) -> Iterator[Flow]:
+    """Who was learned, and who was chosen, at its address for the client."""
+    for more, where, endpoint in at_each_network(choice):
+        rank, known = scope.rank + more, match(**terms | {PROVIDER: choice.number} | where)
+        translate = translate_to(ctx, family, endpoint, port)
+        yield Flow(Table.PICK, Priority.EXACT + rank, known, (translate,), feature=Feature.AFFINITY)
+        yield Flow(Table.KEEP, Priority.NORMAL + rank, known, (learn, translate), feature=Feature.AFFINITY)
 
 
 def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
@@ -79,12 +83,13 @@ def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
         return
 
     for family, _ in each(service.vips):
-        for port in ctx.ports_of(service):
+        for scope in scopes(ctx, service, family):
+            for port in ctx.ports_of(service):
 
-            def bucket(provider: Endpoint, port: ServicePort = port) -> tuple[Action, ...]:
-                return (*_show_ports(port), SetField(PROVIDER, provider.number), Resubmit(Table.KEEP))
+                def bucket(choice: Choice, port: ServicePort = port) -> tuple[Action, ...]:
+                    return (*_show_ports(port), SetField(PROVIDER, choice.number), Resubmit(Table.KEEP))
 
-            yield from select.groups(ctx, family, port, selectable(ctx, service, family), bucket)
+                yield from select.groups(ctx, family, port, scope, bucket)
 
 
 # What was learned takes effect with a delay of up to half a second, in which a client may connect again. The hash of a
@@ -108,7 +113,7 @@ def _show_ports(port: ServicePort) -> tuple[Action, ...]:
     return (Move(CLIENT_PORT, f"{name}_src", bits=16), SetField(f"{name}_dst", port.port))
 
 
-def _learn(ctx: Context, service: Service, family: Family, vip: int, provider: Endpoint) -> Learn:
+def _learn(ctx: Context, service: Service, family: Family, vip: int, choice: Choice) -> Learn:
     absolute = service.affinity_mode == "absolute"
     return Learn(
         Table.STICKY,
@@ -118,9 +123,9 @@ def _learn(ctx: Context, service: Service, family: Family, vip: int, provider: E
             LearnMatch("eth_type", family.eth_type),
             LearnMatch(family.src, family.src),
             LearnMatch(family.dst, vip),
-            LearnLoad(PROVIDER, provider.number),
+            LearnLoad(PROVIDER, choice.number),
         ),
         idle=0 if absolute else service.affinity,
         hard=service.affinity if absolute else 0,
-        number=service.number << NUMBER_BITS | provider.number,
+        number=service.number << NUMBER_BITS | choice.number,
     )

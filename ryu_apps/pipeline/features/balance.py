@@ -7,9 +7,21 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context, Translation
 from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features import select
+from ryu_apps.pipeline.features.scopes import Choice, scopes
 from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, SCTP, TCP, UDP
-from ryu_apps.pipeline.tables import TENANT, VIP, Feature, Priority, Table
-from ryu_apps.pipeline.values import Action, Ct, Flow, Group, GroupAction, Move, Nat, match
+from ryu_apps.pipeline.tables import NETWORK, PROVIDER, TENANT, VIP, Feature, Priority, Table
+from ryu_apps.pipeline.values import (
+    Action,
+    Ct,
+    Flow,
+    Group,
+    GroupAction,
+    Move,
+    Nat,
+    Resubmit,
+    SetField,
+    match,
+)
 from topology.model import Endpoint, Service, ServicePort
 
 PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp"), "SCTP": (SCTP, "sctp")}
@@ -38,15 +50,6 @@ def known(state: int) -> tuple[int, int]:
     return (CT_TRK | state, CT_TRK | state)
 
 
-def selectable(ctx: Context, service: Service, family: Family) -> list[Endpoint]:
-    """The providers that may get new connections to the VIP of this family, seen from this switch."""
-    return [
-        p
-        for p in ctx.model.providers(service)
-        if ctx.model.serves(p, service) and ctx.linked(p) and family.of(p.addresses) is not None
-    ]
-
-
 def new_connection(ctx: Context, service: Service, family: Family, vip: int, port: ServicePort) -> select.Terms:
     """The terms that a new connection to a port of the VIP meets, out of conntrack."""
     number, name = PROTOCOLS[port.protocol]
@@ -66,9 +69,27 @@ def translate_to(ctx: Context, family: Family, provider: Endpoint, port: Service
     return Ct(ctx.zone(provider.tenant), table=Table.ROUTE, commit=True, nat=nat)
 
 
-def bucket_actions(ctx: Context, family: Family, provider: Endpoint, port: ServicePort) -> tuple[Action, ...]:
-    """What the bucket of a provider does."""
-    return (*_show_vip(family, port), translate_to(ctx, family, provider, port))
+def to_endpoint(ctx: Context, family: Family, endpoint: Endpoint, port: ServicePort) -> tuple[Action, ...]:
+    """What the bucket of a provider does that has one address for all clients."""
+    return (*_show_vip(family, port), translate_to(ctx, family, endpoint, port))
+
+
+def to_provider(family: Family, number: int, port: ServicePort) -> tuple[Action, ...]:
+    """What the bucket of a provider does whose address depends on the client's network; the rest is `keep`'s."""
+    return (*_show_vip(family, port), SetField(PROVIDER, number), Resubmit(Table.KEEP))
+
+
+def _bucket(ctx: Context, family: Family, choice: Choice, port: ServicePort) -> tuple[Action, ...]:
+    if choice.near:
+        return to_provider(family, choice.number, port)
+    return to_endpoint(ctx, family, choice.at, port)
+
+
+def at_each_network(choice: Choice) -> Iterator[tuple[int, select.Terms, Endpoint]]:
+    """The provider's endpoints: which flow goes before, the client's network, the endpoint."""
+    yield 0, {}, choice.at
+    for number, endpoint in choice.near:
+        yield 1, {NETWORK: number}, endpoint
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
@@ -93,28 +114,46 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
             feature=Feature.BALANCE,
         )
     for family, vip in each(ctx.vips(service)):
-        providers = selectable(ctx, service, family)
-        for port in () if service.affinity else ctx.ports_of(service):
-            for more, group in select.choices(family, port, select.CLIENT_PORT[port.protocol], providers):
-                yield Flow(
-                    Table.BALANCE,
-                    Priority.NORMAL,
-                    match(**new_connection(ctx, service, family, vip, port) | more),
-                    (*_hide_vip(family, port), GroupAction(group)),
-                    feature=Feature.BALANCE,
-                )
+        for scope in scopes(ctx, service, family):
+            for port in () if service.affinity else ctx.ports_of(service):
+                terms = new_connection(ctx, service, family, vip, port)
+                for more, group in select.choices(family, port, select.CLIENT_PORT[port.protocol], scope):
+                    yield Flow(
+                        Table.BALANCE,
+                        Priority.NORMAL + scope.rank,
+                        match(**terms | scope.terms | more),
+                        (*_hide_vip(family, port), GroupAction(group)),
+                        feature=Feature.BALANCE,
+                    )
+                for choice in scope.choices:
+                    if choice.near:
+                        yield from _addresses(ctx, family, choice, port, terms)
+
+
+def _addresses(
+    ctx: Context, family: Family, choice: Choice, port: ServicePort, terms: select.Terms
+) -> Iterator[Flow]:
+    """Of a provider that was chosen."""
+    for rank, where, endpoint in at_each_network(choice):
+        yield Flow(
+            Table.KEEP,
+            Priority.NORMAL + rank,
+            match(**terms | {PROVIDER: choice.number} | where),
+            (translate_to(ctx, family, endpoint, port),),
+            feature=Feature.BALANCE,
+        )
 
 
 def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
     """The select groups of each port; none while there is no provider to select. With affinity: see there."""
     for family, _ in each(service.vips):
-        providers = selectable(ctx, service, family)
-        for port in () if service.affinity else ctx.ports_of(service):
+        for scope in scopes(ctx, service, family):
+            for port in () if service.affinity else ctx.ports_of(service):
 
-            def bucket(provider: Endpoint, family: Family = family, port: ServicePort = port) -> tuple[Action, ...]:
-                return bucket_actions(ctx, family, provider, port)
+                def bucket(choice: Choice, family: Family = family, port: ServicePort = port) -> tuple[Action, ...]:
+                    return _bucket(ctx, family, choice, port)
 
-            yield from select.groups(ctx, family, port, providers, bucket)
+                yield from select.groups(ctx, family, port, scope, bucket)
 
 
 def translations_for_service(ctx: Context, service: Service) -> Iterator[Translation]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import FAMILIES, Family, each
 from ryu_apps.pipeline.fields import CT_NEW, CT_TRK
-from ryu_apps.pipeline.tables import ROUTER_MAC, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import IN_PORT, Action, Flow, Move, Output, SetField, match
 from topology.model import Network, Service
 
@@ -16,8 +16,9 @@ FRAGMENT = 1
 NO_FRAGMENT = (0, FRAGMENT)
 
 
-def _request(family: Family, zone: int, address: int) -> dict[str, int]:
-    return {
+def _request(family: Family, zone: int, address: int, network: int) -> dict[str, int]:
+    """``network``: only from that one, by its number; 0: from any of the tenant."""
+    return ({NETWORK: network} if network else {}) | {
         TENANT: zone,
         "eth_type": family.eth_type,
         "ip_proto": family.icmp,
@@ -38,12 +39,12 @@ def _turn_round(family: Family, address: int) -> tuple[Action, ...]:
     )
 
 
-def _answer(family: Family, zone: int, address: int) -> Flow:
+def _answer(family: Family, zone: int, address: int, network: int = 0) -> Flow:
     # a fragment is not answered here: the checksum of the whole is in its first part only
     return Flow(
         Table.SERVICE,
         Priority.EXACT,
-        match(**_request(family, zone, address), ip_frag=NO_FRAGMENT),
+        match(**_request(family, zone, address, network), ip_frag=NO_FRAGMENT),
         _turn_round(family, address),
         feature=Feature.ECHO,
     )
@@ -58,15 +59,17 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
-    """The VIP answers to all of its tenant."""
+    """The VIP answers to all of its tenant; that of an internal network to those in it."""
     zone = ctx.zone(service.tenant)
+    network = ctx.model.networks[service.network_key]
+    only = network.number if network.internal else 0
     for family, vip in each(service.vips):
-        yield _answer(family, zone, vip)
+        yield _answer(family, zone, vip, only)
         # a fragmented request comes here out of conntrack, put together again
         yield Flow(
             Table.BALANCE,
             Priority.EXACT,
-            match(**_request(family, zone, vip), ct_state=(CT_TRK | CT_NEW, CT_TRK | CT_NEW)),
+            match(**_request(family, zone, vip, only), ct_state=(CT_TRK | CT_NEW, CT_TRK | CT_NEW)),
             _turn_round(family, vip),
             feature=Feature.ECHO,
         )

@@ -21,11 +21,12 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context, Outgoing, Translation
 from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.features import balance
+from ryu_apps.pipeline.features.scopes import Scope, scopes
 from ryu_apps.pipeline.features.translate import TRACKED, UNTRACKED, targets
 from ryu_apps.pipeline.fields import CT_DNAT, CT_INV, CT_RPL, UDP
 from ryu_apps.pipeline.tables import HAIRPIN_ZONES, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Action, Ct, Flow, Match, Nat, SetField, match
-from topology.model import HOST_BASE, Endpoint, Service
+from topology.model import HOST_BASE, Endpoint, Service, ServicePort
 
 Terms = dict[str, int | tuple[int, int]]
 
@@ -44,23 +45,28 @@ def shown(service: Service) -> bool:
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     """The first fragment and later ones to one of the providers."""
     for family, vip in each(ctx.vips(service)):
-        providers = balance.selectable(ctx, service, family)
-        for port in service.ports if providers and shown(service) else ():
-            if port.protocol != "UDP":
-                continue  # TCP begins with a segment that fits
-            wanted = balance.new_connection(ctx, service, family, vip, port)
-            del wanted["udp_dst"]
-            provider = providers[port.number % len(providers)]
-            later = {"ip_frag": LATER} | ({} if family.later is None else {"ip_proto": family.later})
-            for more in ({"ip_frag": FIRST, "ct_nw_proto": UDP, "ct_tp_dst": port.port}, later):
-                # a first one to another port goes elsewhere; the later ones wait for it in vain, and are dropped
-                yield Flow(
-                    Table.BALANCE,
-                    Priority.NORMAL,
-                    match(**wanted | more),
-                    (balance.translate_to(ctx, family, provider, port),),
-                    feature=Feature.BALANCE,
-                )
+        for scope in scopes(ctx, service, family) if shown(service) else ():
+            for port in service.ports if scope.choices else ():
+                if port.protocol == "UDP":  # TCP begins with a segment that fits
+                    yield from _first_datagram(ctx, service, family, vip, port, scope)
+
+
+def _first_datagram(  # noqa: PLR0917 - what for_service has at hand
+    ctx: Context, service: Service, family: Family, vip: int, port: ServicePort, scope: Scope
+) -> Iterator[Flow]:
+    wanted = balance.new_connection(ctx, service, family, vip, port) | scope.terms
+    del wanted["udp_dst"]
+    later = {"ip_frag": LATER} | ({} if family.later is None else {"ip_proto": family.later})
+    for rank, where, endpoint in balance.at_each_network(scope.choices[port.number % len(scope.choices)]):
+        for more in ({"ip_frag": FIRST, "ct_nw_proto": UDP, "ct_tp_dst": port.port}, later):
+            # a first one to another port goes elsewhere; the later ones wait for it in vain, and are dropped
+            yield Flow(
+                Table.BALANCE,
+                Priority.NORMAL + scope.rank + rank,
+                match(**wanted | more | where),
+                (balance.translate_to(ctx, family, endpoint, port),),
+                feature=Feature.BALANCE,
+            )
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:

@@ -36,8 +36,9 @@ def answer(network: Network, address: int, mac: int) -> Flow:
 
 def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
     """The gateway answers."""
-    if network.gateway is not None:
-        yield answer(network, int(network.gateway), ROUTER_MAC)
+    gateway = V4.gateway(network)
+    if gateway is not None:
+        yield answer(network, gateway, ROUTER_MAC)
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:

@@ -79,7 +79,8 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 def _of_the_host(ctx: Context, family: Family, own: int) -> Iterator[Flow]:
     """To all that the host has routes to; and back, from what could answer."""
     kind = {"eth_type": family.eth_type}
-    subnets = ((n, s) for n in ctx.model.networks.values() for s in n.subnets if s.version == family.version)
+    open_ = (n for n in ctx.model.networks.values() if not n.internal)
+    subnets = ((n, s) for n in open_ for s in n.subnets if s.version == family.version)
     networks = reached((n.number, s, (n, s)) for n, s in subnets)
     for network, subnet in networks:
         yield _flow(

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, mac_int
-from ryu_apps.pipeline.family import V6, each
+from ryu_apps.pipeline.family import V6, Family, each
 from ryu_apps.pipeline.tables import NETWORK, PORT, ROUTER_MAC, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import DecTtl, Flow, OutputReg, SetField, match
-from topology.model import Endpoint
+from topology.model import Endpoint, Network
 
 LINK_LOCAL = (0xFE80 << 112, 0xFFC0 << 112)  # fe80::/10
 
@@ -24,7 +24,11 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
-    """By its MAC within its network, by its address from anywhere in the tenant."""
+    """By its MAC within its network, by its address from anywhere in the tenant.
+
+    A network that does not route gets nothing from elsewhere but answers to its connections through its VIPs. Only
+    conntrack tells them from the rest, so that is seen at the end: they are from a VIP, an address of the network.
+    """
     port = ctx.port_of(endpoint)
     send, goto = (ctx.onward(endpoint), None) if port is None else ((SetField(PORT, port),), Table.REPLY)
     if not send:
@@ -46,9 +50,6 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             "eth_type": family.eth_type,
             family.dst: own,
         }
-        if family.gateway(network) is None:
-            # it could not answer to another network: only a VIP of its own network leads here
-            terms[NETWORK] = network.number
         yield Flow(
             Table.ROUTE,
             Priority.NORMAL,
@@ -57,3 +58,16 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             goto=goto,
             feature=Feature.ROUTE,
         )
+        if port is not None and family.gateway(network) is None:
+            yield from _closed(family, network, {PORT: port, "eth_dst": mac, "eth_type": family.eth_type})
+
+
+def _closed(family: Family, network: Network, into: dict[str, int]) -> Iterator[Flow]:
+    """Into a network that does not route: what is from its subnet, or from its link."""
+    subnet = family.subnet(network)
+    sources = [subnet] if subnet is not None else []
+    sources += [LINK_LOCAL] if family is V6 else []
+    for source in sources:
+        what = match(**into | {family.src: source})
+        yield Flow(Table.DELIVER, Priority.EXACT, what, (OutputReg(PORT),), feature=Feature.ROUTE)
+    yield Flow(Table.DELIVER, Priority.REFUSE_FIRST, match(**into), feature=Feature.ROUTE)

@@ -13,9 +13,10 @@ from functools import lru_cache
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import Family
-from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, GROUP_V6
+from ryu_apps.pipeline.features.scopes import Choice, Scope
+from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, GROUP_INSIDE, GROUP_V6
 from ryu_apps.pipeline.values import ANY, Action, Bucket, Group
-from topology.model import Endpoint, ServicePort
+from topology.model import ServicePort
 
 SLOTS = 256  # of the hash
 MOST = 1 << GROUP_CHUNK_BITS  # groups of one service port
@@ -27,55 +28,58 @@ CLIENT_PORT = {"TCP": ("tcp_src", PORT_SHIFT), "UDP": ("udp_src", PORT_SHIFT), "
 Terms = dict[str, int | tuple[int, int]]
 
 
-def group_id(family: Family, port: ServicePort, part: int = 0) -> int:
-    """The group of a part of a service port's providers: its stored number, and the part."""
-    return (GROUP_V6 if family.version == 6 else 0) | port.number << GROUP_CHUNK_BITS | part
+def group_id(family: Family, port: ServicePort, part: int = 0, *, inside: bool = False) -> int:
+    """The group of a part of a service port's providers: its stored number, and the part. ``inside``: of those that
+    the clients in the VIP's own network may get, where the others may not get all of them.
+    """
+    kind = (GROUP_V6 if family.version == 6 else 0) | (GROUP_INSIDE if inside else 0)
+    return kind | port.number << GROUP_CHUNK_BITS | part
 
 
 def of(group: int) -> int:
-    """What the groups of one service port and family have in common."""
+    """What the groups of one service port, family and scope have in common."""
     return group >> GROUP_CHUNK_BITS
 
 
 def port_number(group: int) -> int:
     """The stored number of the service port that a group is of."""
-    return of(group & ~GROUP_V6)
+    return of(group & ~(GROUP_V6 | GROUP_INSIDE))
 
 
 def choices(
-    family: Family, port: ServicePort, by: tuple[str, int], providers: Sequence[Endpoint]
+    family: Family, port: ServicePort, by: tuple[str, int], scope: Scope
 ) -> Iterator[tuple[Terms, int]]:
     """What more to match, and the group to go to then. ``by``: the field that says which of the groups, and the
     bits of it to pass over.
     """
-    number = len(shared_out(_weights(providers)))
+    number = len(shared_out(_weights(scope)))
     field, shift = by
     for part in range(number):
         mask = (number - 1) << shift
-        yield {field: (part << shift, mask)} if mask else {}, group_id(family, port, part)
+        yield {field: (part << shift, mask)} if mask else {}, group_id(family, port, part, inside=bool(scope.network))
 
 
 def groups(
     ctx: Context,
     family: Family,
     port: ServicePort,
-    providers: Sequence[Endpoint],
-    actions: Callable[[Endpoint], tuple[Action, ...]],
+    scope: Scope,
+    actions: Callable[[Choice], tuple[Action, ...]],
 ) -> Iterator[Group]:
-    """The groups of one service port; ``actions``: what a provider's bucket does."""
-    for part, slots in enumerate(shared_out(_weights(providers))):
+    """The groups of one service port in one scope; ``actions``: what a provider's bucket does."""
+    for part, slots in enumerate(shared_out(_weights(scope))):
         buckets = []
         for position, weight in slots:
-            provider = providers[position]
-            here = ctx.port_of(provider)
+            choice = scope.choices[position]
+            here = ctx.port_of(choice.at)
             # a provider whose port goes down is passed over at once, by the switch itself
             watched = ANY if here is None else here
-            buckets.append(Bucket(actions(provider), weight=weight, watch_port=watched))
-        yield Group(group_id(family, port, part), "select", tuple(buckets))
+            buckets.append(Bucket(actions(choice), weight=weight, watch_port=watched))
+        yield Group(group_id(family, port, part, inside=bool(scope.network)), "select", tuple(buckets))
 
 
-def _weights(providers: Sequence[Endpoint]) -> tuple[int, ...]:
-    return tuple(p.weight for p in providers)
+def _weights(scope: Scope) -> tuple[int, ...]:
+    return tuple(choice.at.weight for choice in scope.choices)
 
 
 @lru_cache(maxsize=1024)
