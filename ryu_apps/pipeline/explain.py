@@ -255,8 +255,9 @@ class Words:
             return f"{who}, which is stopped"
         gateway = BY_VERSION[to.version].gateway(ctx.network_of(holder))
         if gateway is None and holder.network_key != self._sender.network_key:
-            has_none = "is internal" if ctx.network_of(holder).internal else "has no gateway"
-            return f"{who}, whose network {holder.network_key} {has_none}: it could not answer"
+            if ctx.network_of(holder).internal:
+                return f"{who}, whose network {holder.network_key} is internal: closed to other networks"
+            return f"{who}, whose network {holder.network_key} has no gateway: it could not reply"
         reason = out_of_reach(ctx, holder)
         return f"{who}: {reason}" if reason != "not plugged in" else f"{who}, which is not plugged in"
 
