@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import BY_VERSION, V4, Family, destination, of_packet, source
 from ryu_apps.pipeline.fields import CT_RPL, ICMP, ICMPV6, SCTP, TCP, UDP
 from ryu_apps.pipeline.packet import PORTS, Packet, five_tuple
 from ryu_apps.pipeline.tables import NETWORK, PORT, PROVIDER, Feature, Table
-from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Ct, GroupAction, SetField
+from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Ct, GroupAction, Learn, SetField
 from ryu_apps.pipeline.walk import Step
 from topology.model import Address, Endpoint, Network, Service
 from topology.providers import Provider, chosen, no_way_back, providers
@@ -93,14 +93,33 @@ def holders(ctx: Context, tenant: str, address: Address) -> list[Service | Endpo
     return found
 
 
-class Words:
-    """The words for what a packet of one sender meets. ``reply``: it is one, to a port that does not matter."""
+def port_names(ctx: Context) -> dict[int, str]:
+    """The names of a switch's ports, by number."""
+    return {number: port for port, number in ctx.ports.items()}
 
-    def __init__(self, ctx: Context, sender: Endpoint, *, reply: bool = False) -> None:
+
+def whose(ctx: Context, tenant: str, address: Address) -> str:
+    """Whose an address of a tenant is."""
+    match next(iter(holders(ctx, tenant, address)), None):
+        case Service() as service:
+            return f"the VIP of {service.key}"
+        case Network() as network:
+            return f"the gateway of {network.key}"
+        case Endpoint() as endpoint:
+            return f"{name(endpoint)}'s"
+    return "nobody's"
+
+
+class Words:
+    """The words for what a packet of one sender meets. ``ports``: `port_names` of the switch. ``reply``: it is one, to
+    a port that does not matter.
+    """
+
+    def __init__(self, ctx: Context, sender: Endpoint, ports: Mapping[int, str], *, reply: bool = False) -> None:
         self._ctx = ctx
         self._sender = sender
         self._is_reply = reply
-        self._ports = {number: port for port, number in ctx.ports.items()}
+        self._ports = ports
 
     def of(self, step: Step) -> str:
         """One line for one flow; what it drops begins with ``dropped:``."""
@@ -218,6 +237,10 @@ class Words:
         who = name(provider) if isinstance(provider, Endpoint) else f"one that is gone ({chosen})"
         if flow.table == Table.STICKY:
             return f"{client} went to {who} last" if flow.actions else f"{client} has no provider yet"
+        if flow.table == Table.KEEP and not any(isinstance(action, Learn) for action in flow.actions):
+            at = next((a.nat.dst for a in flow.actions if isinstance(a, Ct) and a.nat), None)
+            shown = of_packet(step.packet).address(at or 0)
+            return f"{who} is in several networks: {client} reaches it at {shown}"
         if flow.table == Table.KEEP:
             return f"{who} is remembered for {client}"
         if any(isinstance(a, GroupAction) for a in flow.actions):
@@ -299,14 +322,7 @@ class Words:
 
     def what(self, address: Address) -> str:
         """Whose an address is."""
-        match self.holder(address):
-            case Service() as service:
-                return f"the VIP of {service.key}"
-            case Network() as network:
-                return f"the gateway of {network.key}"
-            case Endpoint() as endpoint:
-                return f"{name(endpoint)}'s"
-        return "nobody's"
+        return whose(self._ctx, self._sender.tenant, address)
 
     def holder(self, address: Address) -> Service | Endpoint | Network | None:
         """Who has an address, as seen by the sender."""
@@ -343,5 +359,6 @@ def listed(words: Sequence[str]) -> str:
 
 
 __all__ = [
-    "Words", "closed", "holders", "listed", "name", "place", "where", "why_no_endpoint", "why_not", "with_port",
+    "Words", "closed", "holders", "listed", "name", "place", "port_names", "where", "whose", "why_no_endpoint",
+    "why_not", "with_port",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from ryu_apps.pipeline.family import BY_VERSION
 from ryu_apps.pipeline.fields import ETH_IP, TCP, UDP
 from ryu_apps.pipeline.journey import Journeys, Place
 from ryu_apps.pipeline.packet import Packet
-from ryu_apps.pipeline.reply import Reply, follow
+from ryu_apps.pipeline.reply import Replies, Reply
 from ryu_apps.pipeline.tables import ROUTER_MAC, Table
 from ryu_apps.pipeline.trace import End, Question, Trace, trace
 from ryu_apps.pipeline.values import terms
@@ -211,12 +211,12 @@ def test_a_reply_that_the_switch_takes_for_forged() -> None:
     journeys = Journeys(places, lambda ctx: owners(ctx.model), {B: Walker(flows)})
     asked = packet("20.1.1.1", "10.1.1.12")
     legs = journeys.send(A, 1, asked)
-    assert follow(journeys, client, asked, receiver, legs[-1]).text == (
+    assert Replies(journeys, client).follow(asked, receiver, legs[-1]).text == (
         "lost: no host in network default:web has 10.1.1.254: o2 gets no reply to its ARP request"
     ), "ARP is guarded as well"
     arp = [f for f in everything if f.table == Table.GUARD and "arp_spa" in terms(f.match)]
     journeys = Journeys(places, lambda ctx: owners(ctx.model), {B: Walker([*flows, *arp])})
-    found = follow(journeys, client, asked, receiver, journeys.send(A, 1, asked)[-1])
+    found = Replies(journeys, client).follow(asked, receiver, journeys.send(A, 1, asked)[-1])
     assert found.text == "lost: dropped as forged: 10.1.1.12 is not an address of o2, on host b"
     assert (found.verdict, found.steps[-1][0]) == ("lost", "guard")
 
@@ -323,4 +323,7 @@ def test_a_provider_in_several_networks(sender: str, reason: str, address: str) 
     (balance,) = (text for table, text in found.steps if table == "balance")
     assert f"one of 3 providers: w1 {address} " in balance
     assert f" {address}:80" in found.ends[0].text
+    client = "20.1.1.1" if sender == "c1" else "10.1.1.3"
+    if reason == "":
+        assert ("keep", f"if w1: w1 is in several networks: {client} reaches it at {address}") in found.steps
     assert {(end.verdict, reply(end).verdict) for end in found.ends} == {("delivered", "delivered")}
