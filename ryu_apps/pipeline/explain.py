@@ -9,7 +9,7 @@ from ryu_apps.pipeline.family import BY_VERSION, V4, Family, destination, of_pac
 from ryu_apps.pipeline.fields import CT_RPL, ICMP, ICMPV6, SCTP, TCP, UDP
 from ryu_apps.pipeline.packet import PORTS, Packet, five_tuple
 from ryu_apps.pipeline.tables import NETWORK, PORT, PROVIDER, Feature, Table
-from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Ct, GroupAction, Learn, SetField
+from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Ct, GroupAction, SetField
 from ryu_apps.pipeline.walk import Step
 from topology.model import Address, Endpoint, Network, Service
 from topology.providers import Provider, chosen, no_way_back, providers
@@ -237,10 +237,9 @@ class Words:
         who = name(provider) if isinstance(provider, Endpoint) else f"one that is gone ({chosen})"
         if flow.table == Table.STICKY:
             return f"{client} went to {who} last" if flow.actions else f"{client} has no provider yet"
-        if flow.table == Table.KEEP and not any(isinstance(action, Learn) for action in flow.actions):
-            at = next((a.nat.dst for a in flow.actions if isinstance(a, Ct) and a.nat), None)
-            shown = of_packet(step.packet).address(at or 0)
-            return f"{who} is in several networks: {client} reaches it at {shown}"
+        if flow.table == Table.KEEP and flow.feature == Feature.BALANCE:
+            to = next((a.nat.dst for a in flow.actions if isinstance(a, Ct) and a.nat), None)
+            return f"{who} is in several networks: {client} reaches it at {of_packet(step.packet).address(to or 0)}"
         if flow.table == Table.KEEP:
             return f"{who} is remembered for {client}"
         if any(isinstance(a, GroupAction) for a in flow.actions):
