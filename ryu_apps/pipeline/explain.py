@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import BY_VERSION, V4, Family, destination, of_packet, source
@@ -93,14 +93,33 @@ def holders(ctx: Context, tenant: str, address: Address) -> list[Service | Endpo
     return found
 
 
-class Words:
-    """The words for what a packet of one sender meets. ``reply``: it is one, to a port that does not matter."""
+def port_names(ctx: Context) -> dict[int, str]:
+    """The names of a switch's ports, by number."""
+    return {number: port for port, number in ctx.ports.items()}
 
-    def __init__(self, ctx: Context, sender: Endpoint, *, reply: bool = False) -> None:
+
+def whose(ctx: Context, tenant: str, address: Address) -> str:
+    """Whose an address of a tenant is."""
+    match next(iter(holders(ctx, tenant, address)), None):
+        case Service() as service:
+            return f"the VIP of {service.key}"
+        case Network() as network:
+            return f"the gateway of {network.key}"
+        case Endpoint() as endpoint:
+            return f"{name(endpoint)}'s"
+    return "nobody's"
+
+
+class Words:
+    """The words for what a packet of one sender meets. ``ports``: `port_names` of the switch. ``reply``: it is one, to
+    a port that does not matter.
+    """
+
+    def __init__(self, ctx: Context, sender: Endpoint, ports: Mapping[int, str], *, reply: bool = False) -> None:
         self._ctx = ctx
         self._sender = sender
         self._is_reply = reply
-        self._ports = {number: port for port, number in ctx.ports.items()}
+        self._ports = ports
 
     def of(self, step: Step) -> str:
         """One line for one flow; what it drops begins with ``dropped:``."""
@@ -218,6 +237,9 @@ class Words:
         who = name(provider) if isinstance(provider, Endpoint) else f"one that is gone ({chosen})"
         if flow.table == Table.STICKY:
             return f"{client} went to {who} last" if flow.actions else f"{client} has no provider yet"
+        if flow.table == Table.KEEP and flow.feature == Feature.BALANCE:
+            to = next((a.nat.dst for a in flow.actions if isinstance(a, Ct) and a.nat), None)
+            return f"{who} is in several networks: {client} reaches it at {of_packet(step.packet).address(to or 0)}"
         if flow.table == Table.KEEP:
             return f"{who} is remembered for {client}"
         if any(isinstance(a, GroupAction) for a in flow.actions):
@@ -255,8 +277,9 @@ class Words:
             return f"{who}, which is stopped"
         gateway = BY_VERSION[to.version].gateway(ctx.network_of(holder))
         if gateway is None and holder.network_key != self._sender.network_key:
-            has_none = "is internal" if ctx.network_of(holder).internal else "has no gateway"
-            return f"{who}, whose network {holder.network_key} {has_none}: it could not answer"
+            if ctx.network_of(holder).internal:
+                return f"{who}, whose network {holder.network_key} is internal: closed to other networks"
+            return f"{who}, whose network {holder.network_key} has no gateway: it could not reply"
         reason = out_of_reach(ctx, holder)
         return f"{who}: {reason}" if reason != "not plugged in" else f"{who}, which is not plugged in"
 
@@ -298,14 +321,7 @@ class Words:
 
     def what(self, address: Address) -> str:
         """Whose an address is."""
-        match self.holder(address):
-            case Service() as service:
-                return f"the VIP of {service.key}"
-            case Network() as network:
-                return f"the gateway of {network.key}"
-            case Endpoint() as endpoint:
-                return f"{name(endpoint)}'s"
-        return "nobody's"
+        return whose(self._ctx, self._sender.tenant, address)
 
     def holder(self, address: Address) -> Service | Endpoint | Network | None:
         """Who has an address, as seen by the sender."""
@@ -341,4 +357,7 @@ def listed(words: Sequence[str]) -> str:
     return ", ".join(words[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-__all__ = ["Words", "closed", "holders", "listed", "name", "place", "where", "why_no_endpoint", "why_not", "with_port"]
+__all__ = [
+    "Words", "closed", "holders", "listed", "name", "place", "port_names", "where", "whose", "why_no_endpoint",
+    "why_not", "with_port",
+]  # fmt: skip

@@ -9,8 +9,10 @@ from ryu_apps.pipeline.across import arrival
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.conntrack import Conntrack
 from ryu_apps.pipeline.context import Context, Owner
+from ryu_apps.pipeline.explain import Words, port_names
 from ryu_apps.pipeline.packet import Packet
 from ryu_apps.pipeline.walk import Walk, Walker
+from topology.model import Endpoint
 
 
 class Place(NamedTuple):
@@ -44,6 +46,7 @@ class Journeys:
         self._places = places
         self._owners = owners
         self._walkers = dict(known)
+        self._names: dict[int, dict[int, str]] = {}
 
     def send(self, dpid: int, in_port: int, packet: Packet) -> list[Leg]:
         """A packet enters a switch; its legs, as long as it is one packet and its next switch is known."""
@@ -55,6 +58,12 @@ class Journeys:
             walk = self.walker(there.dpid).send(there.in_port, there.packet)
             legs.append(Leg(self._contexts[there.dpid], walk))
         return legs
+
+    def words(self, ctx: Context, sender: Endpoint, *, reply: bool = False) -> Words:
+        """The words for what a packet of this sender meets at a switch."""
+        if ctx.dpid not in self._names:
+            self._names[ctx.dpid] = port_names(ctx)
+        return Words(ctx, sender, self._names[ctx.dpid], reply=reply)
 
     def forget(self) -> None:
         """No switch tracks any connection."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ryu_apps.pipeline.context import Context, mac_int
-from ryu_apps.pipeline.explain import Words, name
+from ryu_apps.pipeline.explain import name, whose
 from ryu_apps.pipeline.family import BY_VERSION, V4, V6, Family
 from ryu_apps.pipeline.features.neighbour import REPLY, REQUEST
 from ryu_apps.pipeline.fields import ETH_ARP, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION
@@ -44,7 +44,7 @@ def next_hop(ctx: Context, walker: Walker, endpoint: Endpoint, to: Address) -> N
         request = "ARP request" if family is V4 else "neighbour solicitation"
         why = f"no host in network {network.key} has {hop}: {name(endpoint)} gets no reply to its {request}"
         return NextHop(None, why)
-    text = f"{hop}, {Words(ctx, endpoint).what(hop)}, is at {mac.to_bytes(6, 'big').hex(':')}"
+    text = f"{hop}, {whose(ctx, endpoint.tenant, hop)}, is at {mac.to_bytes(6, 'big').hex(':')}"
     return NextHop(mac, text if near else f"next hop {text}")
 
 

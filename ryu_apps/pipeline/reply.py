@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ryu_apps.pipeline.conntrack import SYN_ACK
 from ryu_apps.pipeline.context import Context, mac_int
-from ryu_apps.pipeline.explain import Words, name, place, where, with_port
+from ryu_apps.pipeline.explain import name, place, where, with_port
 from ryu_apps.pipeline.family import destination, of_packet, source
 from ryu_apps.pipeline.fields import TCP, UDP
 from ryu_apps.pipeline.journey import Journeys, Leg
@@ -18,6 +18,7 @@ from ryu_apps.pipeline.nexthop import next_hop, on_link
 from ryu_apps.pipeline.packet import PORTS, Packet, five_tuple
 from ryu_apps.pipeline.tables import Table
 from topology.model import Address, Endpoint
+from topology.providers import no_way_back
 
 TTL = 64
 Steps = tuple[tuple[str, str], ...]
@@ -38,15 +39,42 @@ def unknown(why: str, sender: str = "") -> Reply:
     return Reply("unknown", f"unknown: {why}", sender=sender)
 
 
-def follow(journeys: Journeys, client: Endpoint, asked: Packet, receiver: Endpoint, arrived: Leg) -> Reply:
-    """The reply to the packet ``asked`` of the client, which has arrived at its receiver."""
-    got = arrived.walk.sent[0].packet
-    if not receiver.host:
-        return unknown("it is not on a host with an agent, so its routes are not known", name(receiver))
-    reason = _silent(receiver, got)
-    if reason:
-        return Reply("lost", f"lost: {reason}", sender=name(receiver))
-    return _Return(journeys, client, asked, receiver, arrived).run()
+class Replies:
+    """Follows what receivers reply to one client."""
+
+    def __init__(self, journeys: Journeys, client: Endpoint) -> None:
+        self._journeys = journeys
+        self._client = client
+        self._containers: dict[tuple[str, str], list[Endpoint]] = {}
+
+    def follow(self, asked: Packet, receiver: Endpoint, arrived: Leg) -> Reply:
+        """The reply to the packet ``asked`` of the client, which has just arrived at its receiver."""
+        got = arrived.walk.sent[0].packet
+        if not receiver.host:
+            return unknown("it is not on a host with an agent, so its routes are not known", name(receiver))
+        reason = _silent(receiver, got)
+        if reason:
+            return Reply("lost", f"lost: {reason}", sender=name(receiver))
+        if got.get("ip_proto") == UDP and (other := self._replaced(arrived.context, receiver, source(got))) is not None:
+            return unknown(
+                f"it has several addresses: a UDP server that is bound to all of them replies from {other},"
+                f" not from {destination(got)}",
+                name(receiver),
+            )
+        return _Return(self._journeys, self._client, asked, receiver, arrived).run()
+
+    def _replaced(self, ctx: Context, receiver: Endpoint, to: Address) -> Address | None:
+        """Another address of the receiver's container, where its kernel takes that as the source of what has none."""
+        if not receiver.container_id or on_link(ctx.network_of(receiver), to):
+            return None
+        if not self._containers:
+            for endpoint in ctx.model.endpoints.values():
+                self._containers.setdefault((endpoint.container_id, endpoint.tenant), []).append(endpoint)
+        siblings = self._containers[receiver.container_id, receiver.tenant]
+        near = [e for e in siblings if on_link(ctx.network_of(e), to)]
+        chosen = next(iter(near or [e for e in siblings if e.primary]), receiver)
+        address = next((a for a in chosen.addresses if a.version == to.version), None)
+        return None if chosen == receiver else address
 
 
 def _silent(receiver: Endpoint, got: Packet) -> str:
@@ -57,25 +85,6 @@ def _silent(receiver: Endpoint, got: Packet) -> str:
     if receiver.state == "created":
         return f"{name(receiver)} has not started yet"
     return f"{name(receiver)} is stopped" if receiver.state == "stopped" else ""
-
-
-def _replaced(ctx: Context, receiver: Endpoint, to: Address) -> Endpoint | None:
-    """Another endpoint of the receiver's container whose address its kernel takes as the source of what has none."""
-    if not receiver.container_id or on_link(ctx.network_of(receiver), to):
-        return None
-    siblings = [
-        e
-        for e in ctx.model.endpoints_of_host(receiver.host)
-        if e.container_id == receiver.container_id and e.tenant == receiver.tenant and of_version(e, to)
-    ]
-    near = [e for e in siblings if on_link(ctx.network_of(e), to)]
-    chosen = near or [e for e in siblings if e.primary]
-    return next((e for e in chosen if e != receiver), None)
-
-
-def of_version(endpoint: Endpoint, like: Address) -> Address | None:
-    """The endpoint's address of the family of another address."""
-    return next((a for a in endpoint.addresses if a.version == like.version), None)
 
 
 class _Return:
@@ -94,15 +103,9 @@ class _Return:
         ctx, receiver = self._ctx, self._receiver
         to, port = source(self._got), ctx.port_of(receiver)
         assert port is not None, "it was delivered there"
-        if receiver.no_way_back and not on_link(ctx.network_of(receiver), to):
-            return self._lost(receiver.no_way_back)
-        other = _replaced(ctx, receiver, to)
-        if other is not None and self._got.get("ip_proto") == UDP:
-            return unknown(
-                f"it has several addresses: a UDP server that is bound to all of them replies from"
-                f" {of_version(other, to)}, not from {destination(self._got)}",
-                name(receiver),
-            )
+        reason = no_way_back(ctx.network_of(receiver), receiver, to.version)
+        if reason and not on_link(ctx.network_of(receiver), to):
+            return self._lost(reason)
         hop = next_hop(ctx, self._journeys.walker(ctx.dpid), receiver, to)
         if hop.mac is None:
             return self._lost(hop.text)
@@ -127,11 +130,11 @@ class _Return:
 
     def _arrive(self, legs: list[Leg]) -> Reply:
         for leg in legs:
-            words = Words(leg.context, self._receiver, reply=True)
+            words = self._journeys.words(leg.context, self._receiver, reply=True)
             for step in leg.walk.path:
                 self._say(leg.context, Table(step.flow.table).name.lower(), words.of(step))
         ctx, walk = legs[-1]
-        words = Words(ctx, self._receiver, reply=True)
+        words = self._journeys.words(ctx, self._receiver, reply=True)
         at = "" if ctx.dpid == self._home else f", on {place(ctx, ctx.dpid)}"
         if not walk.sent:
             last = words.of(walk.path[-1])

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.conntrack import SYN
 from ryu_apps.pipeline.context import SWITCH, Context, Owner, mac_int
-from ryu_apps.pipeline.explain import Words, holders, listed, name, place, where, with_port
+from ryu_apps.pipeline.explain import holders, listed, name, place, where, with_port
 from ryu_apps.pipeline.family import BY_VERSION, destination
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.fields import TCP, UDP
 from ryu_apps.pipeline.journey import Journeys, Leg, Place, Places
 from ryu_apps.pipeline.nexthop import next_hop
 from ryu_apps.pipeline.packet import PORTS, Packet
-from ryu_apps.pipeline.reply import TTL, Reply, Steps, follow, unknown
+from ryu_apps.pipeline.reply import TTL, Replies, Reply, Steps, unknown
 from ryu_apps.pipeline.tables import PROVIDER, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import (
     CONTROLLER,
@@ -99,8 +99,8 @@ def trace(
     return _Tracer(ctx, question, down, last, others or {}).run()
 
 
-def on_the_way(ctx: Context, question: Question) -> set[Owner]:
-    """The owners whose flows the connection may meet."""
+def on_the_way(ctx: Context, question: Question, *, routed: bool = False) -> set[Owner]:
+    """The owners whose flows the connection may meet. ``routed``: at a switch that it is only on its way to."""
     sender = question.sender
     out: set[Owner] = {SWITCH, (sender.kind, sender.key), ("network", sender.network_key)}
     out |= {(n.kind, n.key) for n in ctx.model.networks_around(question.to) if n.tenant == sender.tenant}
@@ -108,9 +108,14 @@ def on_the_way(ctx: Context, question: Question) -> set[Owner]:
         out.add((holder.kind, holder.key))
         receivers = ctx.model.providers(holder) if isinstance(holder, Service) else [holder]
         for receiver in receivers:
-            if isinstance(receiver, Endpoint):
+            if isinstance(receiver, Endpoint) and (not routed or _passes(ctx, receiver)):
                 out |= {(receiver.kind, receiver.key), ("network", receiver.network_key)}
     return out
+
+
+def _passes(ctx: Context, receiver: Endpoint) -> bool:
+    """Whether what is routed to a receiver comes by here: a tunnel leads straight to its switch, links lead on."""
+    return bool(ctx.hops) or ctx.switch_of(receiver) == ctx.dpid
 
 
 def remembered(ctx: Context, question: Question) -> Match:
@@ -141,7 +146,6 @@ class _Tracer:
         self._question = question
         self._sender = question.sender
         self._family = BY_VERSION[question.to.version]
-        self._words = Words(ctx, question.sender)
         programs = [compile_owner(ctx, owner) for owner in on_the_way(ctx, question)]
         flows = [flow for program in programs for flow in program.flows]
         if last:
@@ -150,7 +154,9 @@ class _Tracer:
         self._groups = {group.id: group for program in programs for group in program.groups}
         self._walker = _Pick(flows, self._groups, down)
         places = {**others, ctx.dpid: Place(ctx, down)}
-        self._journeys = Journeys(places, lambda at: on_the_way(at, question), {ctx.dpid: self._walker})
+        self._journeys = Journeys(places, lambda at: on_the_way(at, question, routed=True), {ctx.dpid: self._walker})
+        self._replies = Replies(self._journeys, question.sender)
+        self._words = self._journeys.words(ctx, question.sender)
         self._port = ctx.port_of(question.sender)
 
     def run(self) -> Trace:
@@ -167,7 +173,6 @@ class _Tracer:
         options = [] if group is None else self._options(group)
         if group is None or not options:
             return Trace((*steps, *self._steps(first)), (self._with_reply(self._end(first), packet, first),))
-        steps += self._steps(first, self._offer(options), self._provider(group.buckets[0]) if options[1:] else None)
         total = sum(weight for _, _, weight in options)
         ends = []
         for provider, bucket, weight in options:
@@ -175,6 +180,7 @@ class _Tracer:
             self._journeys.forget()
             legs = self._journeys.send(self._ctx.dpid, self._port, packet)
             ends.append(self._with_reply(self._end(legs, provider, weight / total), packet, legs))
+        steps += self._steps(first, self._offer(ends), self._provider(group.buckets[0]) if options[1:] else None)
         return Trace(tuple(steps), tuple(ends))
 
     def _with_reply(self, end: End, packet: Packet, legs: list[Leg]) -> End:
@@ -185,7 +191,7 @@ class _Tracer:
             return end
         if end.receiver is None:
             return replace(end, reply=unknown(self._beyond(legs[-1])))
-        reply = follow(self._journeys, self._sender, packet, end.receiver, legs[-1])
+        reply = self._replies.follow(packet, end.receiver, legs[-1])
         if reply.verdict != "lost":
             return replace(end, reply=reply)
         text = f"{end.text.replace('delivered to', 'reaches', 1)}, but the reply is {reply.text}"
@@ -246,17 +252,16 @@ class _Tracer:
                         return holder
         return None
 
-    def _offer(self, options: list[tuple[Endpoint, Bucket, int]]) -> str:
-        total = sum(weight for _, _, weight in options)
-        names = [
-            f"{name(p)} {self._own(p)} (weight {p.weight}, {100 * slots / total:.0f} %)" for p, _, slots in options
-        ]
+    def _offer(self, ends: list[End]) -> str:
+        """What may be chosen: each container with its address for this client."""
+        found = [(end.provider, end.receiver or end.provider, end.share) for end in ends if end.provider]
+        names = [f"{name(p)} {self._own(at)} (weight {p.weight}, {100 * share:.0f} %)" for p, at, share in found]
         text = f"one of {len(names)} providers: " if len(names) > 1 else "the one provider: "
         text += listed(names)
         service = self._words.holder(self._question.to)
         if not isinstance(service, Service):
             return text
-        absent = self._words.absent(service, self._family, {p.number for p, _, _ in options})
+        absent = self._words.absent(service, self._family, {p.number for p, _, _ in found})
         return text + (f"; not {absent}" if absent else "")
 
     def _own(self, provider: Endpoint) -> Address:
@@ -270,7 +275,7 @@ class _Tracer:
         prefix = ""
         for leg in legs:
             at = f"on {place(leg.context, leg.context.dpid)}: " if leg.context is not self._ctx else ""
-            words = Words(leg.context, self._sender)
+            words = self._journeys.words(leg.context, self._sender)
             for step in leg.walk.path:
                 text = prefix + at + words.of(step)
                 if offer and not at and _chooses(step.flow):
@@ -284,7 +289,7 @@ class _Tracer:
             return End(verdict, text, receiver, provider, share)
 
         ctx, walk = legs[-1]
-        words, last = Words(ctx, self._sender), walk.path[-1]
+        words, last = self._journeys.words(ctx, self._sender), walk.path[-1]
         text = words.of(last)
         if ctx is not self._ctx:
             text += f", on {place(ctx, ctx.dpid)}"

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from netctl.documents import EndDoc, TraceDoc
+from netctl.documents import EndDoc, NetworkDoc, ServiceDoc, TraceDoc
 from tests.kit.hosts import Host
 from tests.kit.ovs import run
-from tests.kit.pair import VIP, World
+from tests.kit.pair import SERVE, VIP, World
 from tests.kit.wide import of_family, wide
 
 SERVICE, STRAIGHT = {"tcp": 8080, "udp": 53}, {"tcp": 22, "udp": 99}
@@ -102,3 +102,36 @@ def test_a_container_that_has_no_route_back(world: World, version: int) -> None:
             assert (reply["text"], reply["steps"], reply["from"]) == ("lost: no default route", [], "o2")
         finally:
             run("ip", "-n", host.netns, family, "route", "add", "default", "via", gateway)
+
+
+def test_a_network_that_does_not_route(world: World, version: int) -> None:
+    """If it fails: what reaches nobody, or is refused, is said to be delivered; or a VIP inside is said to be lost."""
+    rest, network = world.control.client, f"back{version}"
+    subnet, vip, front = f"10.{version}.1.0/24", f"10.{version}.1.80", f"100.1.1.{80 + version}"
+    doc = NetworkDoc(tenantName="default", networkName=network, subnet=subnet, encap="vxlan")
+    rest.put_network(doc | NetworkDoc(ipv6Subnet=wide(subnet)))
+    for name, at, address, selectors in (("in", network, vip, ["tier=web"]), ("out", "srv", front, ["tier=back"])):
+        rest.put_service(
+            ServiceDoc(
+                tenantName="default", serviceName=f"{name}{version}", networkName=at, ipAddress=address,
+                ipv6Address=wide(address), selectors=selectors, ports=["80:80:TCP", "53:5353:UDP"],
+            )
+        )  # fmt: skip
+    made = [
+        node.host(world.control, f"{at}{version}", network, f"10.{version}.1.{number}/24", labels={"tier": "back"},
+                  serve=SERVE, ipv6=True)
+        for at, number, node in (("x", 1, world.a), ("y", 2, world.b))
+    ]  # fmt: skip
+    client, other = made
+    for kind, port, straight in (("tcp", 80, 22), ("udp", 53, 99)):
+        inside = of_family(version, vip)
+        assert replies(trace(world, client.name, inside, kind, port)) == dict.fromkeys(("w1", "w2", "w3"), "delivered")
+        assert {client.ask(kind, inside, port).split()[0] for _ in range(40)} == {"w1", "w2", "w3"}
+        assert replies(trace(world, client.name, other.address(version), kind, straight)) == {other.name: "delivered"}
+        assert client.reaches(kind, other.address(version), straight, 3)
+        for target in made:
+            assert trace(world, "c1", target.address(version), kind, straight)["verdict"] == "dropped"
+            assert not world["c1"].reaches(kind, target.address(version), straight)
+        assert trace(world, "c1", of_family(version, front), kind, port)["verdict"] == "refused"
+        with pytest.raises(ConnectionRefusedError):
+            world["c1"].ask(kind, of_family(version, front), port)

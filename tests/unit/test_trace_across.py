@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+import pytest
+
+from ryu_apps.pipeline import journey
+from ryu_apps.pipeline.compile import compile_owner
+from ryu_apps.pipeline.context import Context, Owner, Program
 from ryu_apps.pipeline.fields import TCP
 from ryu_apps.pipeline.journey import Place
 from ryu_apps.pipeline.trace import Question, Trace, trace
-from tests.kit.several import A, B, Several, joined, on_hosts
+from tests.kit.several import PORTS_OF, A, B, Several, joined, on_hosts
+from tests.kit.world import WEB, endpoint
 from topology.model import Host
 from topology.snapshot import Model
 
@@ -75,3 +82,24 @@ def test_why_there_is_no_way() -> None:
     emptied = [replace(o, draining_since=1.0) if isinstance(o, Host) and o.name == "b" else o for o in on_hosts()]
     draining = joined(emptied)
     assert "not w3 (host b is draining)" in lines(ask(draining, "100.1.1.1", 8080))
+
+
+def test_many_providers_on_another_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it fails: each provider makes a trace slower than the one before; meanwhile the controller stands still."""
+    compiled: Counter[tuple[int, Owner]] = Counter()
+
+    def count(ctx: Context, owner: Owner) -> Program:
+        compiled[ctx.dpid, owner] += 1
+        return compile_owner(ctx, owner)
+
+    monkeypatch.setattr(journey, "compile_owner", count)
+    crowd = [
+        endpoint(f"m{n}", "default", "web", 100 + n, f"10.1.1.{100 + n}", host="b", switch=0, labels=WEB)
+        for n in range(30)
+    ]
+    ports = {A: PORTS_OF[A], B: {**PORTS_OF[B], **{e.port_name: e.number for e in crowd}}}
+    found = ask(joined([*on_hosts(), *crowd], ports=ports), "100.1.1.1", 8080)
+    assert len(found.ends) == 33
+    assert {end.reply.verdict for end in found.ends if end.reply} == {"delivered"}
+    assert set(compiled.values()) == {1}, "each switch is compiled once"
+    assert (B, ("endpoint", "w1")) not in compiled, "which is not there"

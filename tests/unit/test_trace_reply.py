@@ -14,15 +14,15 @@ from ryu_apps.pipeline.family import BY_VERSION
 from ryu_apps.pipeline.fields import ETH_IP, TCP, UDP
 from ryu_apps.pipeline.journey import Journeys, Place
 from ryu_apps.pipeline.packet import Packet
-from ryu_apps.pipeline.reply import Reply, follow
+from ryu_apps.pipeline.reply import Replies, Reply
 from ryu_apps.pipeline.tables import ROUTER_MAC, Table
 from ryu_apps.pipeline.trace import End, Question, Trace, trace
 from ryu_apps.pipeline.values import terms
 from ryu_apps.pipeline.walk import Walker
 from tests.kit.several import HOSTS, TUNNEL, A, B, Several, joined, on_hosts
 from tests.kit.wide import wide
-from tests.kit.world import endpoint, ip, mac, network
-from topology.model import Object
+from tests.kit.world import WEB, endpoint, ip, mac, network
+from topology.model import Object, Service, ServicePort
 from topology.reach import TUNNEL_PORT
 
 PORTS = {
@@ -157,6 +157,10 @@ def gateless(value: Object) -> Object:
     return replace(value, gateway=None, gateway6=None) if value.key == "default:web" else value  # type: ignore[call-arg]
 
 
+def internal(value: Object) -> Object:
+    return replace(value, internal=True) if value.key == "default:web" else value  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
@@ -207,12 +211,12 @@ def test_a_reply_that_the_switch_takes_for_forged() -> None:
     journeys = Journeys(places, lambda ctx: owners(ctx.model), {B: Walker(flows)})
     asked = packet("20.1.1.1", "10.1.1.12")
     legs = journeys.send(A, 1, asked)
-    assert follow(journeys, client, asked, receiver, legs[-1]).text == (
+    assert Replies(journeys, client).follow(asked, receiver, legs[-1]).text == (
         "lost: no host in network default:web has 10.1.1.254: o2 gets no reply to its ARP request"
     ), "ARP is guarded as well"
     arp = [f for f in everything if f.table == Table.GUARD and "arp_spa" in terms(f.match)]
     journeys = Journeys(places, lambda ctx: owners(ctx.model), {B: Walker([*flows, *arp])})
-    found = follow(journeys, client, asked, receiver, journeys.send(A, 1, asked)[-1])
+    found = Replies(journeys, client).follow(asked, receiver, journeys.send(A, 1, asked)[-1])
     assert found.text == "lost: dropped as forged: 10.1.1.12 is not an address of o2, on host b"
     assert (found.verdict, found.steps[-1][0]) == ("lost", "guard")
 
@@ -245,14 +249,11 @@ def test_what_is_beyond_the_switches() -> None:
 
 
 def second_home(**fields: object) -> list[Object]:
-    """w1's container is in one more network, with its primary address there."""
-    everything = [
-        replace(o, container_id="c0ffee", **fields) if o.key == "w1" else o  # type: ignore[arg-type]
-        for o in on_hosts()
-    ]
+    """w1's container is in one more network, with its primary address there: w1b, with these fields."""
+    everything = [replace(o, container_id="c0ffee") if o.key == "w1" else o for o in on_hosts()]  # type: ignore[call-arg]
     second = network("default", "second", 40, "10.4.1.0/24", "10.4.1.254")
-    other = endpoint("w1b", "default", "second", 21, "10.4.1.1", host=HOSTS[A], switch=0, container_id="c0ffee")
-    return [*everything, second, replace(other, primary=True, labels=())]
+    values = {"host": HOSTS[A], "switch": 0, "container_id": "c0ffee", "primary": True, **fields}
+    return [*everything, second, endpoint("w1b", "default", "second", 21, "10.4.1.1", **values)]
 
 
 def test_a_udp_server_that_replies_from_another_address() -> None:
@@ -268,9 +269,61 @@ def test_a_udp_server_that_replies_from_another_address() -> None:
     assert only(ask(it, "c1", "10.4.1.1", 99, UDP)).verdict == "delivered", "the primary address"
 
 
-@pytest.mark.parametrize("change", [gateless])
-def test_a_client_outside_a_network_that_does_not_route(change: Callable[[Object], Object]) -> None:
-    """If it fails: it is not told that a network without a gateway has no way back."""
-    found = ask(world([change(o) for o in on_hosts(dual=True)]), "c1", "10.1.1.1", 22)
-    assert found.verdict in {"lost", "dropped"}
-    assert "default:web" in found.text
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [(gateless, "has no gateway: it could not reply"), (internal, "is internal: closed to other networks")],
+)
+@pytest.mark.parametrize("to", ["10.1.1.1", "10.1.1.12", wide("10.1.1.12")])
+def test_a_client_outside_a_network_that_does_not_route(change: Callable[[Object], Object], why: str, to: str) -> None:
+    """If it fails: it is not told that nothing comes back from a network that does not route."""
+    it = world([change(o) for o in on_hosts(dual=True)])
+    found = ask(it, "c1", to, 22)
+    assert found.verdict == "dropped"
+    assert found.text.removesuffix(", on host b").endswith(f"'s, whose network default:web {why}")
+    refused = ask(it, "c1", VIP, 8080)
+    assert refused.verdict == "refused"
+    assert f"w1 (no way back: network web {why.partition(':')[0]})" in refused.text
+
+
+@pytest.mark.parametrize("change", [gateless, internal])
+@pytest.mark.parametrize("to", ["10.1.1.1", "10.1.1.12", wide("10.1.1.12")])
+def test_neighbours_in_a_network_that_does_not_route(change: Callable[[Object], Object], to: str) -> None:
+    """If it fails: neighbours are told that they get no reply."""
+    it = world([change(o) for o in on_hosts(dual=True)])
+    assert ask(it, "o1", to, 22).verdict == "delivered"
+    assert only(ask(it, "o1", to, 22)).verdict == "delivered"
+
+
+def test_a_vip_in_a_network_without_a_gateway() -> None:
+    """If it fails: replies from outside the network, which are let in to a VIP's client, are told to be lost."""
+    inside = endpoint("b1", "default", "back", 22, "10.5.1.1", host=HOSTS[A], switch=0)
+    ports = (ServicePort(80, 80, "TCP", 70),)
+    vip = Service("default", "k", 70, "back", (IPv4Address("10.5.1.80"),), ports, WEB)
+    it = world([*on_hosts(), network("default", "back", 50, "10.5.1.0/24", None), inside, vip])
+    found = ask(it, "b1", "10.5.1.80", 80)
+    assert found.verdict == "delivered"
+    assert {(at, answered.verdict) for at, answered in by_receiver(found).items()} == {
+        ("w1", "delivered"), ("w2", "delivered"), ("w3", "delivered"),
+    }  # fmt: skip
+    assert by_receiver(found)["w3"].text == "delivered to b1 at port p22 on host a, from 10.5.1.80:80"
+
+
+@pytest.mark.parametrize(
+    ("sender", "reason", "address"),
+    [
+        ("c1", "", "10.4.1.1"),  # the primary one
+        ("o1", "", "10.1.1.1"),  # in the client's own network
+        ("c1", "no rules", "10.1.1.1"),  # the one with a way back
+        ("o1", "no rules", "10.1.1.1"),
+    ],
+)
+def test_a_provider_in_several_networks(sender: str, reason: str, address: str) -> None:
+    """If it fails: the trace names another address of the provider than the one that this client reaches it at."""
+    found = ask(world(second_home(labels=WEB, no_way_back=reason)), sender, VIP, 8080)
+    (balance,) = (text for table, text in found.steps if table == "balance")
+    assert f"one of 3 providers: w1 {address} " in balance
+    assert f" {address}:80" in found.ends[0].text
+    client = "20.1.1.1" if sender == "c1" else "10.1.1.3"
+    if reason == "":
+        assert ("keep", f"if w1: w1 is in several networks: {client} reaches it at {address}") in found.steps
+    assert {(end.verdict, reply(end).verdict) for end in found.ends} == {("delivered", "delivered")}

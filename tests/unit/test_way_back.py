@@ -17,13 +17,14 @@ from typing import NamedTuple
 import pytest
 
 from ryu_apps.pipeline.family import BY_VERSION, Family
-from ryu_apps.pipeline.fields import TCP, UDP
+from ryu_apps.pipeline.fields import ETH_IP, TCP, UDP
 from ryu_apps.pipeline.tables import GROUP_INSIDE, HOST_MAC, NETWORK, PROVIDER, ROUTER_MAC, Table
-from ryu_apps.pipeline.values import CONTROLLER, LOCAL, Group, Match, Resubmit
+from ryu_apps.pipeline.trace import Question, Trace, trace
+from ryu_apps.pipeline.values import CONTROLLER, LOCAL, Ct, Group, GroupAction, Match, Nat, Resubmit
 from ryu_apps.pipeline.walk import Packet
 from tests.kit.several import HOSTS, TUNNEL, A, B, Journey, Several, host, joined
 from tests.kit.wide import of_family, wide
-from tests.kit.world import WEB, endpoint, mac, network
+from tests.kit.world import WEB, endpoint, ip, mac, network
 from topology.model import Endpoint, Network, Object, Published, Service, ServicePort, Tenant
 from topology.reach import TUNNEL_PORT, host_addresses
 
@@ -304,9 +305,20 @@ def test_with_session_affinity_at_each_networks_address(kind: Kind, affinity: in
 def test_where_nobody_is_in_two_networks() -> None:
     """An upgrade would write the groups and flows of all services anew."""
     of = hosts(app("services"), at("one", "web", 3, "c"), at("two", "front", 4, "d"), client("front", 1))
-    assert set(groups(of)) == {0}
+    (group,) = groups(of).values()
     service = [f for f in of.switches[A].flows.values() if f.table in (Table.BALANCE, Table.PICK, Table.KEEP)]
     assert not [f for f in service if {NETWORK, PROVIDER} & dict_of(f.match).keys()]
+    # as the versions before wrote them
+    to_group = {
+        "reg0": 1, "ct_state": 0x21, "eth_type": ETH_IP, "ip_proto": TCP, "ipv4_dst": ip(ADDRESS["services"]),
+        "tcp_dst": 8080,
+    }  # fmt: skip
+    (flow,) = [f for f in service if f.actions == (GroupAction(1 << 8),)]
+    assert (flow.priority, dict_of(flow.match)) == (100, to_group)
+    to_provider = [(Ct(1, table=Table.ROUTE, commit=True, nat=Nat(dst=ip(own), port=80)),) for own in
+                   ("10.1.1.3", "20.1.1.4")]  # fmt: skip
+    assert [(b.weight, b.watch_port) for b in group.buckets] == [(128, 3), (127, 4), (1, 4)]
+    assert [b.actions for b in group.buckets] == [*to_provider, to_provider[-1]]
 
 
 def test_a_datagram_in_fragments_goes_to_one_address() -> None:
@@ -321,3 +333,43 @@ def test_a_datagram_in_fragments_goes_to_one_address() -> None:
             assert delivered(again, again.send(A, who.number, packet | more)) == expected
 
 
+
+
+@pytest.mark.parametrize(
+    ("service", "one", "user", "text"),
+    [
+        (app("services"), at("one", "back", 3), "front", "no provider of default:app-svc serves: one (no way back: "
+         "network back has no gateway)"),
+        (app("services"), at("one", "inn", 3), "front", "no provider of default:app-svc serves: one (no way back: "
+         "network inn is internal)"),
+        (app("services"), at("one", "web", 3, no_way_back="its rules can't be set"), "front", "no provider of "
+         "default:app-svc serves: one (no way back: its rules can't be set)"),
+        (app("services"), at("one", "web", 3, no_way_back="no rule", state="paused"), "front", "no provider of "
+         "default:app-svc serves: one (paused)"),
+        (app("inn"), at("one", "web", 3), "front", "default:app-svc is not for network front: network inn is internal: "
+         "its VIPs are for its own containers"),
+    ],
+)  # fmt: skip
+def test_a_trace_says_why(service: Service, one: Endpoint, user: str, text: str) -> None:
+    """Whoever looks why nothing is answered would not be told what to mend."""
+    of = hosts(service, one, client(user))
+    assert ask(of, client(user), service).text.endswith(text)
+
+
+def test_a_trace_names_each_container_once() -> None:
+    """A container would be named as absent while it is offered, or not be named at its address."""
+    one, two = at("one", "web", 3, "c", primary=True), at("two", "front", 4, "c")
+    gone = [at("three", "back", 5, "d"), at("four", "inn", 6, "d")]
+    of = hosts(app("services"), one, two, *gone, client("front", 1), client("web", 2))
+    for user, where in ((client("front", 1), "20.1.1.4"), (client("web", 2), "10.1.1.3")):
+        found = ask(of, user, app("services"))
+        text = "\n".join(text for _, text in found.steps)
+        assert "not three (no way back: network back has no gateway)" in text
+        assert f"one is in several networks: {user.addresses[0]} reaches it at {where}" in text
+        assert where in found.text
+
+
+def ask(of: Several, who: Endpoint, service: Service) -> Trace:
+    """What a trace says of a connection to the service."""
+    question = Question(of.model.endpoints[who.id], who.addresses[0], service.vips[0], TCP, 8080)
+    return trace(of.contexts[A], question)
