@@ -238,7 +238,7 @@ def test_buckets_read_back_byte_for_byte(switch: Session, kind: str) -> None:
 
 def test_a_group_that_broadcasts(switch: Session) -> None:
     """Each restart of the controller would write the groups of large networks again."""
-    group = Group(GROUP_FLOOD | 2 << 6 | 1, "all", (Bucket(tuple(Output(p) for p in range(1024, 2048))),))
+    group = Group(GROUP_FLOOD | 2 << 6 | 1, "all", tuple(Bucket((Output(p),)) for p in range(1024, 2048)))
     highest = Group(GROUP_FLOOD | LIMITS["network"] << 6 | 63, "all", (Bucket((Output(1),)),))
     assert not switch.apply([add_group(group), add_group(highest)], TIMEOUT)
 

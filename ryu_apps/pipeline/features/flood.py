@@ -53,11 +53,11 @@ def _in_groups(ports: list[int], copies: tuple[Action, ...]) -> bool:
 
 
 def _groups(network: Network, ports: list[int]) -> Iterator[Group]:
-    """By the ports' numbers: a container that starts changes one of the groups."""
+    """By the ports' numbers: a container that starts changes one of the groups. A bucket has but one output."""
     by_part = sorted(ports, key=_part)
     for part, some in groupby(by_part, key=_part):
         number = GROUP_FLOOD | network.number << FLOOD_BITS | part
-        yield Group(number, "all", (Bucket(tuple(Output(p) for p in some)),))
+        yield Group(number, "all", tuple(Bucket((Output(p),)) for p in some))
 
 
 def _part(port: int) -> int:
