@@ -215,8 +215,9 @@ class Client:
         self, host: str, endpoints: Iterable[EndpointDoc], keep_leases: Iterable[str] = ()
     ) -> int:
         """Say that exactly these endpoints are on the host. Returns the revision that makes it so."""
-        body = {"endpoints": list(endpoints), "keepLeases": sorted(keep_leases)}
-        timeout = self._timeout + SYNC_TIMEOUT * len(body["endpoints"])
+        listed = list(endpoints)
+        body = {"endpoints": listed, "keepLeases": sorted(keep_leases)}
+        timeout = self._timeout + SYNC_TIMEOUT * len(listed)
         return int(self._call("PUT", _path("hosts", host, "endpoints"), body, timeout=timeout)["revision"])
 
     def applied(self, host: str, revision: int, errors: Mapping[str, str] | None = None) -> None:

@@ -23,7 +23,7 @@ from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.features import balance, select
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, Feature, Priority, Table
-from ryu_apps.pipeline.values import Ct, Flow, Match, match, terms
+from ryu_apps.pipeline.values import Ct, FieldError, Flow, Match, match, terms
 from topology.model import Service, ServicePort
 from topology.providers import providers, shown
 from topology.snapshot import Model
@@ -147,9 +147,11 @@ class ServiceReader:
     """The counts of one service in one switch: `read` asks the switch, `count` makes sense of its answer."""
 
     def __init__(self, ctx: Context, service: Service) -> None:
-        self._flows = [
-            (flow, codec.cookie_of(flow)) for flow in compiler.compile_owner(ctx, (service.kind, service.key)).flows
-        ]
+        try:
+            flows = compiler.compile_owner(ctx, (service.kind, service.key)).flows
+            self._flows = [(flow, codec.cookie_of(flow)) for flow in flows]
+        except (FieldError, codec.EncodingError):
+            self._flows = []  # no switch has them
         zone = {TENANT: ctx.zone(service.tenant)}
         vips = list(each(service.vips))
         self._matches = [match(**zone | {"eth_type": family.eth_type, family.dst: vip}) for family, vip in vips]

@@ -8,6 +8,7 @@ connects again and the next one starts from what is really there.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,12 +18,14 @@ from ryu_apps.counters import Kept
 from ryu_apps.flush import Flusher
 from ryu_apps.framework import hub
 from ryu_apps.openflow import codec
+from ryu_apps.openflow.codec import EncodedGroup
 from ryu_apps.openflow.failures import Disconnected, SessionError
 from ryu_apps.openflow.session import Mod, Session
 from ryu_apps.pipeline import compile as compiler
-from ryu_apps.pipeline.context import Context, Owner, Program
+from ryu_apps.pipeline.context import Context, Outgoing, Owner, Program, Translation
 from ryu_apps.pipeline.features import transit
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, METERS
+from ryu_apps.pipeline.values import FieldError
 from ryu_apps.pipeline.ways import is_way
 from ryu_apps.questions import Question, Questions
 from topology.observed import Observed, Switch
@@ -33,12 +36,13 @@ LOG = logging.getLogger(__name__)
 
 REPLY_TIMEOUT = 30.0  # seconds for a read-back or a bundle
 AT_ONCE = 100  # owners compiled before others have their turn: a few dozen milliseconds
+NEVER = math.inf
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0  # seconds before an owner that the switch refused is tried again
 
 
 @dataclass(slots=True)
 class Refused:
-    """The switch refused what this owner wants; it is tried again at ``retry_at`` (s, monotonic)."""
+    """What this owner wants can't be; it is tried again at ``retry_at`` (s, monotonic; `NEVER`: when it changes)."""
 
     line: str
     delay: float
@@ -159,8 +163,7 @@ class Reconciler:
         there = {number: group for number, group in self.actual.groups.items() if is_way(number)}
         while there and not self._closed:
             left = self._patient_until - self._clock()
-            ways = (codec.encode_group(group) for group in transit.groups(self.context()))
-            if left <= 0 or {group.id: group for group in ways} == there:
+            if left <= 0 or _ways(self.context()) == there:
                 break
             self.waits = True
             self._wake.wait(timeout=left)
@@ -178,15 +181,17 @@ class Reconciler:
         for number, owner in enumerate(dirty, 1):
             if not number % AT_ONCE:
                 hub.sleep(0)  # others have their turn; what they change meanwhile is compiled again in the next step
-            program = compiler.compile_owner(context, owner)
-            changed = self.wanted.put(owner, encode(program))
-            self._flusher.put(owner, program.translations)
+            encoded, translations, unable = wish(context, owner)
+            changed = self.wanted.put(owner, encoded)
+            self._flusher.put(owner, translations)
             touched.flows.update(changed.flows)
             touched.groups.update(changed.groups)
-            if self.refused.pop(owner, None):  # it is another wish now, and all of it is still to come
+            if before := self.refused.pop(owner, None):  # it is another wish now, and all of it is still to come
                 whole = self.wanted.of_owner(owner)
                 touched.flows.update(whole.flows)
                 touched.groups.update(whole.groups)
+            if unable:
+                self._leave_out(owner, unable, said=before is not None and before.line == unable)
         if full:
             touched = diff.everything(self.wanted, self.actual)
         self._send(touched)
@@ -222,9 +227,15 @@ class Reconciler:
         LOG.error("switch %016x refuses %s %s: %s", self.switch.dpid, *owner, line)
         self.refused[owner] = Refused(line, FIRST_RETRY, self._clock() + FIRST_RETRY)
 
+    def _leave_out(self, owner: Owner, line: str, *, said: bool) -> None:
+        """No message can hold what this owner wants: the switch gets nothing of it, and all of the others."""
+        if not said:
+            LOG.error("switch %016x: %s %s is left out: %s", self.switch.dpid, *owner, line)
+        self.refused[owner] = Refused(line, 0.0, NEVER)
+
     def _until_due(self) -> float | None:
         """Seconds until a refused owner is to be tried again, or a flush is due; None: nothing is."""
-        due = [r.retry_at for r in self.refused.values()]
+        due = [r.retry_at for r in self.refused.values() if r.retry_at != NEVER]
         if (flush := self._flusher.next_due()) is not None:
             due.append(flush)
         return max(0.0, min(due) - self._clock()) if due else None
@@ -254,6 +265,23 @@ def seen_from(switch: Switch, model: Model, observed: Observed) -> Context:
         moving=observed.moving,
         switches=observed.switches,
     )
+
+
+def _ways(context: Context) -> dict[int, EncodedGroup]:
+    """The groups that lead to other switches; none where a message can't hold one."""
+    try:
+        return {group.id: codec.encode_group(group) for group in transit.groups(context)}
+    except codec.EncodingError:
+        return {}
+
+
+def wish(context: Context, owner: Owner) -> tuple[diff.Encoded, tuple[Translation | Outgoing, ...], str]:
+    """What an owner wants, ready for the wire, the connections that go with it, and why it can't be had, if so."""
+    try:
+        program = compiler.compile_owner(context, owner)
+        return encode(program), program.translations, ""
+    except (FieldError, codec.EncodingError) as unable:
+        return diff.Encoded(), (), str(unable)
 
 
 def encode(program: Program) -> diff.Encoded:

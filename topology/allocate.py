@@ -14,7 +14,7 @@ from topology.snapshot import POOLS
 
 LIMITS = {
     "tenant": 0x7FFF,  # a tenant has two conntrack zones, of 16 bits
-    "network": 2**24 - 1,
+    "network": 2**24 - 8,  # of a group's id, which ends at 0xffffff00, its part has 6 bits and two say what it is
     "service": 2**24 - 1,
     # of a group's id, its part has 8 bits; one says the family, one for whom it is, and one that it is no port's at all
     "port": 2**21 - 1,

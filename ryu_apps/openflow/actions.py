@@ -76,6 +76,8 @@ def _group(action: GroupAction) -> bytes:
 
 
 def _set_field(action: SetField) -> bytes:
+    if action.value >> field_bits(action.field):  # it would name another field
+        raise ValueError(f"{action.field} can't be set to {action.value:#x}: it has {field_bits(action.field)} bits")
     term = encode_term((action.field, action.value, None))
     size = 4 + len(term)
     pad = -size % 8

@@ -15,7 +15,7 @@ A flow's cookie says whose it is and what it holds, to a controller without a me
 from __future__ import annotations
 
 from hashlib import blake2b
-from struct import Struct
+from struct import Struct, error
 from typing import NamedTuple
 
 from ryu_apps.openflow.actions import encode_actions, encode_instructions
@@ -48,6 +48,10 @@ _KEY = Struct("!BH")
 _NO_MATCH = encode_match(())
 
 
+class EncodingError(ValueError):
+    """A flow or group that no message can hold."""
+
+
 class EncodedFlow(NamedTuple):
     """A flow ready for the wire: `body` is its match and its instructions."""
 
@@ -58,8 +62,13 @@ class EncodedFlow(NamedTuple):
 
 
 def encode_flow(flow: Flow) -> EncodedFlow:
-    """The flow on the wire, and the cookie that its content gives."""
-    body = encode_match(flow.match) + encode_instructions(flow.actions, flow.goto, flow.meter)
+    """The flow on the wire, and the cookie that its content gives. Raises EncodingError."""
+    what = f"a flow of table {flow.table} with {len(flow.actions)} actions"
+    try:
+        body = encode_match(flow.match) + encode_instructions(flow.actions, flow.goto, flow.meter)
+    except (ValueError, OverflowError, error) as wrong:
+        raise EncodingError(f"{what} can't be sent to a switch: {wrong}") from wrong
+    _fits(what, 48 + len(body))
     digest = blake2b(_KEY.pack(flow.table, flow.priority) + body, digest_size=6).digest()
     cookie = COOKIE_MAGIC | flow.feature << 48 | int.from_bytes(digest, "big")
     return EncodedFlow(flow.table, flow.priority, cookie, body)
@@ -78,8 +87,6 @@ def feature_of(cookie: int) -> int:
 def flow_add(flow: EncodedFlow) -> bytes:
     """Add the flow; one of the same table, priority and match is replaced, cookie and all."""
     size = 48 + len(flow.body)
-    if size > MAX_MESSAGE:
-        raise ValueError(f"a flow of table {flow.table} takes {size} bytes, more than {MAX_MESSAGE}")
     return _FLOW_MOD.pack(
         VERSION, OFPT_FLOW_MOD, size, 0,
         flow.cookie, 0, flow.table, _OFPFC_ADD, 0, 0, flow.priority, _NO_BUFFER, ANY, ANY, 0,
@@ -103,8 +110,19 @@ class EncodedGroup(NamedTuple):
 
 
 def encode_group(group: Group) -> EncodedGroup:
-    """The group on the wire."""
-    return EncodedGroup(group.id, GROUP_TYPES[group.type], encode_buckets(group))
+    """The group on the wire. Raises EncodingError."""
+    what = f"group {group.id} with {len(group.buckets)} buckets"
+    try:
+        buckets = encode_buckets(group)
+    except (ValueError, OverflowError, error) as wrong:
+        raise EncodingError(f"{what} can't be sent to a switch: {wrong}") from wrong
+    _fits(what, 16 + len(buckets))
+    return EncodedGroup(group.id, GROUP_TYPES[group.type], buckets)
+
+
+def _fits(what: str, size: int) -> None:
+    if size > MAX_MESSAGE:
+        raise EncodingError(f"{what} takes {size} bytes, and a message to a switch has {MAX_MESSAGE} at most")
 
 
 def encode_buckets(group: Group) -> bytes:
@@ -134,8 +152,6 @@ def bucket_actions(group: EncodedGroup) -> list[bytes]:
 
 def _group_mod(command: int, group: EncodedGroup) -> bytes:
     size = 16 + len(group.buckets)
-    if size > MAX_MESSAGE:
-        raise ValueError(f"group {group.id} takes {size} bytes, more than {MAX_MESSAGE}: chain two groups")
     head = _GROUP_MOD.pack(VERSION, OFPT_GROUP_MOD, size, 0, command, group.type, group.id)
     return head + group.buckets
 
@@ -193,7 +209,7 @@ def with_xid(message: bytes, xid: int) -> bytes:
 
 
 __all__ = [
-    "COOKIE_MAGIC", "COOKIE_MASK", "GROUP_TYPES", "MAX_MESSAGE", "EncodedFlow", "EncodedGroup",
+    "COOKIE_MAGIC", "COOKIE_MASK", "GROUP_TYPES", "MAX_MESSAGE", "EncodedFlow", "EncodedGroup", "EncodingError",
     "bucket_actions", "cookie_of", "encode_actions", "encode_buckets", "encode_flow", "encode_group",
     "encode_instructions", "encode_match", "encode_meter", "feature_of", "flow_add", "flow_delete", "group_add",
     "group_delete", "group_modify", "meter_add", "meter_content", "meter_delete", "meter_modify", "with_xid",

@@ -48,6 +48,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
         network = ctx.model.networks[key]
         for feature in (neighbour, discovery, echo, flood, outside, transit, ingress):
             flows += feature.for_network(ctx, network)
+        groups = tuple(flood.groups_for_network(ctx, network))
     elif kind == Endpoint.kind and key in ctx.model.endpoints:
         endpoint = ctx.model.endpoints[key]
         if endpoint.state != "stopped":

@@ -107,6 +107,8 @@ GROUP_V6 = 1 << 31  # in the ids of IPv6's groups
 GROUP_WAY = 1 << 30  # in the ids of the groups that lead to another switch; no service port has a number that high
 GROUP_INSIDE = 1 << 29  # in the ids of the groups for clients in the VIP's own network, where they have others
 WAY_BITS = 30  # of that switch's datapath id
+GROUP_FLOOD = GROUP_V6 | GROUP_WAY  # in the ids of the groups that broadcast: both, then a network's number and a part
+FLOOD_BITS = 6  # of the part
 
 
 @dataclass(frozen=True, slots=True)

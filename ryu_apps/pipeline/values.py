@@ -19,11 +19,15 @@ LOCAL_IN_REGISTER = 0xFFFE  # the same where a register names the port: there Op
 ANY = 0xFFFFFFFF
 
 
+class FieldError(ValueError):
+    """A value that its field can't hold."""
+
+
 def match(**terms: int | tuple[int, int]) -> Match:
     """A match in canonical order; a value is an integer, or (value, mask).
 
-    Raises ValueError for an unknown field, a value wider than its field, bits outside the mask, or a missing
-    prerequisite (say ``tcp_dst`` without ``ip_proto=6``): the switch would refuse those too.
+    Raises ValueError for an unknown field, bits outside the mask, or a missing prerequisite (say ``tcp_dst`` without
+    ``ip_proto=6``), FieldError for a value wider than its field: the switch would refuse those too.
     """
     out: list[Term] = []
     for name, wanted in terms.items():
@@ -32,7 +36,7 @@ def match(**terms: int | tuple[int, int]) -> Match:
             raise ValueError(f"no match field {name}")
         value, mask = wanted if isinstance(wanted, tuple) else (wanted, None)
         if value >> field.bits or (mask is not None and (not field.maskable or mask >> field.bits)):
-            raise ValueError(f"{name}={value:#x}/{mask}: does not fit {field.bits} bits, or can't be masked")
+            raise FieldError(f"{name}={value:#x}/{mask}: does not fit {field.bits} bits, or can't be masked")
         if mask is not None and value & ~mask:
             raise ValueError(f"{name}={value:#x}/{mask:#x}: bits outside the mask")
         for other, allowed in field.needs:

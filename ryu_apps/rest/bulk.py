@@ -1,4 +1,4 @@
-"""An object with long lists or maps in it, read one element at a time: it counts how many there are, and how large each.
+"""An object with long lists or maps in it, read one element at a time; limited by their number and by the size of each.
 
 A body that fits the common limit is read as any other. Of longer ones there is one at a time, and no more of its text
 in memory than one element takes: what is kept is what the elements are made into.

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from netctl.documents import EndpointDoc, HostDoc
+from netctl.client import Client
+from netctl.documents import EndpointDoc, HostDoc, NetworkDoc
 from tests.kit.controller import Controller, controller
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
-from tests.kit.rawswitch import DELETE, FLOW, GROUP_DESC, METER_CONFIG, MODIFY, port_status, ports_reply, raw_switch
+from tests.kit.rawswitch import (
+    DELETE,
+    DPID,
+    FLOW,
+    GROUP_DESC,
+    METER_CONFIG,
+    MODIFY,
+    port_status,
+    ports_reply,
+    raw_switch,
+)
 
 PART = 1023  # ports in one message
 MANY = 1150
@@ -88,6 +100,27 @@ def test_an_answer_that_makes_no_sense(alone: Controller, kind: int, body: bytes
     assert "Traceback" not in said
 
 
+def test_a_network_with_more_ports_than_a_flow_can_name(alone: Controller) -> None:
+    """The controller would end, and end again each time that it starts."""
+    client, count = alone.client, 4100
+    client.put_network(NetworkDoc(tenantName="default", networkName="many", subnet="10.1.0.0/16"))
+    client.put_host(HostDoc(hostName="h", switch=f"{DPID:016x}"))
+    with raw_switch(alone) as switch:
+        switch.answer_ports = lambda xid: [
+            *(ports_reply(xid, range(at, at + PART), more=True) for at in range(1, count, PART)),
+            ports_reply(xid, []),
+        ]
+        switch.run_until(lambda: alone.switch(switch.dpid).get("settled"))
+        with ThreadPoolExecutor() as aside:
+            named = aside.submit(Client(alone.url).sync_endpoints, "h", docs(count, "p"))
+            switch.run_until(named.done, timeout=60)
+            assert named.result()
+        switch.run_until(lambda: alone.switch(switch.dpid).get("settled"), timeout=60)
+        doc = alone.switch(switch.dpid)
+    assert not doc.get("errors")
+    assert doc["groups"] == 5
+
+
 @pytest.fixture(scope="module")
 def full(bare: Lab) -> Lab:
     """A host with 1,150 endpoints at ports that lead nowhere, and two at real ones: a provider and a client."""
@@ -111,10 +144,10 @@ def add_ports(lab: Lab, count: int, start: int = 1) -> None:
     lab.instance.vsctl(*args[1:], timeout=60)
 
 
-def docs(count: int) -> list[EndpointDoc]:
-    """The endpoints at these ports."""
+def docs(count: int, port: str = "q") -> list[EndpointDoc]:
+    """The endpoints at ports q1, q2, …"""
     return [
-        EndpointDoc(endpointID=f"e{n}", tenantName="default", networkName="many", portName=f"q{n}",
+        EndpointDoc(endpointID=f"e{n}", tenantName="default", networkName="many", portName=f"{port}{n}",
                     ipAddress=[f"10.1.{n // 250}.{n % 250 + 1}"])
         for n in range(1, count + 1)
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from ryu_apps import config, framework
 from ryu_apps.openflow import codec, messages, session
 from ryu_apps.openflow.messages import Tuple5
 from ryu_apps.openflow.session import Disconnected, Mod, Refused, Session
+from ryu_apps.pipeline.tables import GROUP_FLOOD
 from ryu_apps.pipeline.values import (
     ANY,
     CONTROLLER,
@@ -42,6 +43,7 @@ from ryu_apps.pipeline.values import (
     SetField,
     match,
 )
+from topology.allocate import LIMITS
 
 BRIDGE = f"tst-s{os.getpid()}"
 TIMEOUT = 20.0
@@ -232,6 +234,17 @@ def test_buckets_read_back_byte_for_byte(switch: Session, kind: str) -> None:
     _, groups = switch.read_back(TIMEOUT)
 
     assert {g.id: g for g in groups} == {g.id: codec.encode_group(g) for g in (group, empty, chained)}
+
+
+def test_a_group_that_broadcasts(switch: Session) -> None:
+    """Each restart of the controller would write the groups of large networks again."""
+    group = Group(GROUP_FLOOD | 2 << 6 | 1, "all", tuple(Bucket((Output(p),)) for p in range(1024, 2048)))
+    highest = Group(GROUP_FLOOD | LIMITS["network"] << 6 | 63, "all", (Bucket((Output(1),)),))
+    assert not switch.apply([add_group(group), add_group(highest)], TIMEOUT)
+
+    _, groups = switch.read_back(TIMEOUT)
+
+    assert {g.id: g for g in groups} == {g.id: codec.encode_group(g) for g in (group, highest)}
 
 
 def test_a_thousand_flows_and_groups_by_one_bundle(switch: Session) -> None:

@@ -21,6 +21,7 @@ from ryu_apps.pipeline.values import (
     LearnLoad,
     LearnMatch,
     Match,
+    Output,
     SetField,
 )
 from ryu_apps.pipeline.values import match as make_match
@@ -72,6 +73,10 @@ class FakeSwitch(Walker):
         for group in groups:
             if group.id in new_groups:
                 raise RefusedError(f"OFPGMFC_GROUP_EXISTS {group.id}")
+            for bucket in group.buckets:
+                # a bucket is an action set, of which the real one carries out one output without a word
+                if sum(isinstance(action, Output) for action in bucket.actions) > 1:
+                    raise RefusedError(f"more than one output in a bucket of group {group.id}")
             new_groups[group.id] = group
         new_flows: dict[Key, Flow] = {}
         for flow in flows:

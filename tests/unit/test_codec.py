@@ -501,15 +501,36 @@ def test_too_large_a_group_is_refused_here() -> None:
     """The length field would wrap around, and the switch drop the connection."""
     bucket = Bucket((Ct(1, 2, commit=True, nat=Nat(dst=1, port=2)),), weight=1, watch_port=ANY)
 
-    with pytest.raises(ValueError, match="group 7 takes 70416 bytes, more than 65511"):
-        codec.group_add(codec.encode_group(Group(7, "select", (bucket,) * 1100)))
+    with pytest.raises(ValueError, match="group 7 with 1100 buckets takes 70416 bytes, and a message"):
+        codec.encode_group(Group(7, "select", (bucket,) * 1100))
     with pytest.raises(ValueError, match="5000 actions take 80000 bytes, more than 65280"):
         codec.encode_flow(Flow(3, 1, (), (Output(1),) * 5000))
-    with pytest.raises(ValueError, match="a flow of table 3 takes 65528 bytes, more than 65511"):
+    with pytest.raises(ValueError, match="a flow of table 3 with 4080 actions takes 65528 bytes, and a message"):
         many = match(in_port=1, eth_type=0x800, reg0=1, reg1=1, reg2=1, reg3=1, reg4=1, reg5=1, tunnel_id=1,
                      eth_src=(1, 0xFFF), eth_dst=(1, 0xFFF), ipv4_src=(1, 0xFFF), ipv4_dst=(1, 0xFFF),
                      ct_state=(1, 1), ct_mark=(1, 1), ct_zone=1, tun_ipv4_dst=1, reg6=1, reg7=1)  # fmt: skip
-        codec.flow_add(codec.encode_flow(Flow(3, 1, many, (Output(1),) * 4080)))
+        codec.encode_flow(Flow(3, 1, many, (Output(1),) * 4080))
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [
+        Flow(3, 1, (), (Output(1 << 32),)),
+        Flow(3, 1, (), (Ct(1 << 16),)),
+        Flow(3, 1, (("reg0", -1, None),)),
+        Flow(3, 1, (), (Ct(1, nat=Nat(dst=1 << 32)),)),
+        Flow(3, 1, (), (Learn(8, 1, (), idle=65536),)),
+        Flow(3, 1, (), (Learn(8, 1, (), number=1 << 48),)),
+        Flow(3, 1, (), (Learn(8, 1, (LearnLoad("reg4", 1 << 32),)),)),
+        Flow(3, 1, (), (SetField("eth_src", 1 << 48),)),
+    ],
+)
+def test_what_does_not_fit_is_one_kind_of_error(flow: Flow) -> None:
+    """The controller would end, again and again, for one object."""
+    with pytest.raises(codec.EncodingError, match=r"a flow of table 3 with . actions can't be sent to a switch: "):
+        codec.encode_flow(flow)
+    with pytest.raises(codec.EncodingError, match="group 7 with 1 buckets can't be sent to a switch: "):
+        codec.encode_group(Group(7, "select", (Bucket(flow.actions, weight=1 << 16),)))
 
 
 @pytest.mark.parametrize("nat", [Nat(src=1, dst=2), Nat(port=1)])

@@ -15,7 +15,7 @@ from ryu_apps.openflow.session import Disconnected, NoAnswer, Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import SWITCH, Program
 from ryu_apps.pipeline.tables import METERS
-from ryu_apps.pipeline.values import Flow, Group, Output, match
+from ryu_apps.pipeline.values import Bucket, Ct, Flow, Group, Learn, Nat, Output, match
 from ryu_apps.pipeline.ways import is_way
 from ryu_apps.reconciler import Reconciler
 from tests.kit import world
@@ -324,6 +324,53 @@ def test_the_refused_that_goes_is_forgotten(start: Starter) -> None:
     running.settled()
 
     assert not running.reconciler.refused
+    running.as_wanted()
+
+
+MANY = tuple(Bucket((Ct(1, 2, commit=True, nat=Nat(dst=1, port=2)),), weight=1) for _ in range(1100))
+TOO_MUCH = {
+    "actions": lambda: Program((Flow(11, 200, match(reg1=9), (Output(1),) * 5000),)),
+    "buckets": lambda: Program((), (Group(999 << 8, "select", MANY),)),
+    "struct.error": lambda: Program((), (Group(999 << 8, "select", (Bucket((), weight=70000),)),)),
+    "OverflowError": lambda: Program((Flow(11, 200, (("reg1", -1, None),)),)),
+    "a learned flow": lambda: Program((Flow(11, 200, match(reg1=9), (Learn(8, 1, (), number=1 << 48),)),)),
+    "a match": lambda: Program((Flow(11, 200, match(tcp_dst=65536, ip_proto=6, eth_type=0x800)),)),
+}
+
+
+@pytest.mark.parametrize("make", TOO_MUCH.values(), ids=TOO_MUCH)
+def test_what_no_message_holds_is_left_out(
+    start: Starter, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Program], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One object would end the controller, again and again, and with it all changes for all others."""
+    bad, compile_owner = True, compiler.compile_owner
+
+    def too_much(context: Any, owner: Any) -> Program:
+        return make() if bad and owner == APP else compile_owner(context, owner)
+
+    monkeypatch.setattr(compiler, "compile_owner", too_much)
+    running = start()
+    running.settled()
+    assert set(running.reconciler.refused) == {APP}
+    (line,) = [r.line for r in running.reconciler.refused.values()]
+    assert line.isprintable(), line
+    others = {owner: compile_owner(running.reconciler.context(), owner) for owner in compiler.owners(running.model)}
+    del others[APP]
+    assert set(running.session.flows) == {codec.cookie_of(f) for p in others.values() for f in p.flows}
+
+    # it is not tried in vain, and stays to be seen; the others go on
+    bundles = len(running.session.bundles)
+    running.commit(without(running.model, "o1"))
+    running.settled()
+    assert len(running.session.bundles) == bundles + 1
+    running.commit(without(running.model, "w2"))  # one of its providers: it is compiled again
+    running.settled()
+    assert set(running.reconciler.refused) == {APP}
+    assert sum("is left out" in message for message in caplog.messages) == 1
+
+    bad = False
+    running.reconciler.mark([APP])
+    running.wait_for(lambda: not running.reconciler.refused, "it to be let in")
     running.as_wanted()
 
 

@@ -28,6 +28,13 @@ def rest() -> Iterator[Rest]:
     made.close()
 
 
+@pytest.fixture
+def in_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has more than 100 bytes is long, and comes in parts of this size."""
+    monkeypatch.setattr(wsgi, "MAX_BODY", 100)
+    monkeypatch.setattr(wsgi, "BODY_PART", request.param)
+
+
 def endpoint(number: int, **more: Any) -> dict[str, Any]:
     """What an agent says of a container that Compose has started."""
     return {
@@ -66,7 +73,8 @@ def test_a_host_with_thousands_of_containers(rest: Rest, count: int) -> None:
 
 def test_what_is_wrong_with_thousands_of_networks(rest: Rest) -> None:
     """A host whose Docker is away could not say so, and who makes a network would wait for it in vain."""
-    errors = {f"default:net{n}": "Docker has not answered since netctl-agent was started" + "." * 100 for n in range(8000)}
+    line = "Docker has not answered since netctl-agent was started" + "." * 100
+    errors = {f"default:net{n}": line for n in range(8000)}
     sent = json.dumps({"revision": rest.model.revision, "errors": errors}).encode()
     assert len(sent) > wsgi.MAX_BODY
     assert rest.raw("PUT", "/api/v1/hosts/h/applied", sent)[0] == 200
@@ -96,13 +104,10 @@ CASES = [
 
 
 @pytest.mark.parametrize(("text", "status", "line"), CASES)
-@pytest.mark.parametrize("part", [1 << 16, 61])
-def test_what_is_wrong_in_a_long_one(
-    rest: Rest, monkeypatch: pytest.MonkeyPatch, text: bytes, status: int, line: str, part: int
-) -> None:
+@pytest.mark.parametrize("in_parts", [1 << 16, 61], indirect=True)
+@pytest.mark.usefixtures("in_parts")
+def test_what_is_wrong_in_a_long_one(rest: Rest, text: bytes, status: int, line: str) -> None:
     """Rubbish would be stored, or crash the handler, because it is long."""
-    monkeypatch.setattr(wsgi, "MAX_BODY", 100)
-    monkeypatch.setattr(wsgi, "BODY_PART", part)
     before = rest.model.revision
     good = json.dumps(endpoint(1)).encode()
     found = rest.raw("PUT", PATH, text.replace(b"%s", good))
