@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from netctl.agent.docker_api import Docker, DockerGone, DockerRefused
+from netctl.agent.engine_watch import ABOUT as DOCKER
 from netctl.agent.errors import AgentError
 from netctl.agent.registry import Registry
 from netctl.agent.state import LocalNetwork, State, Subnets, subnets_of
@@ -80,8 +81,8 @@ class Networks:
                     if document is not None:
                         listed[change["key"]] = document  # type: ignore[assignment]
                 else:
-                    self._revision = revision
                     errors = self.apply(change["key"], document)  # type: ignore[arg-type]
+                    self._revision = revision  # only now: another part may tell meanwhile how far we are
                     self._tell(client, errors)
             elif kind == "service":
                 service: StreamServiceDoc | None = change["object"]  # type: ignore[assignment]
@@ -107,8 +108,9 @@ class Networks:
                 self.peers_changed()
                 self._know(listed)
                 listed = None
+                errors = self.reconcile()
                 self._revision = revision
-                self._tell(client, self.reconcile())
+                self._tell(client, errors)
                 self._sync.resync()
             yield
 
@@ -143,9 +145,11 @@ class Networks:
                     self._state.pending.pop(network.id, None)
             self._state.changed.notify_all()
         if not self._docker_listed():
-            return {key: NO_DOCKER}
+            return {key: self._no_docker()}
         with self._lock:
             try:
+                if DOCKER in self._state.troubles.lines():
+                    self._docker.ping()  # one that hangs would hold up all that follows
                 if document is not None:
                     self._ensure(key, document)
                 else:
@@ -183,7 +187,7 @@ class Networks:
         """Make Docker have what the model has, and no more. Returns the errors, by network key."""
         errors: dict[str, str] = {}
         if not self._docker_listed():
-            return dict.fromkeys(self._state.model, NO_DOCKER)
+            return dict.fromkeys(self._state.model, self._no_docker())
         with self._lock:
             with self._state.changed:
                 if not self._state.followed:
@@ -202,6 +206,9 @@ class Networks:
                     LOG.error("network %s: %s", key, error)
                     errors[key] = str(error)
         return errors
+
+    def _no_docker(self) -> str:
+        return self._state.troubles.lines().get(DOCKER, NO_DOCKER)
 
     def _docker_listed(self) -> bool:
         """Whether Docker's networks are known; just after the agent's start that takes a moment."""
