@@ -54,7 +54,7 @@ mount_cgroups() {
 
 # A daemon of somebody else's has the socket and says nothing: it waits for our plugin, or it is frozen. A second one beside it
 # would not start.
-docker_hangs() { ! with_systemd && ! supervised dockerd && [ -n "$(ss -xlH src /run/docker.sock 2>/dev/null)" ]; }
+docker_hangs() { ! with_systemd && ! supervised dockerd && [ -n "$(ss -xlH src /run/docker.sock or src /var/run/docker.sock 2>/dev/null)" ]; }
 
 # How long the logs of Docker's daemons were when they were launched: what is older tells nothing about this start.
 declare -A LOG_BEGINS=([dockerd]=0 [containerd]=0)

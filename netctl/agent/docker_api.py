@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from netctl.agent.state import DEFAULT_TENANT, Address, Container, LocalNetwork,
 
 T = TypeVar("T")
 TIMEOUT = 60  # s: making a network waits for our own plugin
+PING_TIMEOUT = 3  # s: a daemon that needs longer hangs
 STOP_TIMEOUT = 10  # s: Docker's own default between the stop signal and SIGKILL
 AUXILIARY = "AuxiliaryAddresses"
 STATES = {"created": "created", "running": "running", "paused": "paused", "restarting": "stopped"}
@@ -69,6 +71,14 @@ class Docker:
             raise DockerRefused(_line(error.explanation or str(error)), error.status_code or 0) from error
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             self._local.client = None
+            raise DockerGone(f"Docker does not answer at {self.url}: {_reason(error)}") from error
+
+    def ping(self) -> None:
+        """Raises `DockerGone` where Docker does not answer within seconds."""
+        try:
+            with closing(docker.APIClient(base_url=self.url, version="auto", timeout=PING_TIMEOUT)) as client:
+                client.ping()
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             raise DockerGone(f"Docker does not answer at {self.url}: {_reason(error)}") from error
 
     # Networks
@@ -295,6 +305,8 @@ def _reason(error: BaseException) -> str:
     seen: BaseException | None = error
     reason = ""
     while seen is not None:
+        if isinstance(seen, requests.Timeout):
+            return "no answer in time"
         for part in (seen, *seen.args):
             if isinstance(part, OSError) and part.strerror:
                 reason = part.strerror

@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -18,6 +19,7 @@ from netctl.agent.checks import Checks
 from netctl.agent.daemons import Daemons
 from netctl.agent.docker_api import Docker
 from netctl.agent.driver import Driver
+from netctl.agent.engine_watch import EngineWatch
 from netctl.agent.errors import AgentError, StartError
 from netctl.agent.events import Follower
 from netctl.agent.ipam import Ipam
@@ -45,7 +47,7 @@ STOP_TIMEOUT = 3.0  # s for what is still to be told to the controller
 class Agent:
     """All parts of the agent of one host."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, fail: Callable[[str], None]) -> None:
         self._options = options
         self._bridge = Bridge(
             Ovsdb(options.ovsdb), options.bridge, options.host, options.controller, options.datapath_type
@@ -75,12 +77,13 @@ class Agent:
             memory=memory,
             ways=self._ways,
         )
+        self._watch = EngineWatch(docker, state, self._networks.troubles_changed)
         self._checks = Checks(state, self._sync, docker)
         self._outside = Outside(options.bridge, state, options.state_dir, self._networks.troubles_changed)
         self._daemons = Daemons(options.ovsdb, state, self._networks.troubles_changed)
         ipam = Ipam(state, self._sync)
         driver = Driver(state, self._sync, self._ports, ipam, self._ways)
-        self._plugin = PluginServer(options.socket, {**driver.calls(), **ipam.calls()})
+        self._plugin = PluginServer(options.socket, {**driver.calls(), **ipam.calls()}, fail)
         self._ways.docker_process = lambda: self._plugin.caller
 
     def _host(self) -> HostDoc | None:
@@ -98,13 +101,14 @@ class Agent:
     def start(self) -> None:
         """Start every part."""
         parts = (self._ports, self._sync, self._registry, self._networks, self._ways, self._plugin, self._follower)
-        for part in (*parts, self._checks, self._outside, self._daemons):
+        for part in (*parts, self._checks, self._outside, self._daemons, self._watch):
             part.start()
         LOG.info("netctl-agent %s of host %s serves %s", __version__, self._options.host, self._options.socket)
 
     def stop(self) -> None:
         """Stop; ports and flows stay, so traffic goes on."""
         self._plugin.stop()
+        self._watch.stop()
         self._follower.stop()
         self._checks.stop(STOP_TIMEOUT)
         self._outside.stop()
@@ -131,10 +135,15 @@ def run(options: Options) -> int:
         failed.append(name)
         stop.set()
 
+    def fail(line: str) -> None:
+        LOG.critical("%s", line)
+        failed.append(line)
+        stop.set()
+
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     threading.excepthook = on_error
-    agent = Agent(options)
+    agent = Agent(options, fail)
     agent.start()
     stop.wait()
     agent.stop()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from netctl.agent.docker_api import Docker, DockerGone, DockerRefused
+from netctl.agent.engine_watch import ABOUT as DOCKER
 from netctl.agent.errors import AgentError
 from netctl.agent.registry import Registry
 from netctl.agent.state import LocalNetwork, State, Subnets, subnets_of
@@ -81,8 +82,8 @@ class Networks:
                     if document is not None:
                         listed[change["key"]] = document  # type: ignore[assignment]
                 else:
-                    self._revision = revision
                     errors = self.apply(change["key"], document)  # type: ignore[arg-type]
+                    self._revision = revision  # only now: another part may tell meanwhile how far we are
                     self._tell(client, errors)
             elif kind in pictured:
                 if listed is None:
@@ -102,8 +103,9 @@ class Networks:
                 self._know(listed)
                 self.networks_known()
                 listed = None
+                errors = self.reconcile()
                 self._revision = revision
-                self._tell(client, self.reconcile())
+                self._tell(client, errors)
                 self._sync.resync()
             yield
 
@@ -150,9 +152,11 @@ class Networks:
             self._state.changed.notify_all()
         self.network_changed(key)  # before the controller is told: its user may use it then
         if not self._docker_listed():
-            return {key: NO_DOCKER}
+            return {key: self._no_docker()}
         with self._lock:
             try:
+                if DOCKER in self._state.troubles.lines():
+                    self._docker.ping()  # one that hangs would hold up all that follows
                 if document is not None:
                     self._ensure(key, document)
                 else:
@@ -190,7 +194,7 @@ class Networks:
         """Make Docker have what the model has, and no more. Returns the errors, by network key."""
         errors: dict[str, str] = {}
         if not self._docker_listed():
-            return dict.fromkeys(self._state.model, NO_DOCKER)
+            return dict.fromkeys(self._state.model, self._no_docker())
         with self._lock:
             with self._state.changed:
                 if not self._state.followed:
@@ -209,6 +213,9 @@ class Networks:
                     LOG.error("network %s: %s", key, error)
                     errors[key] = str(error)
         return errors
+
+    def _no_docker(self) -> str:
+        return self._state.troubles.lines().get(DOCKER, NO_DOCKER)
 
     def _docker_listed(self) -> bool:
         """Whether Docker's networks are known; just after the agent's start that takes a moment."""

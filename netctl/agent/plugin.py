@@ -137,8 +137,11 @@ class PluginServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, path: Path, calls: Mapping[str, Handler]) -> None:
+    def __init__(
+        self, path: Path, calls: Mapping[str, Handler], lost: Callable[[str], None] = lambda line: None
+    ) -> None:
         self._path = path
+        self._lost = lost
         self._calls = calls
         self._inode: int | None = None
         self._connections: dict[socket.socket, bool] = {}  # whether each is in the middle of a call
@@ -160,6 +163,19 @@ class PluginServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             self._inode = self._path.stat().st_ino
         except OSError as error:
             raise StartError(f"{self._path}: {error.strerror or error}") from error
+
+    def service_actions(self) -> None:
+        """Docker reaches us by the path alone: once it is somebody else's, or nobody's, we serve in vain."""
+        if self._inode is None or self.stopping:
+            return
+        try:
+            if self._path.lstat().st_ino == self._inode:
+                return
+            what = "is another program's by now"
+        except OSError as error:
+            what = f"is gone ({error.strerror})"
+        self._inode = None
+        self._lost(f"{self._path} {what}: Docker can't reach this agent any more, it has to start again")
 
     def call(self, method: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Carry a call out."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import click
 
-from netctl.client import key_of
+from netctl.client import Client, ClientError, key_of
 from netctl.commands.base import (
     Listing,
     Target,
@@ -50,6 +51,12 @@ LISTING = Listing(
     ),
     row=_row,
 )
+
+
+def _look_for_hosts(client: Client) -> None:
+    with suppress(ClientError):  # the network is there all the same
+        if not any(host.get("connected") for host in client.hosts()):
+            click.echo("No Docker host is connected: no container can join before one is (netctl host ls)", err=True)
 
 
 @network.command()
@@ -154,7 +161,8 @@ def create(
         doc["internal"] = True
     with target.connect() as client:
         client.put_network(cast(NetworkDoc, without_empty(doc)))
-    say(f"Creating network {key_of(tenant, name)}")
+        say(f"Creating network {key_of(tenant, name)}")
+        _look_for_hosts(client)
 
 
 @network.command()

@@ -13,6 +13,8 @@ from ryu_apps.wsgi import new_event
 from topology.model import Host
 from topology.snapshot import Model
 
+NO_DOCKER = "docker"  # what an agent's line is about when its Docker does not answer
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -93,7 +95,8 @@ class HostTracker:
         return found is None or self.liveness.down(found)
 
     def wait(self, revision: int, network: str, timeout: float) -> Outcome:
-        """Until every connected host that is up has applied ``revision``, one failed at ``network``, or time is up.
+        """Until every connected host that is up has applied ``revision``, one failed at ``network`` or has no Docker,
+        or time is up.
 
         A host that connects meanwhile is waited for as well; one that goes no longer.
         """
@@ -103,7 +106,9 @@ class HostTracker:
             failed: list[tuple[str, str]] = []
             for host in sorted(h for h in self._streams if not self.down(h)):
                 record = self._record(host)
-                if record.applied < revision:
+                if record.applied < revision and NO_DOCKER in record.errors:
+                    failed.append((host, record.errors[NO_DOCKER]))  # it would not come to it in time
+                elif record.applied < revision:
                     late.append(host)
                 elif network in record.errors:
                     failed.append((host, record.errors[network]))

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -275,6 +276,59 @@ def test_docker_is_killed(host: Node, net: str, live: bool) -> None:
         host.docker("rm", "-f", "c1", "c2", "c3")
         host.kill("dockerd", signal.SIGTERM, 60)
         host.start_docker()
+
+
+def docker_trouble(host: Node) -> str:
+    """What `netctl host inspect` says about Docker."""
+    return str(json.loads(host.netctl("host", "inspect", host.host))["Oper"].get("errors", {}).get("docker", ""))
+
+
+def refused_for(host: Node, reason: str) -> None:
+    """Whoever makes a network hears within seconds what is wrong with Docker."""
+    began = time.monotonic()
+    said = host.complaint("net", "create", "late", "-s", "10.5.0.0/24")
+    assert "host agt-host: Docker does not answer" in said and reason in said, said
+    assert time.monotonic() - began < 10
+    assert "default:late" not in host.networks()
+
+
+@pytest.mark.parametrize("how", ["killed", "hangs", "was never there"])
+def test_no_docker_is_said_within_seconds(host: Node, how: str) -> None:
+    """Else a user looks for the fault in the network, while Docker is dead or hangs; and waits long to be told less."""
+    if how == "hangs":
+        host.freeze("dockerd")
+        reason = "no answer in time"
+        refused_for(host, reason)  # asked at once, before anybody knows
+    else:
+        if how == "was never there":
+            host.kill("agent", signal.SIGTERM)
+        host.kill("dockerd")
+        reason = "Connection refused"  # the socket that it leaves
+        if how == "was never there":
+            (host.directory / "docker.sock").unlink()
+            host.start_agent(wait=False)
+            wait_for(lambda: "Docker does not answer" in host.log("agent")[host._agent_from :], "the line in its log")
+            wait_for(lambda: json.loads(host.rest("/api/v1/hosts/"))[0]["connected"], "the agent to be connected")
+            reason = "No such file or directory"
+    wait_for(lambda: reason in docker_trouble(host), "the host to say what is wrong", 10)
+    refused_for(host, reason)
+
+    if how == "hangs":
+        host.thaw("dockerd")
+    else:
+        host.start_docker()
+    wait_for(lambda: not docker_trouble(host), "the host to be well again", 10)
+    host.netctl("net", "create", "late", "-s", "10.5.0.0/24")
+    host.container("c1", "late")
+
+
+def test_the_plugins_socket_is_removed(host: Node, net: str) -> None:
+    """Else no container starts in our networks until somebody restarts the agent, which looks well."""
+    (host.plugins / "netctl.sock").unlink()
+    assert host.processes.pop("agent").wait(10) == 1, "its supervisor starts it again"
+    assert "Docker can't reach this agent any more" in host.log("agent")
+    host.start_agent()
+    host.container("c1", net)
 
 
 def test_the_switch_is_killed(host: Node, net: str) -> None:

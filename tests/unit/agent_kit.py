@@ -161,6 +161,9 @@ class FakeDocker:
         if self.away:
             raise DockerGone("Docker does not answer")
 
+    def ping(self) -> None:
+        self._answer()
+
     def network(self, network_id: str) -> dict[str, Any]:
         self._answer()
         if network_id not in self.items:

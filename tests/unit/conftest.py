@@ -10,11 +10,19 @@ from pathlib import Path
 import pytest
 
 from tests.kit import etcd
+from tests.unit.modelkit import close_files
 from tests.unit.places import Place
 from topology.etcd_store import EtcdStore
 from topology.sqlite_store import SqliteStore
 
 _NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """What a test opens by a `Door` is closed after it."""
+    yield
+    close_files()
 
 
 @pytest.fixture(scope="session")

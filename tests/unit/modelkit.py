@@ -30,9 +30,18 @@ class Clock:
         return self.now
 
 
+_files: list[SqliteStore] = []  # of this test's doors
+
+
+def close_files() -> None:
+    """At a test's end: a database that nobody closes is an error in whichever test collects it."""
+    while _files:
+        _files.pop().close()
+
+
 @dataclass
 class Door:
-    """Commands with everything around them."""
+    """Commands with everything around them. A store in SQLite is closed when the test is over."""
 
     store: Store = field(default_factory=lambda: SqliteStore(":memory:"))
     clock: Clock = field(default_factory=Clock)
@@ -40,6 +49,8 @@ class Door:
     commits: list[Commit] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if isinstance(self.store, SqliteStore):
+            _files.append(self.store)
         self.commands = Commands(self.model, self.store, self.clock)
         self.commands.subscribe(self.commits.append)
 

@@ -174,6 +174,30 @@ def test_nothing_is_removed_before_both_sides_are_known(world: World, monkeypatc
     assert world.names() == ["net"]
 
 
+def test_docker_that_hangs_is_not_asked_for_a_minute(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that follows would wait behind a daemon that is known to hang, and the user be told nothing."""
+    line = "Docker does not answer at unix:///docker.sock: no answer within 3 s"
+    world.state.troubles.say("docker", {"docker": line})
+    world.docker.away = True
+    monkeypatch.setattr(world.docker, "create_network", lambda *_: pytest.fail("Docker was asked"))
+    assert world.networks.apply("default:n1", doc("n1")) == {"default:n1": "Docker does not answer"}
+    monkeypatch.undo()
+    world.docker.away = False  # and as soon as it answers, whatever was found before
+    assert world.networks.apply("default:n1", doc("n1")) == {}
+    assert world.names() == ["n1"]
+
+
+def test_docker_that_was_never_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user would be told that there is no answer, and not why: that nothing is installed, or permission denied."""
+    monkeypatch.setattr(module, "LISTING_TIMEOUT", 0.01)
+    world.state.listed = False
+    world.state.model["default:n1"] = doc("n1")
+    line = "Docker does not answer at unix:///docker.sock: No such file or directory"
+    world.state.troubles.say("docker", {"docker": line})
+    assert world.networks.apply("default:n1", doc("n1")) == {"default:n1": line}
+    assert world.networks.reconcile() == {"default:n1": line}
+
+
 def test_a_network_in_use_that_the_model_lost_is_put_back(world: World) -> None:
     """Else a controller with a new store cuts every running container off."""
     world.networks.apply("default:net", doc())
@@ -265,6 +289,18 @@ def follow(world: World, *lines: tuple[str, str, Any]) -> None:
     client = FakeClient(world.controller)
     for _ in world.networks._follow(cast(Client, Lines(*lines)), cast(Client, client)):
         pass
+
+
+def test_what_is_told_meanwhile_does_not_promise_a_network(world: World) -> None:
+    """`net create` would return before Docker has the network, and succeed where Docker then refuses it."""
+
+    def made(item: dict[str, Any]) -> None:
+        world.know(item)
+        world.networks.troubles_changed()  # another part of the agent finds something wrong just now
+
+    world.docker.made = made
+    follow(world, ("network", "default:n1", doc("n1")), ("sync", "", None))
+    assert [revision for revision, _ in world.controller.applied] == [0, 7]
 
 
 def service(**fields: Any) -> dict[str, Any]:

@@ -374,6 +374,28 @@ def test_the_socket(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_socket_that_is_taken_away(tmp_path: Path, taken: bool) -> None:
+    """Docker would find no plugin, for good, while the agent thinks that it serves."""
+    path = tmp_path / "netctl.sock"
+    lines: list[str] = []
+    lost = threading.Event()
+    server = PluginServer(path, {}, lambda line: (lines.append(line), lost.set())[1])
+    server.start()
+    other = tmp_path / "other.sock"
+    with socket.socket(socket.AF_UNIX) as program:
+        program.bind(str(other))
+        if taken:
+            other.rename(path)
+        else:
+            path.unlink()
+        assert lost.wait(10)
+    server.stop()
+    assert path.exists() is taken, "what is another program's stays"
+    what = "is another program's by now" if taken else "is gone (No such file or directory)"
+    assert lines == [f"{path} {what}: Docker can't reach this agent any more, it has to start again"]
+
+
 def test_a_stop_in_the_middle_of_a_call(tmp_path: Path) -> None:
     """Else a restart of the agent fails the container that is just starting."""
     begun, go_on = threading.Event(), threading.Event()

@@ -18,6 +18,7 @@ CONTAINER = "ab" * 32
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeController]:
     with FakeController() as controller:
+        controller.docs["hosts"]["h1"] = {"key": "h1", "hostName": "h1", "connected": True}
         monkeypatch.setenv("NETMASTER", controller.url)
         yield controller
 
@@ -61,6 +62,17 @@ def test_walk_through(fake: FakeController, run: Run) -> None:
         "ports": ["8080:80:TCP"],
     }
     assert fake.docs["networks"]["default:contiv-net"]["gateway"] == "10.1.1.254"
+
+
+@pytest.mark.parametrize("hosts", [{}, {"h1": {"key": "h1", "hostName": "h1", "connected": False}}])
+def test_a_network_without_a_docker_host(
+    fake: FakeController, capsys: pytest.CaptureFixture[str], hosts: dict[str, Any]
+) -> None:
+    """Who forgot to start the agent would hear it only from Docker, as a network that is not found."""
+    fake.docs["hosts"] = hosts
+    assert main(["net", "create", "n", "-s", "10.1.1.0/24"]) == 0
+    said = "No Docker host is connected: no container can join before one is (netctl host ls)\n"
+    assert capsys.readouterr() == ("Creating network default:n\n", said)
 
 
 def test_network_flags(fake: FakeController, run: Run) -> None:

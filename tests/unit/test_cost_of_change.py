@@ -68,7 +68,8 @@ class Lines:
 def cost(services: int, *changes: Callable[[Commands], object]) -> int:
     """The lines that the last of the changes takes, in a model of so many services whose switch is filled."""
     model = Model()
-    commands = Commands(model, SqliteStore(":memory:"), lambda: 1000.0)
+    store = SqliteStore(":memory:")
+    commands = Commands(model, store, lambda: 1000.0)
     commands.put_network(NetworkSpec("default", "srv", "100.0.0.0/16", subnet6="fd00::/64"))
     commands.put_network(
         NetworkSpec("default", "web", "10.1.0.0/16", "10.1.255.254", subnet6="fd01::/64", gateway6="fd01::ff")
@@ -102,6 +103,7 @@ def cost(services: int, *changes: Callable[[Commands], object]) -> int:
         reconciler.run()
     finally:
         lines.stop()
+        store.close()
     assert reconciler.settled_revision == model.revision
     assert len(session.bundles) > 1, "the change is one of the switch"
     return lines.count

@@ -113,6 +113,21 @@ def test_a_host_that_fails_undoes_the_network(rest: Rest) -> None:
     assert create.wait()[0] == 200
 
 
+def test_a_host_whose_docker_does_not_answer(rest: Rest) -> None:
+    """Who makes a network would wait 15 s and be told that the host is slow, not what is wrong there."""
+    line = "Docker does not answer at unix:///var/run/docker.sock: no answer within 3 s"
+    apply(rest, "h2", {"docker": line, "route 10.2.0.0/24": "not taken over"})
+    create = rest.spawn("POST", KEY, SUBNET)
+    assert create.wait() == (409, "text/plain", f"host h2: {line}\n")
+    assert rest.refused("GET", KEY)[0] == 404
+    # known only while it is waited for: a daemon that froze a moment ago
+    apply(rest, "h2")
+    create = rest.spawn("POST", KEY, SUBNET)
+    assert still(create)
+    rest.call("PUT", "/hosts/h2/applied/", {"revision": rest.model.revision - 1, "errors": {"docker": line}})
+    assert create.wait() == (409, "text/plain", f"host h2: {line}\n")
+
+
 def test_a_host_that_does_not_answer_undoes_the_network(rest: Rest) -> None:
     """Without it, a hanging agent leaves networks that nobody can use."""
     slow = Rest(host_timeout=0.05)
