@@ -1,4 +1,4 @@
-"""Hosts that nobody registered: learned from their ARP, looked for by ARP."""
+"""Hosts that nobody registered: what follows from their ARP, and when they have to be looked for."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from topology.commands import DEFAULT_TENANT
-from topology.model import Endpoint, Network
+from topology.model import Endpoint, Network, Tenant
 from topology.observed import Observed, Switch
 from topology.paths import End
 from topology.snapshot import Model
+from topology.validate import ROUTER_MAC
 
 _ETHERNET = struct.Struct("!6s6sH")
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
+_IP = struct.Struct("!BBHHHBBH4s4s")
 _ETHERNET_ARP = (1, 0x0800, 6, 4)
 REQUEST = 1
+NOBODY = IPv4Address(0)
+_BROADCAST, _ROUTER = bytes.fromhex("ff" * 6), bytes.fromhex(ROUTER_MAC.replace(":", ""))
 OFPP_MAX = 0xFFFFFF00  # ports from here on are the switch's own
 
 
@@ -143,3 +147,63 @@ def onward(model: Model, observed: Observed, learned: Endpoint, arp: Arp) -> End
     home = observed.switches.get(asker.switch) if isinstance(asker, Endpoint) else None
     number = home.port_number(asker.port_name) if home is not None and isinstance(asker, Endpoint) else None
     return None if home is None or number is None else End(home.dpid, number)
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """An address of a network to be asked for. ``port``: there alone; None: wherever an unknown host may be."""
+
+    network: Network
+    address: IPv4Address
+    port: End | None = None
+
+
+def seek(model: Model, observed: Observed, end: End, tenant_number: int, frame: bytes) -> Sought | None:
+    """Who has to be found before an IPv4 packet can go on. Raises BrokenPacketError.
+
+    ``tenant_number``: that of its sender, whose packet has nobody to go to; 0: nobody knows the sender.
+    """
+    source, target = _ends_of(frame)
+    if not tenant_number:
+        return _sender(model, observed, end, source)
+    tenant = model.by_number("tenant", tenant_number)
+    found = [n for n in model.networks_around(target) if isinstance(tenant, Tenant) and n.tenant == tenant.name]
+    # where it would be learned in another tenant's network, no answer would help
+    if not found or found[0].gateway is None or network_for(model, target) != found[0]:
+        return None
+    taken = model.holder(found[0].key, target) is not None
+    return None if taken or not _a_hosts(found[0], target) else Sought(found[0], target)
+
+
+def _sender(model: Model, observed: Observed, end: End, source: IPv4Address) -> Sought | None:
+    """The unknown sender itself, which answers at the port where its packet came in; or a learned one that moved."""
+    network, switch = network_for(model, source), observed.switches.get(end.switch)
+    if network is None or switch is None or not _a_hosts(network, source):
+        return None
+    holder = model.holder(network.key, source)
+    if holder is not None and not (isinstance(holder, Endpoint) and holder.origin == "learned"):
+        return None
+    return Sought(network, source, end) if end in unclaimed_ports(model, observed, switch) else None
+
+
+def _ends_of(frame: bytes) -> tuple[IPv4Address, IPv4Address]:
+    """Source and destination of the IPv4 packet in an untagged frame."""
+    if len(frame) < _ETHERNET.size + _IP.size:
+        raise BrokenPacketError(f"{len(frame)} bytes are too few for IP")
+    first, _, total, *_, source, target = _IP.unpack_from(frame, _ETHERNET.size)
+    if _ETHERNET.unpack_from(frame)[2] != 0x0800 or first >> 4 != 4 or len(frame) - _ETHERNET.size < total:
+        raise BrokenPacketError("no IPv4 packet, or not all of it")
+    return IPv4Address(source), IPv4Address(target)
+
+
+def _a_hosts(network: Network, address: IPv4Address) -> bool:
+    """Whether it may be a host's: it is neither the subnet's own address nor its broadcast address."""
+    edges = (network.subnet.network_address, network.subnet.broadcast_address)
+    return network.subnet.prefixlen >= 31 or address not in edges
+
+
+def question(network: Network, target: IPv4Address) -> bytes:
+    """The frame with which a network's gateway asks for an address; without a gateway, nobody asks (RFC 5227, 1.1)."""
+    asker = network.gateway or NOBODY
+    body = _ARP.pack(*_ETHERNET_ARP, REQUEST, _ROUTER, asker.packed, bytes(6), target.packed)
+    return (_ETHERNET.pack(_BROADCAST, _ROUTER, 0x0806) + body).ljust(60, b"\0")

@@ -27,18 +27,19 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     """By its MAC within its network, by its address from anywhere in the tenant."""
     port = ctx.port_of(endpoint)
     send, goto = (ctx.onward(endpoint), None) if port is None else ((SetField(PORT, port),), Table.REPLY)
-    if not send:
-        return
     network = ctx.network_of(endpoint)
     mac = mac_int(endpoint.mac)
-    yield Flow(
-        Table.ROUTE,
-        Priority.NORMAL,
-        match(**{NETWORK: network.number}, eth_dst=mac),
-        send,
-        goto=goto,
-        feature=Feature.ROUTE,
-    )
+    if send:
+        yield Flow(
+            Table.ROUTE,
+            Priority.NORMAL,
+            match(**{NETWORK: network.number}, eth_dst=mac),
+            send,
+            goto=goto,
+            feature=Feature.ROUTE,
+        )
+    elif endpoint.host:
+        return
     for family, own in each(endpoint.addresses):
         terms = {
             TENANT: ctx.zone(endpoint.tenant),
@@ -49,11 +50,8 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         if family.gateway(network) is None:
             # it could not answer to another network: only a VIP of its own network leads here
             terms[NETWORK] = network.number
+        # without a way: it is known, so that its gateway need not look for it
+        actions = (DecTtl(), SetField("eth_src", ROUTER_MAC), SetField("eth_dst", mac), *send) if send else ()
         yield Flow(
-            Table.ROUTE,
-            Priority.NORMAL,
-            match(**terms),
-            (DecTtl(), SetField("eth_src", ROUTER_MAC), SetField("eth_dst", mac), *send),
-            goto=goto,
-            feature=Feature.ROUTE,
+            Table.ROUTE, Priority.NORMAL, match(**terms), actions, goto=goto if send else None, feature=Feature.ROUTE
         )
