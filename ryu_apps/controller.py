@@ -159,6 +159,7 @@ class Controller(fw.App):
             return
         LOG.info("switch %016x connected with %d ports", datapath.id, len(ports))
         self.liveness.heard(datapath.id)
+        self._forget_replaced(datapath.id, ports)
         reconciler = self.switches.connect(session, datapath.id, ports, session.version)
         self.links.probe(datapath.id)
         self.spawn(reconciler.run)
@@ -208,8 +209,23 @@ class Controller(fw.App):
         gone = ev.msg.reason == fw.ofproto.OFPPR_DELETE
         port = _port(ev.msg.desc)
         if port.number < OFPP_MAX:
+            if not gone:
+                self._forget_replaced(ev.msg.datapath.id, [port])
             self.switches.port_changed(ev.msg.datapath.id, port, gone=gone)
             self.links.port_changed(ev.msg.datapath.id, port, gone=gone)
+
+    def _forget_replaced(self, dpid: int, ports: Sequence[Port]) -> None:
+        """Hosts were learned at ports that are others now: who is there has to be learned anew."""
+        gone = learning.replaced(self.model, dpid, ports)
+        if gone:
+            self._store_aside(lambda: self._forget(gone))
+
+    def _forget(self, ids: Sequence[str]) -> None:
+        try:
+            for endpoint in ids:
+                self.commands.delete_endpoint(endpoint)
+        except NetctlError as error:
+            LOG.warning("learned hosts whose port is another one now are not forgotten: %s", error)
 
     def _is_of_fabric(self, dpid: int) -> bool:
         """Between hosts with agents there are tunnels."""
@@ -285,7 +301,7 @@ class Controller(fw.App):
         """ARP of an unknown host, or for one. Raises BrokenPacketError for anything else."""
         switch, observed = reconciler.switch, self.switches.observed
         arp = learning.parse(frame)
-        match learning.decide(self.model, observed, switch, in_port, arp):
+        match learning.decide(self.model, observed, switch, in_port, arp, early=self.switches.early):
             case learning.Learn() as found:
                 self._store_aside(lambda: self._learn(reconciler, found, in_port, arp, frame))
             case learning.Ask(ports):
@@ -305,11 +321,13 @@ class Controller(fw.App):
     ) -> None:
         """Note where a host is. Then what it said goes to who waits for it, or through the pipeline again."""
         network, switch = found.network, reconciler.switch
+        port = switch.ports.get(found.port_name)
+        port_mac = "" if port is None else port.mac
         try:
             if found.instead_of:
                 self.commands.delete_endpoint(found.instead_of)
             learned = self.commands.learn(
-                network.tenant, network.name, arp.sender_mac, arp.sender, switch.dpid, found.port_name
+                network.tenant, network.name, arp.sender_mac, arp.sender, switch.dpid, found.port_name, port_mac
             )
         except NetctlError as error:
             # the store can't be written, or others were faster: its next ARP tells us again

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from topology.commands import DEFAULT_TENANT
 from topology.model import Endpoint, Network, Tenant
-from topology.observed import Observed, Switch
+from topology.observed import Observed, Port, Switch
 from topology.paths import End
 from topology.snapshot import Model
 from topology.validate import ROUTER_MAC
@@ -82,8 +83,10 @@ class Ignore:
     forged: bool = False
 
 
-def decide(model: Model, observed: Observed, switch: Switch, in_port: int, arp: Arp) -> Learn | Ask | Ignore:
-    """What follows from an ARP packet-in."""
+def decide(
+    model: Model, observed: Observed, switch: Switch, in_port: int, arp: Arp, *, early: bool = False
+) -> Learn | Ask | Ignore:
+    """What follows from an ARP packet-in. ``early``: switches that are not connected may only not be yet."""
     port_name = switch.port_name(in_port)
     network = network_for(model, arp.sender)
     if port_name is None or network is None or observed.heard.joined(End(switch.dpid, in_port)):
@@ -100,9 +103,9 @@ def decide(model: Model, observed: Observed, switch: Switch, in_port: int, arp: 
         return Ignore(forged=True)
     if holder.mac == arp.sender_mac:
         return Learn(network, port_name)
-    # another host: only where the one that was learned can't be any more
+    # another host: only where the one that was learned can't be any more, or can't be reached
     home = observed.switches.get(holder.switch)
-    if at_home or (home is not None and not home.has_link(holder.port_name)):
+    if at_home or (not early if home is None else not home.has_link(holder.port_name)):
         return Learn(network, port_name, instead_of=holder.id)
     return Ignore(forged=True)
 
@@ -110,7 +113,7 @@ def decide(model: Model, observed: Observed, switch: Switch, in_port: int, arp: 
 def _looks_for(model: Model, observed: Observed, asker: End, network: Network, arp: Arp) -> Ask | Ignore:
     if arp.operation != REQUEST or arp.target not in network.subnet:
         return Ignore()
-    if model.holder(network.key, arp.target) is not None:
+    if _known(model, observed, network, arp.target):
         return Ignore()
     places = (end for switch in observed.switches.values() for end in unclaimed_ports(model, observed, switch))
     return Ask(tuple(sorted(end for end in places if end != asker)))
@@ -126,6 +129,13 @@ def unclaimed_ports(model: Model, observed: Observed, switch: Switch) -> list[En
 
     ends = (End(switch.dpid, p.number) for p in switch.ports.values() if p.number < OFPP_MAX and not claimed(p.name))
     return sorted(end for end in ends if not observed.heard.joined(end))
+
+
+def replaced(model: Model, dpid: int, ports: Iterable[Port]) -> list[str]:
+    """The ids of hosts that were learned at a port of a switch which is another one now, of the same name."""
+    macs = {port.name: port.mac for port in ports}
+    found = (e for e in model.endpoints_of_switch(dpid) if e.origin == "learned" and e.port_mac)
+    return [e.id for e in found if macs.get(e.port_name, e.port_mac) != e.port_mac]
 
 
 def misplaced(model: Model, observed: Observed) -> list[str]:
@@ -171,8 +181,16 @@ def seek(model: Model, observed: Observed, end: End, tenant_number: int, frame: 
     # where it would be learned in another tenant's network, no answer would help
     if not found or found[0].gateway is None or network_for(model, target) != found[0]:
         return None
-    taken = model.holder(found[0].key, target) is not None
-    return None if taken or not _a_hosts(found[0], target) else Sought(found[0], target)
+    known = _known(model, observed, found[0], target)
+    return None if known or not _a_hosts(found[0], target) else Sought(found[0], target)
+
+
+def _known(model: Model, observed: Observed, network: Network, address: IPv4Address) -> bool:
+    """Whether somebody has the address. A learned host whose switch is not connected may have come back elsewhere."""
+    holder = model.holder(network.key, address)
+    if isinstance(holder, Endpoint) and holder.origin == "learned":
+        return holder.switch in observed.switches
+    return holder is not None
 
 
 def _sender(model: Model, observed: Observed, end: End, source: IPv4Address) -> Sought | None:

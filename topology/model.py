@@ -203,6 +203,7 @@ class Endpoint:
     passed: tuple[str, ...] = ()  # sorted keys of the services whose active check it passes
     drained: tuple[str, ...] = ()  # sorted keys of the services whose drain time is over for it
     draining_since: float = 0.0  # epoch s; 0: not draining
+    port_mac: str = ""  # of a learned one: the switch's own MAC at that port, by which another port of its name is told
 
     @property
     def key(self) -> str:

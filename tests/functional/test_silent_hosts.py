@@ -11,7 +11,7 @@ import pytest
 from tests.kit import frames, ovs
 from tests.kit.bare import BLUE_GATEWAY, DPID, GATEWAY, ROUTER, World, bare_world
 from tests.kit.controller import Controller, controller
-from tests.kit.station import REPLY, Station, arp
+from tests.kit.station import REPLY, Station, arp, mac_of
 
 RED_1, BLUE_9 = "10.3.1.1", "10.3.2.9"
 VIP = "100.3.1.1"
@@ -191,3 +191,19 @@ def test_broken_packets_are_counted(world: World) -> None:
     # the switch itself drops what is too short; what is longer than it says is for the controller
     host.send(good[:16] + struct.pack("!H", 4000) + good[18:])
     ovs.wait_for(lambda: world.count("brokenPackets") == before + 1, "the broken packet to be counted")
+
+
+def test_a_new_host_behind_a_port_of_the_same_name(world: World) -> None:
+    """If it fails: who takes a fabric down and brings it up again, as Mininet does, finds no host for a minute."""
+    asker, silent = world.stations[:2]
+    world.register(asker, RED_1)
+    silent.ask("10.3.1.9", GATEWAY)
+    world.learned(silent, "10.3.1.9")
+    heir = world.replace(1)
+    heir.mac = mac_of(99)
+    ovs.wait_for(lambda: not world.endpoints("10.3.1.9"), "the host behind the old port to be forgotten")
+    asker.ask(RED_1, "10.3.1.9")
+    looked_for = arp(asker.mac, RED_1, "10.3.1.9")
+    heir.until(lambda frame: frame == looked_for, "the question")
+    heir.send(arp(heir.mac, "10.3.1.9", RED_1, REPLY, asker.mac))
+    assert asker.answer("10.3.1.9") == heir.mac

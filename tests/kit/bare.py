@@ -55,6 +55,19 @@ class World:
         )
         return endpoint_id
 
+    def replace(self, number: int) -> Station:
+        """Another cable, into a port of the same name; nothing is sent meanwhile."""
+        old = self.stations[number]
+        ovs.MACHINE.vsctl("del-port", self.bridge, old.port)
+        old.close()
+        self.stations[number] = made = Station(self.bridge, number)
+        return made
+
+    def close(self) -> None:
+        """Unplug all."""
+        for station in self.stations:
+            station.close()
+
     def count(self, what: str) -> int:
         """A counter of the switch's document."""
         return int(self.control.switch(DPID)[what])
@@ -66,8 +79,7 @@ def bare_world(control: Controller) -> Iterator[World]:
     with ovs.bridge("m", f"other-config:datapath-id={DPID}") as bridge, contextlib.ExitStack() as at_the_end:
         ovs.MACHINE.vsctl("set-controller", bridge, control.target)
         made = World(control, bridge)
-        for station in made.stations:
-            at_the_end.callback(station.close)
+        at_the_end.callback(made.close)
         control.wait_for_switch(DPID)
         ports = {s.port for s in made.stations}
         ovs.wait_for(

@@ -38,7 +38,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             goto=goto,
             feature=Feature.ROUTE,
         )
-    elif endpoint.host:
+    elif endpoint.host or endpoint.origin == "learned":
         return
     for family, own in each(endpoint.addresses):
         terms = {
