@@ -282,9 +282,10 @@ class Controller(fw.App):
 
     def _seek(self, end: End, match: Any, frame: bytes) -> None:
         """A packet whose receiver, or sender, nobody knows. Raises BrokenPacketError."""
-        sought = learning.seek(self.model, self.switches.observed, end, match.get(TENANT, 0), frame)
+        place = (match.get(TENANT, 0), match.get(NETWORK, 0))
+        sought = learning.seek(self.model, self.switches.observed, end, place, frame)
         if sought is not None:
-            self.seeker.look_for(sought, Kept(end, match.get(NETWORK, 0), frame))
+            self.seeker.look_for(sought, Kept(end, place[1] if sought.routed else 0, frame))
 
     def _release(self, waiting: Sequence[Kept]) -> None:
         """Packets that had to wait go through the pipeline, once all switches know what they waited for."""

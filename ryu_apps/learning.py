@@ -161,28 +161,35 @@ def onward(model: Model, observed: Observed, learned: Endpoint, arp: Arp) -> End
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """An address of a network to be asked for. ``port``: there alone; None: wherever an unknown host may be."""
+    """An address of a network to be asked for. ``port``: there alone; None: wherever an unknown host may be.
+
+    ``routed``: for a packet that a gateway has to send on, whose sender has to know if it can't.
+    """
 
     network: Network
     address: IPv4Address
     port: End | None = None
+    routed: bool = False
 
 
-def seek(model: Model, observed: Observed, end: End, tenant_number: int, frame: bytes) -> Sought | None:
+def seek(model: Model, observed: Observed, end: End, place: tuple[int, int], frame: bytes) -> Sought | None:
     """Who has to be found before an IPv4 packet can go on. Raises BrokenPacketError.
 
-    ``tenant_number``: that of its sender, whose packet has nobody to go to; 0: nobody knows the sender.
+    ``place``: the numbers of its sender's tenant and network, where its receiver is unknown; zeros: its sender is.
     """
     source, target = _ends_of(frame)
-    if not tenant_number:
+    if place == (0, 0):
         return _sender(model, observed, end, source)
-    tenant = model.by_number("tenant", tenant_number)
+    tenant = model.by_number("tenant", place[0])
     found = [n for n in model.networks_around(target) if isinstance(tenant, Tenant) and n.tenant == tenant.name]
     # where it would be learned in another tenant's network, no answer would help
-    if not found or found[0].gateway is None or network_for(model, target) != found[0]:
+    if not found or network_for(model, target) != found[0]:
         return None
-    known = _known(model, observed, found[0], target)
-    return None if known or not _a_hosts(found[0], target) else Sought(found[0], target)
+    network, routed = found[0], frame.startswith(_ROUTER)
+    if network.gateway is None if routed else network.number != place[1]:
+        return None
+    known = _known(model, observed, network, target)
+    return None if known or not _a_hosts(network, target) else Sought(network, target, routed=routed)
 
 
 def _known(model: Model, observed: Observed, network: Network, address: IPv4Address) -> bool:

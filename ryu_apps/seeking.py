@@ -35,7 +35,7 @@ _Key = tuple[str, IPv4Address]  # of the network, and the address
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A packet that waits: where it came in, and the network that it came from (0: not known)."""
+    """A packet that waits: where it came in, and the number of the network whose gateway answers for it; 0: nobody."""
 
     end: End
     network: int

@@ -82,6 +82,8 @@ CASES = [
          {"eth_dst": ROUTER_MAC, "ip_ttl": 64}),
     Case("an address of no network", 1, tcp(1, C1, ip("8.8.8.8"), 999, 22)),
     Case("to a gateway itself, and no ping", 1, tcp(1, C1, WEB_GATEWAY, 999, 22)),
+    Case("a MAC that nobody has, near: looked for", 2, tcp(2, W1, ip("10.1.1.77"), 999, 22, eth_dst=mac(77)),
+         (CONTROLLER,)),
     Case("an unknown sender: looked for", 9, tcp(9, C1, O1, 999, 22), (CONTROLLER,)),
     Case("another tenant's MAC", 1, tcp(1, C1, W1, 999, 22, eth_dst=mac(7))),
     Case("into a network without a gateway", 1, tcp(1, C1, X1, 999, 22)),

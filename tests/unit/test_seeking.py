@@ -39,9 +39,12 @@ def packet(source: str, target: str, data: bytes = b"x", port: int = 1) -> bytes
     return frames.udp(mac_text(port), source, target, 4000, data=data)
 
 
-def sought(source: str, target: str, tenant: int = DEFAULT, port: int = 1, of: Model | None = None) -> Sought | None:
-    """Who has to be found for a packet that came in by a port."""
-    return seek(of or model((LEARNED,)), observed(), End(DPID, port), tenant, packet(source, target))
+def sought(
+    source: str, target: str, tenant: int = DEFAULT, port: int = 1, of: Model | None = None, *, network: int = CLIENTS
+) -> Sought | None:
+    """Who has to be found for a packet that came in by a port, from a network of a tenant (0: nobody knows)."""
+    place = (tenant, network) if tenant else (0, 0)
+    return seek(of or model((LEARNED,)), observed(), End(DPID, port), place, packet(source, target))
 
 
 def test_the_receiver_is_looked_for() -> None:
@@ -49,6 +52,21 @@ def test_the_receiver_is_looked_for() -> None:
     found = sought("20.1.1.1", "10.1.1.77")
     assert found is not None
     assert (found.network.key, str(found.address), found.port) == ("default:web", "10.1.1.77", None)
+    assert found.routed
+
+
+def test_a_receiver_within_the_network_is_looked_for() -> None:
+    """If it fails: who knows a neighbour's MAC from before, or by hand, reaches it only when it speaks first."""
+    near, island = (
+        seek(model(), observed(), End(DPID, port), (DEFAULT, network), frames.udp(mac_text(port), *ends, 1, to=to))
+        for port, network, ends in ((2, 2, ("10.1.1.1", "10.1.1.77")), (8, 4, ("30.1.1.1", "30.1.1.77")))
+        for to in ("02:00:00:00:00:77",)
+    )
+    assert near is not None
+    assert island is not None, "without a gateway, too"
+    assert (near.routed, island.routed) == (False, False)
+    other = frames.udp(mac_text(1), "20.1.1.1", "10.1.1.77", 1, to="02:00:00:00:00:77")
+    assert seek(model(), observed(), AT_CLIENT, (DEFAULT, CLIENTS), other) is None, "that is the gateway's job"
 
 
 @pytest.mark.parametrize(
@@ -104,10 +122,10 @@ def test_broken_packets() -> None:
     good = packet("20.1.1.1", "10.1.1.77", b"x" * 40)
     for length in range(len(good)):
         with pytest.raises(BrokenPacketError):
-            seek(model(), observed(), AT_CLIENT, DEFAULT, good[:length])
+            seek(model(), observed(), AT_CLIENT, (DEFAULT, CLIENTS), good[:length])
     for at, value in ((12, 0x86), (14, 0x65), (16, 0xFF)):
         with pytest.raises(BrokenPacketError):
-            seek(model(), observed(), AT_CLIENT, DEFAULT, good[:at] + bytes([value]) + good[at + 1 :])
+            seek(model(), observed(), AT_CLIENT, (DEFAULT, CLIENTS), good[:at] + bytes([value]) + good[at + 1 :])
 
 
 class Bench:
@@ -132,7 +150,7 @@ class Bench:
     def send(self, target: str, data: bytes = b"x") -> bytes:
         """The client sends a packet."""
         frame = packet("20.1.1.1", target, data)
-        found = seek(self.model, observed(), AT_CLIENT, DEFAULT, frame)
+        found = seek(self.model, observed(), AT_CLIENT, (DEFAULT, CLIENTS), frame)
         assert found is not None
         self.seeker.look_for(found, Kept(AT_CLIENT, CLIENTS, frame))
         return frame
@@ -222,8 +240,8 @@ def test_only_a_switch_without_an_agent_looks() -> None:
         flows = (f for owner in owners for f in compile_owner(Context(of, DPID, PORTS), owner).flows)
         return sorted((f.table, f.meter) for f in flows if f.feature == Feature.SEEK and f.actions)
 
-    ((first, meter), (second, same)) = looking(of)
-    assert (first, second) == (Table.CLASSIFY, Table.ROUTE)
-    assert meter == same != PACKET_IN_METER
+    found = looking(of)
+    assert [table for table, _ in found] == [Table.CLASSIFY, *[Table.ROUTE] * 3]  # web from outside; both from inside
+    assert PACKET_IN_METER not in {meter for _, meter in found}
     of.apply(Commit(2, (Change(None, Host("h", DPID)),)))
     assert looking(of) == []

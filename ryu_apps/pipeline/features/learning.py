@@ -10,7 +10,16 @@ from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import V4
 from ryu_apps.pipeline.features.neighbour import REQUEST
 from ryu_apps.pipeline.fields import ETH_ARP
-from ryu_apps.pipeline.tables import PACKET_IN_METER, ROUTER_MAC, SEEK_METER, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.tables import (
+    NETWORK,
+    PACKET_IN_METER,
+    ROUTER_MAC,
+    SEEK_METER,
+    TENANT,
+    Feature,
+    Priority,
+    Table,
+)
 from ryu_apps.pipeline.values import CONTROLLER, Flow, Match, Output, match
 from topology.model import Network
 
@@ -41,14 +50,20 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 
 
 def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
-    """To an address that no endpoint here has: its gateway looks for it, but not for itself."""
-    if not ctx.learns or network.gateway is None:
+    """To an address that no endpoint here has: its gateway looks for it, but not for itself. Within the network also to
+    a MAC that nobody has: its sender knows it from before, or was told it by hand.
+    """
+    if not ctx.learns:
         return
-    routed = {TENANT: ctx.zone(network.tenant), "eth_dst": ROUTER_MAC, "eth_type": V4.eth_type}
-    gateway, subnet = int(network.gateway), (int(network.subnet.network_address), int(network.subnet.netmask))
-    yield _seek(Table.ROUTE, match(**routed, ipv4_dst=subnet))
-    yield Flow(Table.ROUTE, Priority.NORMAL, match(**routed, ipv4_dst=gateway), feature=Feature.SEEK)
+    subnet = (int(network.subnet.network_address), int(network.subnet.netmask))
+    near = match(**{NETWORK: network.number}, eth_type=V4.eth_type, ipv4_dst=subnet)
+    yield _seek(Table.ROUTE, near, Priority.FALLBACK - 1)
+    if network.gateway is not None:
+        routed = {TENANT: ctx.zone(network.tenant), "eth_dst": ROUTER_MAC, "eth_type": V4.eth_type}
+        yield _seek(Table.ROUTE, match(**routed, ipv4_dst=subnet))
+        itself = match(**routed, ipv4_dst=int(network.gateway))
+        yield Flow(Table.ROUTE, Priority.NORMAL, itself, feature=Feature.SEEK)
 
 
-def _seek(table: Table, what: Match) -> Flow:
-    return Flow(table, Priority.FALLBACK, what, TO_CONTROLLER, meter=SEEK_METER, feature=Feature.SEEK)
+def _seek(table: Table, what: Match, priority: int = Priority.FALLBACK) -> Flow:
+    return Flow(table, priority, what, TO_CONTROLLER, meter=SEEK_METER, feature=Feature.SEEK)
