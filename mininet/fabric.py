@@ -6,6 +6,7 @@ import subprocess
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,25 @@ class CannotStart(Exception):
     """Why nothing was built, in one line."""
 
 
+class Subnets:
+    """The networks of a plan: the first ``/24`` s of one subnet."""
+
+    LONGEST = 22  # of its prefix: room for four
+
+    def __init__(self, text: str) -> None:
+        try:
+            self.all = IPv4Network(text)
+        except ValueError as error:
+            raise CannotStart(f"--subnet {text}: must be an IPv4 network, such as 10.220.0.0/16: {error}") from error
+        if self.all.prefixlen > self.LONGEST:
+            raise CannotStart(f"--subnet {text}: must be /{self.LONGEST} or shorter: its first networks /24 are used")
+
+    def network(self, name: str, number: int, *, gateway: bool = True) -> NetworkPlan:
+        """The ``number`` th of them, with its last address as the gateway."""
+        first = int(self.all.network_address) + (number << 8)
+        return NetworkPlan(name, str(IPv4Network((first, 24))), str(IPv4Address(first + 254)) if gateway else "")
+
+
 @dataclass(frozen=True)
 class NetworkPlan:
     """A network. Hosts of one without a gateway stay among themselves."""
@@ -30,6 +50,10 @@ class NetworkPlan:
     name: str
     subnet: str
     gateway: str = ""
+
+    def address(self, number: int) -> str:
+        """One of its addresses."""
+        return str(IPv4Network(self.subnet)[number])
 
 
 @dataclass(frozen=True)
@@ -51,7 +75,7 @@ class ServicePlan:
     network: NetworkPlan
     port: int
     target: int
-    labels: Mapping[str, str]
+    labels: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -149,6 +173,11 @@ class Fabric:
         """Name of the host's port of the switch."""
         return f"{self.name}-{host}"
 
+    @property
+    def _mark(self) -> dict[str, str]:
+        """The label of our hosts, so that no service of ours selects other providers of the tenant."""
+        return {"mininet": self.name}
+
     def key_of(self, name: str) -> str:
         """Key of one of our networks or services in the controller."""
         return f"{TENANT}:{self.own(name)}"
@@ -178,9 +207,23 @@ class Fabric:
             if Path("/sys/class/net", port).exists():  # links between switches are in no host that ended
                 subprocess.run(["ip", "link", "delete", port], check=False, timeout=10)
 
+    def _check_free(self) -> None:
+        """Whether the controller has no networks but ours where ours are to be."""
+        mine = [self.own(n.name) for n in self.plan.networks]
+        for network in self.client.networks():
+            taken, name = network["subnet"], network["networkName"]
+            if network["tenantName"] != TENANT or name in mine:
+                continue
+            for plan in self.plan.networks:
+                if IPv4Network(plan.subnet).overlaps(IPv4Network(taken)):
+                    raise CannotStart(
+                        f"subnet {plan.subnet} overlaps network {name}, {taken}: take another one with --subnet"
+                    )
+
     def start(self) -> None:
         """Build it, and wait until the controller has the switches, with all ports and links."""
         self.clear()  # of what a killed run told the controller
+        self._check_free()
         self._net.build()
         for host in self._net.hosts:
             # the userspace datapath hands packets on as they are, and would pass on a checksum left to the device
@@ -228,7 +271,7 @@ class Fabric:
                 "tenantName": TENANT,
                 "serviceName": self.own(plan.name),
                 "networkName": self.own(plan.network.name),
-                "selectors": [f"{k}={v}" for k, v in plan.labels.items()],
+                "selectors": [f"{k}={v}" for k, v in (plan.labels | self._mark).items()],
                 "ports": [f"{plan.port}:{plan.target}:TCP"],
             }
         )
@@ -246,7 +289,7 @@ class Fabric:
                 "macAddress": self.host(plan.name).MAC(),
                 "switch": self.dpid(plan.switch),
                 "portName": self.port_of(plan.name),
-                "labels": dict(plan.labels or {}),
+                "labels": dict(plan.labels or {}) | self._mark,
             }
         )
 

@@ -20,4 +20,4 @@ ABOVE = [(f"c{up}{core}", f"a{pod}{up}") for pod in range(K) for up in range(HAL
 EDGES = [f"e{pod}{edge}" for pod in range(K) for edge in range(HALF)]
 
 if __name__ == "__main__":
-    sys.exit(run(__doc__, "mnf", plan(6, [*BELOW, *ABOVE], EDGES), tests(len(BELOW))))
+    sys.exit(run(__doc__, "mnf", "10.214.0.0/16", plan([*BELOW, *ABOVE], EDGES), tests(len(BELOW))))

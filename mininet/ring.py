@@ -18,4 +18,4 @@ SWITCHES = ["s1", "s2", "s3", "s4"]
 LINKS = [(one, SWITCHES[(n + 1) % len(SWITCHES)]) for n, one in enumerate(SWITCHES)]
 
 if __name__ == "__main__":
-    sys.exit(run(__doc__, "mnr", plan(5, LINKS, SWITCHES), tests(0)))
+    sys.exit(run(__doc__, "mnr", "10.213.0.0/16", plan(LINKS, SWITCHES), tests(0)))

@@ -16,7 +16,7 @@ from types import FrameType
 import probe
 from checks import Checks, Report
 from deadline import TooLate
-from fabric import CannotStart, Fabric, Plan
+from fabric import CannotStart, Fabric, Plan, Subnets
 from mininet.cli import CLI  # type: ignore[import-untyped]
 
 from netctl.client import DEFAULT_URL, Client, ClientError
@@ -25,16 +25,17 @@ Tests = Callable[[Checks, Fabric, dict[str, str], int], None]
 """What to test: with the VIPs by service name, and a number of connections."""
 
 
-def run(description: str, name: str, plan: Plan, tests: Tests) -> int:
+def run(description: str, name: str, subnet: str, plan: Callable[[Subnets], Plan], tests: Tests) -> int:
     """All of a script; its exit status."""
-    options = _options(description, name)
+    options = _options(description, name, subnet)
     signal.signal(signal.SIGTERM, _ended)
     try:
         if os.geteuid():
             raise CannotStart("must run as root")
+        subnets = Subnets(options.subnet)
         with Client(options.netmaster) as client:
             client.version()
-            return _run(Fabric(plan, options.name, client, options.controller_port), tests, options)
+            return _run(Fabric(plan(subnets), options.name, client, options.controller_port), tests, options)
     except (CannotStart, ClientError, TooLate, ValueError) as error:
         print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
         return 2
@@ -42,12 +43,13 @@ def run(description: str, name: str, plan: Plan, tests: Tests) -> int:
         return 128 + signal.SIGINT
 
 
-def _options(description: str, name: str) -> argparse.Namespace:
+def _options(description: str, name: str, subnet: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--name", default=name, help="what names of switches and in the controller begin with (%(default)s)")
+    add("--subnet", default=subnet, metavar="CIDR", help="what its networks are cut from (%(default)s)")
     add("--controller-port", type=int, default=6653, metavar="PORT", help="OpenFlow port on 127.0.0.1 (%(default)s)")
     add(
         "--netmaster",

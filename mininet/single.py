@@ -1,7 +1,8 @@
 """One switch: a service over hosts of two networks, a client in a third, and hosts that nobody registers.
 
-    h1 h2   10.2.1.1 .2   red    registered, tier=web       c1  20.2.1.1   clients  registered
-    h3 h4   10.2.2.1 .2   blue   registered, tier=web       u1 u2  10.2.1.11 .12, u3  10.2.2.11   not registered
+    h1 h2   10.210.1.1 .2   red    registered, tier=web      u1 u2  10.210.1.11 .12   red    not registered
+    h3 h4   10.210.2.1 .2   blue   registered, tier=web      u3 u4  10.210.2.11 .12   blue   not registered
+    c1      10.210.3.1      cli    registered
 
 Run as root while the controller runs (`make run`): `python mininet/single.py`, or with --test.
 """
@@ -11,46 +12,52 @@ from __future__ import annotations
 import sys
 
 from checks import Checks
-from fabric import Fabric, HostPlan, NetworkPlan, Plan, ServicePlan
+from fabric import Fabric, HostPlan, Plan, ServicePlan, Subnets
 from script import run
 
-SERVICES = NetworkPlan("srv", "100.2.1.0/24")
-RED = NetworkPlan("red", "10.2.1.0/24", "10.2.1.254")
-BLUE = NetworkPlan("blue", "10.2.2.0/24", "10.2.2.254")
-CLIENTS = NetworkPlan("cli", "20.2.1.0/24", "20.2.1.254")
 WEB = {"tier": "web"}
-APP = ServicePlan("app", SERVICES, 8080, 80, WEB)
-
-H1, H2 = (HostPlan(f"h{n}", RED, f"10.2.1.{n}", {**WEB, "version": "1"}) for n in (1, 2))
-H3, H4 = (HostPlan(f"h{n + 2}", BLUE, f"10.2.2.{n}", {**WEB, "version": "2"}) for n in (1, 2))
-C1 = HostPlan("c1", CLIENTS, "20.2.1.1", {})
-U1, U2, U3 = HostPlan("u1", RED, "10.2.1.11"), HostPlan("u2", RED, "10.2.1.12"), HostPlan("u3", BLUE, "10.2.2.11")
-
-PLAN = Plan((SERVICES, RED, BLUE, CLIENTS), (APP,), (H1, H2, H3, H4, C1, U1, U2, U3))
+PORT, TARGET = 8080, 80
 
 
-def tests(check: Checks, _fabric: Fabric, vips: dict[str, str], connections: int) -> None:
+def plan(subnets: Subnets) -> Plan:
+    """Four networks of the subnet."""
+    services = subnets.network("srv", 0, gateway=False)
+    red, blue, clients = (subnets.network(name, n) for n, name in enumerate(("red", "blue", "cli"), 1))
+    one, two = {**WEB, "version": "1"}, {**WEB, "version": "2"}
+    hosts = (
+        *(HostPlan(f"h{n}", red, red.address(n), one) for n in (1, 2)),
+        *(HostPlan(f"h{n + 2}", blue, blue.address(n), two) for n in (1, 2)),
+        HostPlan("c1", clients, clients.address(1), {}),
+        *(HostPlan(f"u{n}", red, red.address(10 + n)) for n in (1, 2)),
+        *(HostPlan(f"u{n}", blue, blue.address(8 + n)) for n in (3, 4)),
+    )
+    return Plan((services, red, blue, clients), (ServicePlan("app", services, PORT, TARGET, WEB),), hosts)
+
+
+def tests(check: Checks, fabric: Fabric, vips: dict[str, str], connections: int) -> None:
     """The VIP, the gateways, and the hosts that nobody registered."""
-    vip = vips[APP.name]
+    h1, h2, h3, h4, c1, u1, u2, u3, u4 = fabric.plan.hosts
+    vip, providers = vips["app"], [h.name for h in (h1, h2, h3, h4)]
     check.ping("c1", vip, "the VIP")
-    for host in (C1, H1, H3):
+    for host in (c1, h1, h3):
         check.ping(host.name, host.network.gateway, "its gateway")
-    check.vip("c1", vip, APP.port, [h.name for h in (H1, H2, H3, H4)], connections)
-    check.straight("c1", H1, APP.target)
+    check.vip("c1", vip, PORT, providers, connections)
+    check.straight("c1", h1, TARGET)
 
-    check.unknown(U1, U2, U3)
-    check.ping("u1", RED.gateway, "its gateway")
-    check.ping("h1", U2.address, "the silent u2")
-    check.ping("u3", BLUE.gateway, "its gateway")
-    check.learned(U1, U2, U3)
-    check.ping("u1", H2.address, "h2, in its network,")
-    check.ping("u1", H3.address, "h3, in the other,")
-    check.ping("u1", U2.address, "u2, in its network,")
-    check.ping("u1", U3.address, "u3, in the other,")
+    check.unknown(u1, u2, u3, u4)
+    check.ping("u1", u1.network.gateway, "its gateway")
+    check.ping("h1", u2.address, "the silent u2")
+    check.ping("c1", u4.address, "the silent u4, behind its gateway,")
+    check.ping("u3", u3.network.gateway, "its gateway")
+    check.learned(u1, u2, u3, u4)
+    check.ping("u1", h2.address, "h2, in its network,")
+    check.ping("u1", h3.address, "h3, in the other,")
+    check.ping("u1", u2.address, "u2, in its network,")
+    check.ping("u1", u3.address, "u3, in the other,")
     check.ping("u1", vip, "the VIP")
-    check.straight("u3", H1, APP.target)
-    check.vip("u2", vip, APP.port, [h.name for h in (H1, H2, H3, H4)], connections)
+    check.straight("u3", h1, TARGET)
+    check.vip("u2", vip, PORT, providers, connections)
 
 
 if __name__ == "__main__":
-    sys.exit(run(__doc__, "mn1", PLAN, tests))
+    sys.exit(run(__doc__, "mn1", "10.210.0.0/16", plan, tests))

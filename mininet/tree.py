@@ -20,4 +20,4 @@ LEAVES = range(4, 8)
 LINKS = [(f"s{n // 2}", f"s{n}") for n in range(2, max(LEAVES) + 1)]
 
 if __name__ == "__main__":
-    sys.exit(run(__doc__, "mnt", plan(4, LINKS, [f"s{n}" for n in LEAVES]), tests()))
+    sys.exit(run(__doc__, "mnt", "10.212.0.0/16", plan(LINKS, [f"s{n}" for n in LEAVES]), tests()))

@@ -7,23 +7,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from checks import Checks
-from fabric import Fabric, HostPlan, NetworkPlan, Plan, ServicePlan
+from fabric import Fabric, HostPlan, Plan, ServicePlan, Subnets
 
 PORT, TARGET = 8080, 80
 WEB = {"tier": "web"}
 
 
-def plan(second: int, links: Sequence[tuple[str, str]], edges: Sequence[str]) -> Plan:
-    """One host a switch in ``edges``; subnets are 10.SECOND.…, so that several topologies may run side by side."""
-    named = enumerate(("red", "blue"), 1)
-    networks = [NetworkPlan(name, f"10.{second}.{n}.0/24", f"10.{second}.{n}.254") for n, name in named]
-    services = NetworkPlan("srv", f"100.{second}.1.0/24")
-    app = ServicePlan("app", services, PORT, TARGET, WEB)
-    hosts = [
-        HostPlan(f"h{n}", networks[n % 2], f"10.{second}.{1 + n % 2}.{n}", WEB if n % 4 in (1, 2) else {}, switch)
-        for n, switch in enumerate(edges, 1)
-    ]
-    return Plan((services, *networks), (app,), tuple(hosts), tuple(links))
+def plan(links: Sequence[tuple[str, str]], edges: Sequence[str]) -> Callable[[Subnets], Plan]:
+    """One host a switch in ``edges``, in the networks red and blue by turns."""
+
+    def made(subnets: Subnets) -> Plan:
+        services = subnets.network("srv", 0, gateway=False)
+        networks = [subnets.network(name, n) for n, name in enumerate(("red", "blue"), 1)]
+        app = ServicePlan("app", services, PORT, TARGET, WEB)
+        hosts = [
+            HostPlan(f"h{n}", networks[n % 2], networks[n % 2].address(n), WEB if n % 4 in (1, 2) else {}, switch)
+            for n, switch in enumerate(edges, 1)
+        ]
+        return Plan((services, *networks), (app,), tuple(hosts), tuple(links))
+
+    return made
 
 
 def tests(*cut: int) -> Callable[[Checks, Fabric, dict[str, str], int], None]:

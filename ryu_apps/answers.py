@@ -1,8 +1,8 @@
 """What to answer to a packet that can't be delivered: the refused packet's frame in, the answer's frame out.
 
 TCP: a reset (RFC 9293, 3.10.7.1). UDP: port unreachable. SCTP: what makes its sender give up. At its last hop: time
-exceeded (RFC 792, RFC 1122 3.2.2, RFC 1812 4.3.2; for IPv6 RFC 4443). None where silence is right; BrokenPacketError
-for what is no IP packet in an untagged frame.
+exceeded; where the gateway finds nobody: host unreachable (RFC 792, RFC 1122 3.2.2, RFC 1812 4.3.2; for IPv6 RFC
+4443). None where silence is right; BrokenPacketError for what is no IP packet in an untagged frame.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ PORT_UNREACHABLE = {4: (3, 3, 0), 6: (1, 4, 0)}  # type, code, and the four byte
 # Linux gives an association up for these, but not for port unreachable (RFC 9260, 10.1)
 NO_SUCH_PROTOCOL = {4: (3, 2, 0), 6: (4, 1, 6)}  # of IPv6: at which byte of the header it is named
 TIME_EXCEEDED = {4: (11, 0, 0), 6: (3, 0, 0)}
+HOST_UNREACHABLE = {4: (3, 1, 0), 6: (1, 3, 0)}
 ICMP_QUERIES = frozenset({0, 8, 13, 14, 15, 16, 17, 18})  # all other types are errors
 ICMPV6_INFORMATION, ICMPV6_REDIRECT = 128, 137  # types below the first are errors
 _MORE_FRAGMENTS, _DONT_FRAGMENT, _OFFSET = 0x2000, 0x4000, 0x1FFF
@@ -91,7 +92,12 @@ def refuse(frame: bytes) -> bytes | None:
 
 
 def expire(frame: bytes, *gateways: Address | None) -> bytes | None:
-    """What a gateway answers to a packet that it would have to route, but that has no hop left.
+    """What a gateway answers to a packet that it would have to route, but that has no hop left."""
+    return report(frame, TIME_EXCEEDED, *gateways)
+
+
+def report(frame: bytes, error: dict[int, tuple[int, int, int]], *gateways: Address | None) -> bytes | None:
+    """The error that a gateway sends for a packet that it does not route.
 
     ``gateways``: the addresses that it has; None where it has none of the packet's family.
     """
@@ -104,7 +110,7 @@ def expire(frame: bytes, *gateways: Address | None) -> bytes | None:
             raise BrokenPacketError("ICMP without a type")
         if _is_error(packet.family, packet.payload[0]):
             return None
-    return _error(packet, source.to_bytes(packet.family.bits // 8, "big"), TIME_EXCEEDED)
+    return _error(packet, source.to_bytes(packet.family.bits // 8, "big"), error)
 
 
 def _is_error(family: Family, kind: int) -> bool:

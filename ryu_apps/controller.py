@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ryu_apps import answers, learning, wsgi
@@ -24,11 +24,12 @@ from ryu_apps.openflow.describe import PortDescription
 from ryu_apps.openflow.failures import NoAnswer, SessionError
 from ryu_apps.openflow.rawparse import more_follows
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
-from ryu_apps.pipeline.tables import NETWORK, Feature
+from ryu_apps.pipeline.tables import NETWORK, TENANT, Feature
 from ryu_apps.pipeline.values import CONTROLLER, IN_PORT, Output
 from ryu_apps.reconciler import Reconciler
 from ryu_apps.rest.api import Api
 from ryu_apps.rest.hosts import HostTracker
+from ryu_apps.seeking import Kept, Seeker
 from ryu_apps.switches import Switches
 from topology.commands import Commands
 from topology.errors import NetctlError
@@ -72,7 +73,9 @@ class Controller(fw.App):
         self.fabric = Fabric(self.model, observed, self.switches.reconcilers)
         self.switches.on_move = self.fabric.moved
         self.links = Links(observed, self.switches.send, self._is_of_fabric, self._links_changed)
-        for part in (self.fabric, self.links):
+        self.seeker = Seeker(self.model, observed, self.links.send_to_edges, self._release, self._send_back)
+        self.commands.subscribe(self.seeker.committed)
+        for part in (self.fabric, self.links, self.seeker):
             self.spawn(part.run)
         tracker = HostTracker(self.model, self.liveness)
         self.api = Api(
@@ -167,6 +170,7 @@ class Controller(fw.App):
             return
         LOG.info("switch %016x connected with %d ports", datapath.id, len(ports))
         self.liveness.heard(datapath.id)
+        self._forget_replaced(datapath.id, ports)
         reconciler = self.switches.connect(session, datapath.id, ports, session.version)
         for port, gone in session.described.events:
             self._port_changed(datapath.id, port, gone=gone)
@@ -248,8 +252,23 @@ class Controller(fw.App):
                 self._end(session, error)
 
     def _port_changed(self, dpid: int, port: Port, *, gone: bool) -> None:
+        if not gone:
+            self._forget_replaced(dpid, [port])
         self.switches.port_changed(dpid, port, gone=gone)
         self.links.port_changed(dpid, port, gone=gone)
+
+    def _forget_replaced(self, dpid: int, ports: Sequence[Port]) -> None:
+        """Hosts were learned at ports that are others now: who is there has to be learned anew."""
+        gone = learning.replaced(self.model, dpid, ports)
+        if gone:
+            self._store_aside(lambda: self._forget(gone))
+
+    def _forget(self, ids: Sequence[str]) -> None:
+        try:
+            for endpoint in ids:
+                self.commands.delete_endpoint(endpoint)
+        except NetctlError as error:
+            LOG.warning("learned hosts whose port is another one now are not forgotten: %s", error)
 
     def _is_of_fabric(self, dpid: int) -> bool:
         """Between hosts with agents there are tunnels."""
@@ -284,6 +303,9 @@ class Controller(fw.App):
                 case Feature.LINKS:
                     self.links.heard(switch.dpid, in_port, frame)
                     return
+                case Feature.SEEK:
+                    self._seek(End(switch.dpid, in_port), msg.match, frame)
+                    return
                 case _:
                     self._heard(reconciler, in_port, frame)
                     return
@@ -301,16 +323,33 @@ class Controller(fw.App):
             return None
         return answers.expire(frame, network.gateway, network.gateway6)
 
+    def _seek(self, end: End, match: Any, frame: bytes) -> None:
+        """A packet whose receiver, or sender, nobody knows. Raises BrokenPacketError."""
+        place = (match.get(TENANT, 0), match.get(NETWORK, 0))
+        sought = learning.seek(self.model, self.switches.observed, end, place, frame)
+        if sought is not None:
+            self.seeker.look_for(sought, Kept(end, place[1] if sought.routed else 0, frame))
+
+    def _release(self, waiting: Sequence[Kept]) -> None:
+        """Packets that had to wait go through the pipeline, once all switches know what they waited for."""
+        through = (Output(OFPP_TABLE),)
+        found = [(k.end, messages.packet_out(k.end.port, through, k.frame)) for k in waiting]
+        if found:
+            self.spawn(self._pass_on, *found)
+
+    def _send_back(self, end: End, frame: bytes) -> None:
+        """Out of the port where something came in."""
+        self.switches.send(end.switch, messages.packet_out(CONTROLLER, (Output(end.port),), frame))
+
     def _heard(self, reconciler: Reconciler, in_port: int, frame: bytes) -> None:
         """ARP of an unknown host, or for one. Raises BrokenPacketError for anything else."""
         switch, observed = reconciler.switch, self.switches.observed
         arp = learning.parse(frame)
-        match learning.decide(self.model, observed, switch, in_port, arp):
+        match learning.decide(self.model, observed, switch, in_port, arp, early=self.switches.early):
             case learning.Learn() as found:
                 self._store_aside(lambda: self._learn(reconciler, found, in_port, arp, frame))
             case learning.Ask(ports):
-                for end in ports:
-                    self.links.send_to_edge(end, frame)
+                self.links.send_to_edges(ports, frame)
             case learning.Ignore(forged):
                 switch.forged_packets += forged
 
@@ -326,11 +365,13 @@ class Controller(fw.App):
     ) -> None:
         """Note where a host is. Then what it said goes to who waits for it, or through the pipeline again."""
         network, switch = found.network, reconciler.switch
+        port = switch.ports.get(found.port_name)
+        port_mac = "" if port is None else port.mac
         try:
             if found.instead_of:
                 self.commands.delete_endpoint(found.instead_of)
             learned = self.commands.learn(
-                network.tenant, network.name, arp.sender_mac, arp.sender, switch.dpid, found.port_name
+                network.tenant, network.name, arp.sender_mac, arp.sender, switch.dpid, found.port_name, port_mac
             )
         except NetctlError as error:
             # the store can't be written, or others were faster: its next ARP tells us again
@@ -344,12 +385,13 @@ class Controller(fw.App):
         if asker is None:
             reconciler.send_after(messages.packet_out(in_port, (Output(OFPP_TABLE),), frame))
         else:
-            self.spawn(self._pass_on, asker, messages.packet_out(CONTROLLER, (Output(asker.port),), frame))
+            self.spawn(self._pass_on, (asker, messages.packet_out(CONTROLLER, (Output(asker.port),), frame)))
 
-    def _pass_on(self, asker: End, message: bytes) -> None:
+    def _pass_on(self, *found: tuple[End, bytes]) -> None:
         """Who is told where another is sends there at once: so all switches on the way have to know."""
         self.fabric.wait()
-        self.switches.send(asker.switch, message)
+        for end, message in found:
+            self.switches.send(end.switch, message)
 
 
 def own_url(host: str, port: int) -> str:

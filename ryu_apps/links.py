@@ -13,7 +13,7 @@ import logging
 import secrets
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ryu_apps.framework import hub
 from ryu_apps.openflow import messages
@@ -28,6 +28,7 @@ INTERVAL = 1.0  # seconds between two frames out of a port
 HOLD_DOWN = 2.0  # seconds that a link which went is not used again: one that comes and goes costs all switches work
 EDGE_AFTER = 2  # frames out of a port that nobody has heard: no switch is at its other end
 PENDING = 16  # packets that wait for a port to be known for an edge
+MOST_OUTPUTS = 1024  # of one packet-out, which is at most 64 KB
 OFPP_MAX = 0xFFFFFF00  # ports from here on are the switch's own
 
 _NEAREST = bytes.fromhex("0180c200000e")  # no bridge passes it on
@@ -108,7 +109,7 @@ class Links:
         self.look()
         waiting, self._pending = self._pending, []
         for end, packet in waiting:
-            self.send_to_edge(end, packet)
+            self.send_to_edges((end,), packet)
 
     def probe(self, dpid: int) -> None:
         """A frame out of each port of a switch."""
@@ -149,14 +150,20 @@ class Links:
         self._told = usable
         self._changed(usable)
 
-    def send_to_edge(self, end: End, packet: bytes) -> None:
-        """Send a packet out of a port as soon as it is known that there is no switch at its other end."""
-        if self._observed.heard.joined(end):
-            return
-        if self._sent.get(end, 0) >= EDGE_AFTER or not self._wanted(end.switch):
-            self._send(end.switch, messages.packet_out(CONTROLLER, (Output(end.port),), packet))
-        elif len(self._pending) < PENDING * len(self._sent):
-            self._pending.append((end, packet))
+    def send_to_edges(self, ends: Iterable[End], packet: bytes) -> None:
+        """Send a packet out of ports, of each as soon as it is known that there is no switch at its other end."""
+        ready: dict[int, list[Output]] = {}
+        for end in ends:
+            if self._observed.heard.joined(end):
+                continue
+            if self._sent.get(end, 0) >= EDGE_AFTER or not self._wanted(end.switch):
+                ready.setdefault(end.switch, []).append(Output(end.port))
+            elif len(self._pending) < PENDING * len(self._sent):
+                self._pending.append((end, packet))
+        for switch, outputs in ready.items():
+            for first in range(0, len(outputs), MOST_OUTPUTS):
+                some = outputs[first : first + MOST_OUTPUTS]
+                self._send(switch, messages.packet_out(CONTROLLER, some, packet))
 
     def _ends(self, dpid: int) -> list[End]:
         switch = self._observed.switches.get(dpid)

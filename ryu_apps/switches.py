@@ -56,6 +56,11 @@ class Switches:
         self.generation = generation
         self._started = time.monotonic()
 
+    @property
+    def early(self) -> bool:
+        """Whether switches that are there may not have connected yet since we began."""
+        return time.monotonic() < self._started + START_PATIENCE
+
     def connect(
         self, session: Session, dpid: int, ports: Iterable[Port], version: tuple[int, ...] = ()
     ) -> Reconciler:

@@ -198,14 +198,14 @@ class Commands:
         return self._run(lambda draft: write_endpoint.sync_endpoints(draft, host, specs, keep_leases))
 
     def learn(  # noqa: PLR0917 - where, who, at which port: all plain
-        self, tenant: str, network: str, mac: str, address: AnyForm, switch: int, port_name: str
+        self, tenant: str, network: str, mac: str, address: AnyForm, switch: int, port_name: str, port_mac: str = ""
     ) -> Endpoint | None:
         """Note a host seen on the wire, or that it moved. None: somebody else has its address or MAC."""
         where = self.model.networks.get(f"{tenant}:{network}")
         if where is None:
             return None
         seen = ip_address(address)
-        return self._run(lambda draft: write_endpoint.learn(draft, where, mac, seen, switch, port_name))
+        return self._run(lambda draft: write_endpoint.learn(draft, where, mac, seen, switch, port_name, port_mac))
 
     def _draft(self) -> Draft:
         return Draft(self.model, self._pools, self._clock())

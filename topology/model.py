@@ -207,6 +207,7 @@ class Endpoint:
     draining_since: float = 0.0  # epoch s; 0: not draining
     no_way_back: str = ""  # why its address can't answer beyond its own network, as its agent says; "": it can
     primary: bool = False  # of its container's: whose address the container's kernel takes as source
+    port_mac: str = ""  # of a learned one: the switch's own MAC at that port, by which another port of its name is told
 
     @property
     def key(self) -> str:

@@ -90,7 +90,7 @@ def sync_endpoints(
 
 
 def learn(  # noqa: PLR0917 - as the command
-    draft: Draft, network: Network, mac: str, address: Address, switch: int, port_name: str
+    draft: Draft, network: Network, mac: str, address: Address, switch: int, port_name: str, port_mac: str = ""
 ) -> Endpoint | None:
     """A host seen on the wire; None: it says what can't be, or claims what another has."""
     try:
@@ -123,6 +123,7 @@ def learn(  # noqa: PLR0917 - as the command
         switch=switch,
         port_name=port_name,
         origin="learned",
+        port_mac=port_mac,
     )
     if old is not None:
         passed = old.passed if old.addresses == addresses else ()

@@ -80,6 +80,7 @@ class Feature(IntEnum):
     TRANSIT = 14
     LINKS = 15
     INGRESS = 16
+    SEEK = 17
 
 
 ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it
@@ -97,10 +98,13 @@ ANSWER_METER = 2  # of its own: a flood to a closed port must not keep hosts fro
 ANSWER_RATE = 100  # packets a second that a switch may send to the controller to be answered
 LINK_METER = 3  # of what comes in by links that are known: one frame a second for each
 LINK_RATE = 1000  # frames a second that a switch may hear from its neighbours
+SEEK_METER = 4  # of its own: who sends to nobody must not keep hosts from being learned
+SEEK_RATE = 100  # packets a second that a switch may send to the controller for want of their receiver or sender
 METERS = (
     Meter(PACKET_IN_METER, PACKET_IN_RATE, PACKET_IN_RATE),
     Meter(ANSWER_METER, ANSWER_RATE, ANSWER_RATE),
     Meter(LINK_METER, LINK_RATE, LINK_RATE),
+    Meter(SEEK_METER, SEEK_RATE, SEEK_RATE),
 )
 GROUP_CHUNK_BITS = 8  # group id = stored number << 8 | part
 GROUP_V6 = 1 << 31  # in the ids of IPv6's groups

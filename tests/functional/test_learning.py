@@ -2,64 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import pytest
 
-from netctl.documents import EndpointDoc
 from tests.kit import ovs
+from tests.kit.bare import BLUE_GATEWAY, DPID, GATEWAY, ROUTER, World, bare_world
 from tests.kit.controller import Controller, controller
-from tests.kit.station import REPLY, Station, arp, ip, mac_of
-
-DPID = "00000000006d6e01"
-GATEWAY, BLUE_GATEWAY = "10.3.1.254", "10.3.2.254"
-ROUTER = bytes.fromhex("0e4e43000001")
-
-
-class World:
-    """One switch with six cables; networks red (10.3.1.0/24) and blue (10.3.2.0/24)."""
-
-    def __init__(self, control: Controller, bridge: str) -> None:
-        self.control = control
-        self.bridge = bridge
-        self.stations = [Station(bridge, n) for n in range(6)]
-
-    def endpoints(self, address: str) -> list[EndpointDoc]:
-        """Who has an address, as REST says."""
-        return [e for e in self.control.client.endpoints() if e["ipAddress"] == [address]]
-
-    def learned(self, station: Station, address: str) -> EndpointDoc:
-        """Wait until the station is known, at its port and by this address."""
-
-        def known() -> bool:
-            found = self.endpoints(address)
-            return [(e["macAddress"], e["portName"]) for e in found] == [(station.mac.hex(":"), station.port)]
-
-        ovs.wait_for(known, f"{address} to be learned at {station.port}")
-        (found,) = self.endpoints(address)
-        assert found["origin"] == "learned"
-        return found
-
-    def register(self, station: Station, address: str, network: str = "red") -> str:
-        """Say over REST where a host is; its endpoint's id."""
-        endpoint_id = f"host-{address}"
-        self.control.client.put_endpoint(
-            {
-                "endpointID": endpoint_id,
-                "tenantName": "default",
-                "networkName": network,
-                "ipAddress": [address],
-                "macAddress": station.mac.hex(":"),
-                "switch": DPID,
-                "portName": station.port,
-            }
-        )
-        return endpoint_id
-
-    def count(self, what: str) -> int:
-        """A counter of the switch's document."""
-        return int(self.control.switch(DPID)[what])
+from tests.kit.station import REPLY, arp, ip, mac_of
 
 
 @pytest.fixture(scope="module")
@@ -70,26 +20,8 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
 
 @pytest.fixture
 def world(control: Controller) -> Iterator[World]:
-    with ovs.bridge("m", f"other-config:datapath-id={DPID}") as bridge, contextlib.ExitStack() as at_the_end:
-        ovs.MACHINE.vsctl("set-controller", bridge, control.target)
-        made = World(control, bridge)
-        for station in made.stations:
-            at_the_end.callback(station.close)
-        control.wait_for_switch(DPID)
-        ports = {s.port for s in made.stations}
-        ovs.wait_for(
-            lambda: ports <= {p["name"] for p in control.switch(DPID)["ports"] if p["up"]}, "the ports to be up"
-        )
-        networks = {"red": ("10.3.1.0/24", GATEWAY), "blue": ("10.3.2.0/24", BLUE_GATEWAY)}
-        for name, (subnet, gateway) in networks.items():
-            control.client.put_network(
-                {"tenantName": "default", "networkName": name, "subnet": subnet, "gateway": gateway}
-            )
+    with bare_world(control) as made:
         yield made
-        for endpoint in control.client.endpoints():
-            control.client.delete_endpoint(endpoint["endpointID"])
-        for name in networks:
-            control.client.delete_network(f"default:{name}")
 
 
 def test_unknown_host_is_learned_and_answered_at_once(world: World) -> None:

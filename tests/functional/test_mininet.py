@@ -48,11 +48,80 @@ def test_single_switch_script(control: Controller) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(" 0 failed\n"), done.stdout
-    assert "c1 connects to 100.2.1.1:8080: 60 of 60 answered, by 4 of 4 providers" in done.stdout
+    assert "c1 connects to 10.210.0.1:8080: 60 of 60 answered, by 4 of 4 providers" in done.stdout
+    assert "ok    c1 pings the silent u4, behind its gateway, 10.210.2.12" in done.stdout
     assert name not in ovs.MACHINE.vsctl("list-br").split()
     assert not links(name)
     assert not control.client.networks()
     assert not control.client.endpoints()
+
+
+def put_network(control: Controller, name: str, subnet: str, gateway: str = "") -> None:
+    """As `netctl net create` does."""
+    control.client.put_network(
+        {"tenantName": "default", "networkName": name, "subnet": subnet, "gateway": gateway}
+    )
+
+
+def test_the_scripts_leave_alone_what_a_user_has(control: Controller) -> None:
+    """If it fails: a script can't run beside what `make run`, `make demo` and README propose, or says so in a
+    traceback, or after it has built everything; or it counts a user's containers as its own providers.
+    """
+    proposed = ["100.1.1.0/24", "10.1.1.0/24", "20.1.1.0/24", "10.2.1.0/24", "10.9.0.0/24", "10.0.0.0/24"]
+    for number, subnet in enumerate(proposed):
+        put_network(control, f"n{number}", subnet)
+    put_network(control, "mine", "10.219.2.0/24")
+    control.client.put_endpoint(
+        {
+            "endpointID": "mine", "tenantName": "default", "networkName": "mine", "ipAddress": ["10.219.2.1"],
+            "macAddress": "02:00:00:00:00:01", "switch": "0000000000000077", "portName": "p", "labels": {"tier": "web"},
+        }
+    )  # fmt: skip
+    name = f"{ovs.PREFIX}p"
+
+    def started(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(control, "--name", name, "--test", "--connections", "20", *options),
+            capture_output=True, text=True, timeout=120, check=False, env=environment(), cwd=ROOT,
+        )  # fmt: skip
+
+    for subnet, why in (
+        ("10.219.0.0/16", "subnet 10.219.2.0/24 overlaps network mine, 10.219.2.0/24: take another one with --subnet"),
+        ("10.219.0.1/16", "--subnet 10.219.0.1/16: must be an IPv4 network, such as 10.220.0.0/16: "
+         "10.219.0.1/16 has host bits set"),
+        ("10.219.0.0/24", "--subnet 10.219.0.0/24: must be /22 or shorter: its first networks /24 are used"),
+        ("fd00::/16", "--subnet fd00::/16: must be an IPv4 network, such as 10.220.0.0/16: "),
+    ):  # fmt: skip
+        done = started("--subnet", subnet)
+        assert done.returncode == 2
+        *_, last = done.stderr.splitlines()
+        assert last.startswith(f"single.py: {why}"), done.stderr
+        assert name not in ovs.MACHINE.vsctl("list-br").split()
+    done = started("--subnet", "10.218.0.0/22")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "network tstp-red 10.218.1.0/24, gateway 10.218.1.254" in done.stdout.replace(name, "tstp")
+    control.client.delete_endpoint("mine")
+    for network in control.client.networks():
+        control.client.delete_network(network["key"])
+
+
+def test_mn_itself(control: Controller) -> None:
+    """If it fails: the line that README gives for `mn` does not work, or works once only: the hosts of its next run
+    have other MACs at the same ports.
+    """
+    assert "s1" not in ovs.MACHINE.vsctl("list-br").split(), "a bridge s1 of somebody else: mn would remove it"
+    put_network(control, "mn", "10.0.0.0/24")
+    where = f"remote,ip=127.0.0.1,port={control.ofp_port}"
+    line = ["--controller", where, "--switch", "ovs,datapath=user,protocols=OpenFlow13", "--test", "pingall"]
+    mn = [*DIES_WITH_US, str(Path(sys.executable).with_name("mn")), *line]
+    pairs = {"single,3": 6, "linear,2": 2}
+    for more in (["single,3"], ["single,3"], ["linear,2"], ["single,3", "--arp"]):
+        run = subprocess.run(
+            [*mn, "--topo", *more], capture_output=True, text=True, timeout=120, check=False, env=environment()
+        )
+        said, count = run.stdout + run.stderr, pairs[more[0]]
+        assert f"Results: 0% dropped ({count}/{count} received)" in said, f"{more}: {said}"
+    control.client.delete_network("default:mn")
 
 
 def test_killed_script_leaves_only_what_is_swept(control: Controller, tmp_path: Path) -> None:

@@ -7,7 +7,18 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from ryu_apps.learning import Ask, BrokenPacketError, Ignore, Learn, decide, misplaced, network_for, onward, parse
+from ryu_apps.learning import (
+    Ask,
+    BrokenPacketError,
+    Ignore,
+    Learn,
+    decide,
+    misplaced,
+    network_for,
+    onward,
+    parse,
+    replaced,
+)
 from ryu_apps.pipeline.compile import compile_owner, owners
 from ryu_apps.pipeline.context import Context
 from tests.kit.station import REPLY, REQUEST, arp
@@ -160,6 +171,30 @@ def test_learned_host_moves_or_has_an_heir() -> None:
     for heir in (seen(10, "10.1.1.9", "10.1.1.254", port=9), seen(10, "10.1.1.9", "10.1.1.254", down=(9,))):
         assert isinstance(heir, Learn)
         assert heir.instead_of == "u1"
+
+
+def test_a_learned_host_whose_switch_is_gone_has_an_heir() -> None:
+    """If it fails: who starts Mininet again with fewer switches finds hosts cut off, for ever."""
+    around, of = observed(), model((replace(U1, switch=77),))
+    claim = parse(arp(mac(10), "10.1.1.9", "10.1.1.254"))
+    found = decide(of, around, around.switches[DPID], 10, claim)
+    assert isinstance(found, Learn)
+    assert found.instead_of == "u1"
+    early = decide(of, around, around.switches[DPID], 10, claim, early=True)
+    assert early == Ignore(forged=True), "its switch may only not be connected yet"
+    looking = parse(arp(mac(2), "10.1.1.1", "10.1.1.9"))
+    assert decide(of, around, around.switches[DPID], 2, looking) == ends(5, 9, 10, 11, 12), "it is looked for"
+
+
+def test_a_host_behind_another_port_of_the_same_name_is_not_the_one_learned() -> None:
+    """If it fails: who starts Mininet again reaches no host, as ARP is answered with the MACs of the last run."""
+    of = model((replace(U1, port_mac="02:00:00:00:00:99"), endpoint("r", "default", "web", 10, "10.1.1.10")))
+    before, after = (Port("p9", 9, mac, up=True) for mac in ("02:00:00:00:00:99", "02:00:00:00:00:98"))
+    assert replaced(of, DPID, [before, Port("p10", 10, "", up=True)]) == []
+    assert replaced(of, DPID, [after, Port("p10", 10, "", up=True)]) == ["u1"]
+    assert replaced(of, DPID, []) == [], "it may be plugged in again"
+    assert replaced(of, 2, [after]) == []
+    assert replaced(model((U1,)), DPID, [after]) == [], "learned by a version that did not note it"
 
 
 def test_answer_goes_to_who_asked() -> None:

@@ -214,8 +214,7 @@ def test_a_packet_for_an_edge_waits_until_it_is_one(bench: Bench) -> None:
     late = Bench()
     late.connect(1)
     late.sent.clear()
-    late.links.send_to_edge(A1, b"question")
-    late.links.send_to_edge(A2, b"question")
+    late.links.send_to_edges((A1, A2), b"question")
     assert late.sent == []
     late.connect(2)
     late.carry()

@@ -1,20 +1,33 @@
-"""Hosts that nobody registered, on switches without an agent: their ARP goes to the controller, metered."""
+"""Hosts that nobody registered, on switches without an agent: their ARP goes to the controller, metered; and so does
+what shows that one is missing: a packet of an unknown sender, or to an unknown address of a network with a gateway.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.family import V4
 from ryu_apps.pipeline.features.neighbour import REQUEST
 from ryu_apps.pipeline.fields import ETH_ARP
-from ryu_apps.pipeline.tables import PACKET_IN_METER, Feature, Priority, Table
-from ryu_apps.pipeline.values import CONTROLLER, Flow, Output, match
+from ryu_apps.pipeline.tables import (
+    NETWORK,
+    PACKET_IN_METER,
+    ROUTER_MAC,
+    SEEK_METER,
+    TENANT,
+    Feature,
+    Priority,
+    Table,
+)
+from ryu_apps.pipeline.values import CONTROLLER, Flow, Match, Output, match
+from topology.model import Network
 
 TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
-    """ARP of an unknown sender: to be learned. ARP for an unknown target: to be looked for."""
+    """ARP of an unknown sender: to be learned. ARP for an unknown target, IP of an unknown sender: to be looked for."""
     if not ctx.learns:
         return
     yield Flow(
@@ -33,3 +46,24 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         meter=PACKET_IN_METER,
         feature=Feature.LEARN,
     )
+    yield _seek(Table.CLASSIFY, match(eth_type=V4.eth_type))
+
+
+def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
+    """To an address that no endpoint here has: its gateway looks for it, but not for itself. Within the network also to
+    a MAC that nobody has: its sender knows it from before, or was told it by hand.
+    """
+    if not ctx.learns:
+        return
+    subnet = (int(network.subnet.network_address), int(network.subnet.netmask))
+    near = match(**{NETWORK: network.number}, eth_type=V4.eth_type, ipv4_dst=subnet)
+    yield _seek(Table.ROUTE, near, Priority.FALLBACK - 1)
+    if network.gateway is not None:
+        routed = {TENANT: ctx.zone(network.tenant), "eth_dst": ROUTER_MAC, "eth_type": V4.eth_type}
+        yield _seek(Table.ROUTE, match(**routed, ipv4_dst=subnet))
+        itself = match(**routed, ipv4_dst=int(network.gateway))
+        yield Flow(Table.ROUTE, Priority.NORMAL, itself, feature=Feature.SEEK)
+
+
+def _seek(table: Table, what: Match, priority: int = Priority.FALLBACK) -> Flow:
+    return Flow(table, priority, what, TO_CONTROLLER, meter=SEEK_METER, feature=Feature.SEEK)

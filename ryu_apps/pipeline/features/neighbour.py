@@ -52,6 +52,8 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     """The endpoint's address is answered for it, so that ARP need not be flooded."""
     network = ctx.network_of(endpoint)
+    if endpoint.origin == "learned" and not ctx.reachable(endpoint):
+        return  # it may have come back elsewhere: who asks for it makes the controller look for it
     for family, own in each(endpoint.addresses):
         if family is not V4:
             continue

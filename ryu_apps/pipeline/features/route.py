@@ -31,18 +31,19 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     """
     port = ctx.port_of(endpoint)
     send, goto = (ctx.onward(endpoint), None) if port is None else ((SetField(PORT, port),), Table.REPLY)
-    if not send:
-        return
     network = ctx.network_of(endpoint)
     mac = mac_int(endpoint.mac)
-    yield Flow(
-        Table.ROUTE,
-        Priority.NORMAL,
-        match(**{NETWORK: network.number}, eth_dst=mac),
-        send,
-        goto=goto,
-        feature=Feature.ROUTE,
-    )
+    if send:
+        yield Flow(
+            Table.ROUTE,
+            Priority.NORMAL,
+            match(**{NETWORK: network.number}, eth_dst=mac),
+            send,
+            goto=goto,
+            feature=Feature.ROUTE,
+        )
+    elif endpoint.host or endpoint.origin == "learned":
+        return
     for family, own in each(endpoint.addresses):
         terms = {
             TENANT: ctx.zone(endpoint.tenant),
@@ -50,13 +51,10 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             "eth_type": family.eth_type,
             family.dst: own,
         }
+        # without a way: it is known, so that its gateway need not look for it
+        actions = (DecTtl(), SetField("eth_src", ROUTER_MAC), SetField("eth_dst", mac), *send) if send else ()
         yield Flow(
-            Table.ROUTE,
-            Priority.NORMAL,
-            match(**terms),
-            (DecTtl(), SetField("eth_src", ROUTER_MAC), SetField("eth_dst", mac), *send),
-            goto=goto,
-            feature=Feature.ROUTE,
+            Table.ROUTE, Priority.NORMAL, match(**terms), actions, goto=goto if send else None, feature=Feature.ROUTE
         )
         if port is not None and family.gateway(network) is None:
             yield from _closed(family, network, {PORT: port, "eth_dst": mac, "eth_type": family.eth_type})
