@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ryu_apps import answers, learning, wsgi
+from ryu_apps import answers, forgotten, learning, wsgi
 from ryu_apps import framework as fw
 from ryu_apps.drain import Drains
 from ryu_apps.fabric import Fabric
@@ -21,7 +21,7 @@ from ryu_apps.links import Links
 from ryu_apps.liveness import Liveness
 from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
-from ryu_apps.pipeline.tables import NETWORK, Feature
+from ryu_apps.pipeline.tables import NETWORK, PORT, TENANT, Feature
 from ryu_apps.pipeline.values import CONTROLLER, IN_PORT, Output
 from ryu_apps.reconciler import Reconciler
 from ryu_apps.rest.api import Api
@@ -238,6 +238,11 @@ class Controller(fw.App):
                     answer = answers.refuse(frame)
                 case Feature.EXPIRE:
                     answer = self._expire(msg.match.get(NETWORK, 0), frame)
+                case Feature.FORGOTTEN:
+                    context, tenant, port = reconciler.context(), msg.match.get(TENANT, 0), msg.match.get(PORT, 0)
+                    for actions, reset in forgotten.resets(context, tenant, port, frame):
+                        reconciler.send_after(messages.packet_out(CONTROLLER, actions, reset))
+                    return
                 case Feature.LINKS:
                     self.links.heard(switch.dpid, in_port, frame)
                     return

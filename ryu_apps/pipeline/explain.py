@@ -99,6 +99,8 @@ class Words:
                 return self._leave(step)
             case Table.DELIVER:
                 return f"out of port {self.port(step.packet.get(PORT, 0))}"
+            case Table.FORGOTTEN:
+                return "to the controller: it belongs to no connection, and its ends are reset"
         return "dropped" if not step.flow.actions else "as its flow says"
 
     def port(self, number: int) -> str:
