@@ -123,6 +123,12 @@ def expire(frame: bytes, *gateways: Address | None) -> bytes | None:
     return _error(packet, source.to_bytes(packet.family.bits // 8, "big"), TIME_EXCEEDED)
 
 
+def is_tcp(frame: bytes) -> bool:
+    """Whether a frame holds the begin of a TCP segment."""
+    packet = _parse(frame)
+    return packet.protocol == TCP and packet.first
+
+
 def segment(frame: bytes) -> Segment:
     """What is in a frame that holds TCP."""
     packet = _parse(frame)

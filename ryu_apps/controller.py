@@ -236,6 +236,7 @@ class Controller(fw.App):
             match codec.feature_of(msg.cookie):
                 case Feature.REFUSE:
                     answer = answers.refuse(frame)
+                    self._reset_itself(reconciler, msg.match.get(TENANT, 0), in_port, frame)
                 case Feature.EXPIRE:
                     answer = self._expire(msg.match.get(NETWORK, 0), frame)
                 case Feature.FORGOTTEN:
@@ -255,6 +256,13 @@ class Controller(fw.App):
             return
         if answer is not None:
             reconciler.send_after(messages.packet_out(in_port, (Output(IN_PORT),), answer))
+
+    @staticmethod
+    def _reset_itself(reconciler: Reconciler, tenant: int, in_port: int, frame: bytes) -> None:
+        """Where the refused packet is a provider's, of its forgotten connection to itself: the other end as well."""
+        if answers.is_tcp(frame):
+            for reset in forgotten.resets_to_itself(reconciler.context(), tenant, frame):
+                reconciler.send_after(messages.packet_out(in_port, (Output(IN_PORT),), reset))
 
     def _expire(self, number: int, frame: bytes) -> bytes | None:
         """Time exceeded, from the gateway of the network where the frame comes from; None: it has none."""

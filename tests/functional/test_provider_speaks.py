@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from tests.kit.hosts import Host
+from tests.kit.hosts import Host, inside
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
 from tests.kit.wide import of_family
@@ -77,6 +77,12 @@ def told(lab: Lab) -> int:
     return lab.packet_ins()
 
 
+def sockets(host: Host, version: int) -> int:
+    """How many there are at its service port."""
+    with inside(host.netns), open(f"/proc/thread-self/net/tcp{'6' if version == 6 else ''}") as listed:
+        return sum(line.split()[1].endswith(f":{TARGET:04X}") for line in listed.readlines()[1:])
+
+
 def is_reset(one: socket.socket) -> None:
     """It is reset without a word of its own."""
     with pytest.raises(ConnectionResetError):
@@ -99,14 +105,15 @@ def ends(one: socket.socket) -> None:
 
 @pytest.mark.parametrize("speaks", [says_something, probes, ends])
 @pytest.mark.parametrize(
-    ("vip", "port"), [(VIP, 8080), (VIP, 8081), (OTHER_VIP, 9090)], ids=["first port", "second port", "other service"]
+    "at", [(VIP, 8080), (VIP, 8081), (OTHER_VIP, 9090)], ids=["first port", "second port", "other service"]
 )
 def test_both_ends_are_reset(
-    bare: Lab, hosts: Mapping[str, Host], server: socket.socket, version: int, vip: str, port: int,
+    bare: Lab, hosts: Mapping[str, Host], server: socket.socket, at: tuple[str, int],
     speaks: Callable[[socket.socket], None],
 ) -> None:
     """A client that waits for an answer, and its server, would wait for ever."""
-    with connected(hosts["c1"], server, of_family(version, vip), port) as (ours, theirs):
+    version = 4 if server.family == socket.AF_INET else 6
+    with connected(hosts["c1"], server, of_family(version, at[0]), at[1]) as (ours, theirs):
         bare.instance.flush_conntrack()
         speaks(theirs)
         is_reset(ours)
@@ -135,6 +142,17 @@ def test_a_server_that_dies(bare: Lab, hosts: Mapping[str, Host], server: socket
         is_reset(ours)
 
 
+def test_a_provider_that_is_its_own_client(
+    bare: Lab, hosts: Mapping[str, Host], server: socket.socket, version: int
+) -> None:
+    """A server that asks itself through its own service would wait for ever."""
+    with connected(hosts["w1"], server, of_family(version, VIP), 8081) as (ours, theirs):
+        bare.instance.flush_conntrack()
+        theirs.sendall(b"news")
+        is_reset(theirs)
+        is_reset(ours)
+
+
 def test_a_connection_straight_to_the_provider_goes_on(
     bare: Lab, hosts: Mapping[str, Host], server: socket.socket, version: int
 ) -> None:
@@ -154,10 +172,13 @@ def test_a_port_that_was_moved(bare: Lab, hosts: Mapping[str, Host], server: soc
     """
     client = hosts["c1"]
     with contextlib.ExitStack() as stack:
-        first, _ = stack.enter_context(connected(client, server, of_family(version, VIP), 8080, PORT))
+        first, other = stack.enter_context(connected(client, server, of_family(version, VIP), 8080, PORT))
         ours, theirs = stack.enter_context(connected(client, server, of_family(version, OTHER_VIP), 9090, PORT))
         assert theirs.getpeername()[1] != PORT
         first.close()
+        assert other.recv(1) == b""
+        other.close()
+        wait_for(lambda: sockets(hosts["w1"], version) == 2, "the first to be gone")  # the second, and what listens
         bare.instance.flush_conntrack()
         theirs.sendall(b"news")
         is_reset(theirs)

@@ -31,11 +31,11 @@ SECOND = Service(
 CONTEXT = Context(model((SECOND,)), DPID, PORTS)
 
 
-def frame(flags: int, data: bytes = b"", src: str = W1, dst: str = C1, port: int = 80, mac: int = 1) -> bytes:
+def frame(flags: int, data: bytes = b"", src: str = W1, dst: str = C1, port: int = 80) -> bytes:
     """What a provider says, on its last hop to the client."""
     packet = fw.packet.Packet()
     v6 = ":" in src
-    packet.add_protocol(fw.ethernet.ethernet(dst=mac_text(mac), src=ROUTER, ethertype=0x86DD if v6 else 0x0800))
+    packet.add_protocol(fw.ethernet.ethernet(dst=mac_text(1), src=ROUTER, ethertype=0x86DD if v6 else 0x0800))
     packet.add_protocol(fw.ipv6.ipv6(src=src, dst=dst, nxt=6) if v6 else fw.ipv4.ipv4(src=src, dst=dst, proto=6))
     packet.add_protocol(fw.tcp.tcp(port, 5000, seq=0xFFFFFFFF, ack=77, bits=flags))
     if data:

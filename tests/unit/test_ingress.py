@@ -183,9 +183,9 @@ def test_who_was_not_asked_does_not_leave() -> None:
     comes(of, A)
     for source, to, port in ((W3, OTHER, 80), (W3, CLIENT, 22), (O2, CLIENT, 80)):
         asked = packet(source, to, (port, 5000), eth_src=mac(12 if source == W3 else 13))
-        port = 12 if source == W3 else 13
-        assert of.send(B, port, asked | {"tcp_flags": TCP_SYN}).ends == []
-        assert {sent.port for _, sent in of.send(B, port, asked).out} <= {CONTROLLER}, "of no connection"
+        at = 12 if source == W3 else 13
+        assert of.send(B, at, asked | {"tcp_flags": TCP_SYN}).ends == []
+        assert {sent.port for _, sent in of.send(B, at, asked).out} <= {CONTROLLER}, "of no connection"
 
 
 @pytest.mark.parametrize("fragment", [1, 3])

@@ -53,7 +53,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         note = Ct(ctx.zone(endpoint.tenant), table=Table.RESTORE, commit=True, nat=hidden)
         yield _flow(Table.RESTORE, LAST, match(**sent, ct_state=known(CT_NEW), tcp_flags=BEGINS), note)
         for port in ports:
-            lost = sent | {"tcp_src": port, "tcp_flags": MIDSTREAM}
+            lost: dict[str, int | tuple[int, int]] = {**sent, "tcp_src": port, "tcp_flags": MIDSTREAM}
             # not what a network with nat has let out: that is known to the second zone
             yield _flow(Table.LEAVE, Priority.FALLBACK, match(**lost), goto=Table.FORGOTTEN)
             new = match(**lost, ct_state=known(CT_NEW))
