@@ -8,6 +8,7 @@ exceeded; where the gateway finds nobody: host unreachable (RFC 792, RFC 1122 3.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -40,6 +41,21 @@ _INTERNETWORK_CONTROL = 0xC0  # type of service of an ICMP error (RFC 1812, 4.3.
 _QUOTED = 8  # bytes after the IPv4 header that an ICMP error gives back
 _LEAST_MTU = 1280  # what an ICMPv6 error may fill
 _LINK_SIZE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A TCP segment in its frame, as far as a reset of its connection needs it."""
+
+    eth_dst: int
+    src: bytes
+    dst: bytes
+    src_port: int
+    dst_port: int
+    sequence: int
+    acknowledged: int
+    flags: int
+    size: int  # bytes of data
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +127,64 @@ def report(frame: bytes, error: dict[int, tuple[int, int, int]], *gateways: Addr
         if _is_error(packet.family, packet.payload[0]):
             return None
     return _error(packet, source.to_bytes(packet.family.bits // 8, "big"), error)
+
+
+def is_tcp(frame: bytes) -> bool:
+    """Whether a frame holds the begin of a TCP segment."""
+    packet = _parse(frame)
+    return packet.protocol == TCP and packet.first
+
+
+def segment(frame: bytes) -> Segment:
+    """What is in a frame that holds TCP."""
+    packet = _parse(frame)
+    if packet.protocol != TCP or not packet.first or len(packet.payload) < _TCP.size:
+        raise BrokenPacketError("no TCP header where there has to be one")
+    src_port, dst_port, sequence, acknowledged, offset, flags, *_ = _TCP.unpack_from(packet.payload)
+    size = len(packet.payload) - 4 * (offset >> 4)
+    if offset >> 4 < 5 or size < 0:
+        raise BrokenPacketError(f"a TCP header of {4 * (offset >> 4)} bytes, {len(packet.payload)} of them here")
+    eth_dst = int.from_bytes(packet.eth_dst, "big")
+    return Segment(eth_dst, packet.src, packet.dst, src_port, dst_port, sequence, acknowledged, flags, size)
+
+
+def resets_to_receiver(about: Segment, source: bytes, port: int, router: int) -> Iterator[bytes]:
+    """To the segment's receiver, as if from ``source`` and ``port``, with the numbers that it expects."""
+    # a probe, which says that its sender is there, has the number before that
+    for ahead in (0, 1) if about.size <= 1 and not about.flags & (SYN | FIN | RST) else (0,):
+        numbers = (about.sequence + ahead & 0xFFFFFFFF, about.acknowledged, RST | ACK)
+        yield _made((router, about.eth_dst), (source, about.dst), (port, about.dst_port), numbers)
+
+
+def reset_to_sender(about: Segment, router: int, eth_dst: int) -> bytes | None:
+    """To the segment's sender, from its receiver; None where it has reset the connection itself."""
+    if about.flags & RST or not about.flags & ACK:
+        return None
+    ports = (about.dst_port, about.src_port)
+    return _made((router, eth_dst), (about.dst, about.src), ports, (about.acknowledged, 0, RST))
+
+
+def _made(
+    macs: tuple[int, int], addresses: tuple[bytes, bytes], ports: tuple[int, int], numbers: tuple[int, int, int]
+) -> bytes:
+    """The frame of a segment without data; each pair: whence, whither."""
+    sequence, acknowledged, flags = numbers
+    (source, destination), v4 = addresses, len(addresses[0]) == 4
+    size = struct.pack("!HH", TCP, _TCP.size) if v4 else struct.pack("!II", _TCP.size, TCP)
+
+    def tcp(checksum: int) -> bytes:
+        return _TCP.pack(*ports, sequence, acknowledged, 5 << 4, flags, 0, checksum, 0)
+
+    def ip(checksum: int) -> bytes:
+        if not v4:
+            return _IPV6.pack(6 << 28, _TCP.size, TCP, _TTL, source, destination)
+        total = _IP.size + _TCP.size
+        return _IP.pack(0x45, 0, total, 0, _DONT_FRAGMENT, _TTL, TCP, checksum, source, destination)
+
+    family = V4 if v4 else V6
+    ethernet = _ETHERNET.pack(macs[1].to_bytes(6, "big"), macs[0].to_bytes(6, "big"), family.eth_type)
+    payload = tcp(_checksum(source + destination + size + tcp(0)))
+    return (ethernet + ip(_checksum(ip(0))) + payload).ljust(_LINK_SIZE, b"\0")
 
 
 def _is_error(family: Family, kind: int) -> bool:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ryu_apps import answers, learning, wsgi
+from ryu_apps import answers, forgotten, learning, wsgi
 from ryu_apps import framework as fw
 from ryu_apps.drain import Drains
 from ryu_apps.fabric import Fabric
@@ -24,7 +24,7 @@ from ryu_apps.openflow.describe import PortDescription
 from ryu_apps.openflow.failures import NoAnswer, SessionError
 from ryu_apps.openflow.rawparse import more_follows
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
-from ryu_apps.pipeline.tables import NETWORK, TENANT, Feature
+from ryu_apps.pipeline.tables import NETWORK, PORT, TENANT, Feature
 from ryu_apps.pipeline.values import CONTROLLER, IN_PORT, Output
 from ryu_apps.reconciler import Reconciler
 from ryu_apps.rest.api import Api
@@ -298,8 +298,14 @@ class Controller(fw.App):
             match codec.feature_of(msg.cookie):
                 case Feature.REFUSE:
                     answer = answers.refuse(frame)
+                    self._reset_itself(reconciler, msg.match.get(TENANT, 0), in_port, frame)
                 case Feature.EXPIRE:
                     answer = self._expire(msg.match.get(NETWORK, 0), frame)
+                case Feature.FORGOTTEN:
+                    context, tenant, port = reconciler.context(), msg.match.get(TENANT, 0), msg.match.get(PORT, 0)
+                    for actions, reset in forgotten.resets(context, tenant, port, frame):
+                        reconciler.send_after(messages.packet_out(CONTROLLER, actions, reset))
+                    return
                 case Feature.LINKS:
                     self.links.heard(switch.dpid, in_port, frame)
                     return
@@ -315,6 +321,13 @@ class Controller(fw.App):
             return
         if answer is not None:
             reconciler.send_after(messages.packet_out(in_port, (Output(IN_PORT),), answer))
+
+    @staticmethod
+    def _reset_itself(reconciler: Reconciler, tenant: int, in_port: int, frame: bytes) -> None:
+        """Where the refused packet is a provider's, of its forgotten connection to itself: the other end as well."""
+        if answers.is_tcp(frame):
+            for reset in forgotten.resets_to_itself(reconciler.context(), tenant, frame):
+                reconciler.send_after(messages.packet_out(in_port, (Output(IN_PORT),), reset))
 
     def _expire(self, number: int, frame: bytes) -> bytes | None:
         """Time exceeded, from the gateway of the network where the frame comes from; None: it has none."""

@@ -16,6 +16,7 @@ from ryu_apps.pipeline.features import (
     echo,
     errors,
     flood,
+    forgotten,
     fragments,
     hairpin,
     ingress,
@@ -41,7 +42,9 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     translations: tuple[Translation | Outgoing, ...] = ()
     if owner == SWITCH:
         flows += _misses()
-        for feature in (balance, discovery, hairpin, fragments, route, learning, refuse, outside, transit, ingress):
+        for feature in (
+            balance, discovery, hairpin, fragments, forgotten, route, learning, refuse, outside, transit, ingress,
+        ):
             flows += feature.for_switch(ctx)
         groups = tuple(transit.groups(ctx))
     elif kind == Network.kind and key in ctx.model.networks:
@@ -52,11 +55,14 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     elif kind == Endpoint.kind and key in ctx.model.endpoints:
         endpoint = ctx.model.endpoints[key]
         if endpoint.state != "stopped":
-            for feature in (access, neighbour, discovery, translate, errors, fragments, route, outside, ingress):
+            for feature in (
+                access, neighbour, discovery, translate, errors, fragments, forgotten, route, outside, ingress,
+            ):
                 flows += feature.for_endpoint(ctx, endpoint)
             for half in (translate, fragments, ingress):
                 translations += tuple(half.translations_for_endpoint(ctx, endpoint))
-            translations += tuple(outside.outgoing(ctx, endpoint))
+            for begun in (outside, forgotten):
+                translations += tuple(begun.outgoing(ctx, endpoint))
     elif kind == Service.kind and key in ctx.model.services:
         service = ctx.model.services[key]
         for feature in (neighbour, discovery, echo, balance, affinity, hairpin, fragments, refuse, outside):

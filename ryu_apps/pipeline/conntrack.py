@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ryu_apps.pipeline.family import of_packet
-from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_RPL, CT_TRK, TCP
+from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_RPL, CT_TRK, TCP, TCP_ACK, TCP_SYN
 from ryu_apps.pipeline.packet import PORTS, FiveTuple, Packet, five_tuple, move
 from ryu_apps.pipeline.values import Ct, Move, Nat
-
-SYN, SYN_ACK = 0x02, 0x12  # TCP flags
 
 
 @dataclass(slots=True)
@@ -56,7 +54,7 @@ class Conntrack:
     def state(self, found: Connection | None, packet: Packet) -> int:
         """What conntrack says of a packet, given the connection that it belongs to."""
         if found is None:
-            answer = packet.get("ip_proto") == TCP and packet.get("tcp_flags") == SYN_ACK
+            answer = packet.get("ip_proto") == TCP and packet.get("tcp_flags") == TCP_SYN | TCP_ACK
             return CT_INV if answer else CT_NEW
         if five_tuple(packet) == found.reverse:
             found.answered = True

@@ -96,6 +96,7 @@ FIELDS: dict[str, Field] = {
         _nx("ip_frag", 26, 8, _L4),  # bit 0: a fragment; bit 1: not the first one
         _nx("ip_ttl", 29, 8, _L4, maskable=False),
         _nx("tun_ipv4_dst", 32, 32),
+        _nx("tcp_flags", 34, 16, _TCP),
         _nx("ct_state", 105, 32),
         _nx("ct_zone", 106, 16, maskable=False),
         _nx("ct_mark", 107, 32),
@@ -110,6 +111,7 @@ FIELDS: dict[str, Field] = {
     )
 }
 
+TCP_SYN, TCP_ACK = 0x02, 0x10  # bits of tcp_flags
 VLAN_PRESENT = 0x1000  # in vlan_vid: there is a tag (OFPVID_PRESENT)
 
 # bits of ct_state (ovs-fields(7))

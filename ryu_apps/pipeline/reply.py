@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ryu_apps.pipeline.conntrack import SYN_ACK
 from ryu_apps.pipeline.context import Context, mac_int
 from ryu_apps.pipeline.explain import name, place, where, with_port
 from ryu_apps.pipeline.family import destination, of_packet, source
-from ryu_apps.pipeline.fields import TCP, UDP
+from ryu_apps.pipeline.fields import TCP, TCP_ACK, TCP_SYN, UDP
 from ryu_apps.pipeline.journey import Journeys, Leg
 from ryu_apps.pipeline.nexthop import next_hop, on_link
 from ryu_apps.pipeline.packet import PORTS, Packet, five_tuple
@@ -123,7 +122,7 @@ class _Return:
             src, dst = PORTS[got["ip_proto"]]
             packet |= {src: got[dst], dst: got[src]}
         if got["ip_proto"] == TCP:
-            packet["tcp_flags"] = SYN_ACK
+            packet["tcp_flags"] = TCP_SYN | TCP_ACK
         if got["ip_proto"] == family.icmp:
             packet |= {family.icmp_type: family.echo_reply, family.icmp_code: 0}
         return packet

@@ -37,6 +37,7 @@ class Table(IntEnum):
     LEAVE = 15
     DEPART = 16
     DELIVER = 17
+    FORGOTTEN = 18
 
 
 # Registers, 32 bits each; they live as long as the packet, also through conntrack.
@@ -81,6 +82,7 @@ class Feature(IntEnum):
     LINKS = 15
     INGRESS = 16
     SEEK = 17
+    FORGOTTEN = 18
 
 
 ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it
@@ -100,11 +102,14 @@ LINK_METER = 3  # of what comes in by links that are known: one frame a second f
 LINK_RATE = 1000  # frames a second that a switch may hear from its neighbours
 SEEK_METER = 4  # of its own: who sends to nobody must not keep hosts from being learned
 SEEK_RATE = 100  # packets a second that a switch may send to the controller for want of their receiver or sender
+FORGOTTEN_METER = 5  # of its own: after a restart of the switch many providers may speak at once
+FORGOTTEN_RATE = 100  # packets a second of forgotten connections
 METERS = (
     Meter(PACKET_IN_METER, PACKET_IN_RATE, PACKET_IN_RATE),
     Meter(ANSWER_METER, ANSWER_RATE, ANSWER_RATE),
     Meter(LINK_METER, LINK_RATE, LINK_RATE),
     Meter(SEEK_METER, SEEK_RATE, SEEK_RATE),
+    Meter(FORGOTTEN_METER, FORGOTTEN_RATE, FORGOTTEN_RATE),
 )
 GROUP_CHUNK_BITS = 8  # group id = stored number << 8 | part
 GROUP_V6 = 1 << 31  # in the ids of IPv6's groups
@@ -211,24 +216,29 @@ TABLES: dict[Table, Declaration] = {
         miss=Table.RESTORE,
     ),
     Table.RESTORE: Declaration(
-        "hidden source address → the provider's own; in fragments by conntrack, in the second zone",
-        _of(TENANT, PORT, "ct_state") | _IP_HEADER,
+        "hidden source address → the provider's own; in fragments by conntrack, in the second zone; what a provider "
+        "begins is noted, and what belongs to no connection goes to forgotten as well",
+        _of(TENANT, PORT, "ct_state", "tcp_flags") | _IP_HEADER,
         _SOURCES,
         miss=Table.DELIVER,
     ),
     Table.LEAVE: Declaration(
         "to the host, and no answer of a service: through conntrack where the network may, else dropped and counted",
-        _of(NETWORK, "eth_type") | _ADDRESSES,
+        _of(TENANT, NETWORK, "tcp_flags") | _IP_HEADER | _L4,
     ),
     Table.DEPART: Declaration(
         "answers to the host go on; a new connection of a network with nat gets the sender's hidden address",
-        _of(TENANT, "ct_state", "eth_type") | _SOURCES,
+        _of(TENANT, "ct_state", "tcp_flags") | _IP_HEADER | _L4,
     ),
     Table.DELIVER: Declaration(
         "out of the port that route chose; into a network that does not route, only what is from there; to the host, "
         "and came in by another one: by the way to that",
         _of(NETWORK, PORT, "ct_mark", "eth_dst", "eth_type") | _SOURCES,
         _of("eth_dst", "tun_ipv4_dst", "tunnel_id"),
+    ),
+    Table.FORGOTTEN: Declaration(
+        "what a provider says of a connection that nobody knows: the controller resets its client",
+        _of("eth_type", "ip_proto"),
     ),
 }
 

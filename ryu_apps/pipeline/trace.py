@@ -10,12 +10,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from ryu_apps.pipeline.compile import compile_owner
-from ryu_apps.pipeline.conntrack import SYN
 from ryu_apps.pipeline.context import SWITCH, Context, Owner, mac_int
 from ryu_apps.pipeline.explain import holders, listed, name, place, where, with_port
 from ryu_apps.pipeline.family import BY_VERSION, destination
 from ryu_apps.pipeline.features import select
-from ryu_apps.pipeline.fields import TCP, UDP
+from ryu_apps.pipeline.fields import TCP, TCP_SYN, UDP
 from ryu_apps.pipeline.journey import Journeys, Leg, Place, Places
 from ryu_apps.pipeline.nexthop import next_hop
 from ryu_apps.pipeline.packet import PORTS, Packet
@@ -219,7 +218,7 @@ class _Tracer:
             src, dst = PORTS[ask.protocol]
             packet |= {src: ask.source_port or EPHEMERAL, dst: ask.port}
         if ask.protocol == TCP:
-            packet["tcp_flags"] = SYN
+            packet["tcp_flags"] = TCP_SYN
         return packet
 
     # the choice

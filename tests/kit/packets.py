@@ -123,7 +123,7 @@ CASES = [
          fields={"ipv4_dst": V4.hidden + 2}),
     Case("to another port of a provider: no conntrack", 1, tcp(1, C1, W1, 999, 22), (2,)),
     Case("to the same port of no provider: no conntrack", 1, tcp(1, C1, O1, 999, 80), (4,)),
-    Case("from a service port: looked up", 2, tcp(2, W1, C1, 80, 999), (1,), zones=(1,)),
+    Case("from a service port, in no connection", 2, tcp(2, W1, C1, 80, 999), (1, CONTROLLER), zones=(1,)),
     Case("from another port of a provider: no conntrack", 2, tcp(2, W1, C1, 22, 999), (1,)),
     Case("an error of a provider: looked up", 2, echo(2, W1, C1, icmpv4_type=3), (1,), zones=(1,)),
     Case("a ping from a provider: no conntrack", 2, echo(2, W1, C1), (1,)),

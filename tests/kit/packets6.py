@@ -124,7 +124,7 @@ CASES = [
     Case("a protocol without ports to the VIP", 1, ipv6(1, C1, VIP), zones=(1,)),
     Case("straight to a service port", 1, tcp(1, C1, W1, 999, 80), zones=(1, 1), to=(W1,)),
     Case("to another port of a provider: no conntrack", 1, tcp(1, C1, W1, 999, 22), (2,)),
-    Case("from a service port: looked up", 2, tcp(2, W1, C1, 80, 999), (1,), zones=(1,)),
+    Case("from a service port, in no connection", 2, tcp(2, W1, C1, 80, 999), (1, CONTROLLER), zones=(1,)),
     Case("from another port of a provider: no conntrack", 2, tcp(2, W1, C1, 22, 999), (1,)),
     Case("an error of a provider: looked up", 2, icmp(2, W1, C1, 2), (1,), zones=(1,)),
     Case("the hidden address is nobody's to send to", 1, tcp(1, C1, V6.hidden + 2, 999, 80)),

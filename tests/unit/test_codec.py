@@ -65,7 +65,8 @@ NO_NXM_TWIN = {"vlan_vid", "sctp_src", "sctp_dst"} | {name for name, field in FI
 
 
 def their_name(name: str) -> str:
-    return {"ip_ttl": "nw_ttl"}.get(name, f"ipv6_{name}" if name.startswith("nd_") else name)
+    others = {"ip_ttl": "nw_ttl", "tcp_flags": "tcp_flags_nxm"}
+    return others.get(name, f"ipv6_{name}" if name.startswith("nd_") else name)
 
 
 def their_nxm_name(name: str) -> str:

@@ -1,0 +1,75 @@
+"""What a provider says of a connection that conntrack does not know (any more).
+
+A packet of a service port, in midstream, with no entry: its client asked a VIP, and does not know the provider. Or it
+asked the provider itself, which the packet does not tell: then it is right as it is. So it goes on as it is, to a
+client that knows the connection or resets it, and the controller is told, who resets the client's end of what may have
+been a connection to a VIP (`ryu_apps.forgotten`). To the host it does not go on: there it would leave untranslated.
+
+What the provider itself begins from its service port is no such packet: it is noted, with the hidden address in its
+place, which is what answers to a service port are sent to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ryu_apps.pipeline.context import Context, Outgoing
+from ryu_apps.pipeline.family import FAMILIES, each
+from ryu_apps.pipeline.features.balance import known
+from ryu_apps.pipeline.features.translate import targets
+from ryu_apps.pipeline.fields import CT_NEW, TCP, TCP_ACK, TCP_SYN
+from ryu_apps.pipeline.tables import FORGOTTEN_METER, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.values import CONTROLLER, Action, Ct, Flow, Match, Nat, Output, Resubmit, match
+from topology.model import Endpoint
+
+BEGINS = (TCP_SYN, TCP_SYN | TCP_ACK)
+MIDSTREAM = (0, TCP_SYN)
+LAST = Priority.FALLBACK - 1  # in restore: below what is to the host, and what has been translated
+
+
+def for_switch(ctx: Context) -> Iterator[Flow]:
+    """To a client here: on, and to the controller, in this order, for what exceeds a meter is dropped."""
+    for family in FAMILIES:
+        tcp = {"eth_type": family.eth_type, "ip_proto": TCP}
+        lost = match(**tcp, ct_state=known(CT_NEW), tcp_flags=MIDSTREAM)
+        yield _flow(Table.RESTORE, LAST, lost, Resubmit(Table.DELIVER), Resubmit(Table.FORGOTTEN))
+        told = match(**tcp)
+        yield Flow(
+            Table.FORGOTTEN,
+            Priority.NORMAL,
+            told,
+            (Output(CONTROLLER, 0xFFFF),),
+            meter=FORGOTTEN_METER,
+            feature=Feature.FORGOTTEN,
+        )
+
+
+def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
+    """For a provider: what it begins itself; and what it says to the host."""
+    ports = _ports(ctx, endpoint)
+    for family, own in each(endpoint.addresses if ports else ()):
+        sent = {TENANT: ctx.zone(endpoint.tenant), "eth_type": family.eth_type, family.src: own, "ip_proto": TCP}
+        hidden = Nat(src=family.hidden_of(endpoint), version=family.version)
+        note = Ct(ctx.zone(endpoint.tenant), table=Table.RESTORE, commit=True, nat=hidden)
+        yield _flow(Table.RESTORE, LAST, match(**sent, ct_state=known(CT_NEW), tcp_flags=BEGINS), note)
+        for port in ports:
+            lost: dict[str, int | tuple[int, int]] = {**sent, "tcp_src": port, "tcp_flags": MIDSTREAM}
+            # not what a network with nat has let out: that is known to the second zone
+            yield _flow(Table.LEAVE, Priority.FALLBACK, match(**lost), goto=Table.FORGOTTEN)
+            new = match(**lost, ct_state=known(CT_NEW))
+            yield _flow(Table.DEPART, Priority.NORMAL + 1, new, goto=Table.FORGOTTEN)
+
+
+def outgoing(ctx: Context, endpoint: Endpoint) -> Iterator[Outgoing]:
+    """What it has begun, while it is alive."""
+    if endpoint.alive and ctx.reachable(endpoint) and _ports(ctx, endpoint):
+        for family, own in each(endpoint.addresses):
+            yield Outgoing(ctx.zone(endpoint.tenant), own, family.hidden_of(endpoint), version=family.version)
+
+
+def _ports(ctx: Context, endpoint: Endpoint) -> list[int]:
+    return [target for protocol, target in targets(ctx, endpoint) if protocol == "TCP"]
+
+
+def _flow(table: Table, priority: int, what: Match, *actions: Action, goto: Table | None = None) -> Flow:
+    return Flow(table, priority, what, actions, goto=goto, feature=Feature.TRANSLATE)
