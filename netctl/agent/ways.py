@@ -313,6 +313,7 @@ class Ways:
                         addresses=endpoint.addresses,
                         gateways={} if network.internal else {g.version: g for g in gateways if g is not None},
                         nat=bool(document and document.get("nat")),
+                        primary=self._state.ways.get(endpoint_id, Way()).primary,
                     )
                 )
             return found
