@@ -70,6 +70,7 @@ class ServiceDoc(TypedDict, total=False):
     serviceVip6: str  # absent: its network has no IPv6
     numProviders: int
     healthyProviders: int
+    noWayBack: list[str]  # why providers are not healthy that could not answer: line by reason
 
 
 class StreamServiceDoc(ServiceDoc, total=False):

@@ -25,7 +25,7 @@ from ryu_apps.pipeline.features import balance, select
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Match, match, terms
 from topology.model import Service, ServicePort
-from topology.providers import providers
+from topology.providers import providers, shown
 from topology.snapshot import Model
 
 TIMEOUT = 30.0  # s for an answer; a switch that takes longer is as good as gone
@@ -50,7 +50,7 @@ class Session(Protocol):
 
 @dataclass(slots=True)
 class PortCount:
-    """New connections to one port of a service. ``providers``: by endpoint id."""
+    """New connections to one port of a service. ``providers``: by the id of the endpoint that they are shown by."""
 
     connections: int = 0
     providers: Counter[str] = field(default_factory=Counter)
@@ -156,19 +156,19 @@ class ServiceReader:
         # nobody else has a published address: it needs no tenant
         published = each(ctx.vips(service)[len(vips) :])
         self._matches += [match(**{"eth_type": family.eth_type, family.dst: address}) for family, address in published]
-        whose = [(e, p.lead) for p in providers(ctx.model, service) for e in p.endpoints]
-        self._ids = {int(address): lead.id for e, lead in whose for address in e.addresses}
+        whose = [(e, p, shown(ctx.model, service, p).id) for p in providers(ctx.model, service) for e in p.endpoints]
+        self._ids = {int(address): name for e, _, name in whose for address in e.addresses}
         # with affinity a bucket only chooses, and flows translate
         self._affinity = bool(service.affinity)
         families = [family for family, _ in vips]
         self._buckets = {
             port: {
-                codec.encode_actions(actions): lead.id
-                for e, lead in whose
+                codec.encode_actions(actions): name
+                for e, provider, name in whose
                 for family in families
                 if family.of(e.addresses) is not None
                 for actions in (
-                    balance.to_endpoint(ctx, family, e, port), balance.to_provider(family, lead.number, port)
+                    balance.to_endpoint(ctx, family, e, port), balance.to_provider(family, provider.lead.number, port)
                 )
             }
             for port in (() if service.affinity else ctx.ports_of(service))

@@ -6,7 +6,7 @@ which they reach without a router, or else in a network that routes. One that ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from topology.model import Endpoint, Network, Service
@@ -69,3 +69,37 @@ def chosen(
 def has(endpoint: Endpoint, version: int) -> bool:
     """Whether the endpoint has an address of this IP version."""
     return any(address.version == version for address in endpoint.addresses)
+
+
+def shown(model: Model, service: Service, provider: Provider) -> Endpoint:
+    """The endpoint that a provider is shown by: where most clients reach it, or would if it served."""
+    serving = [e for e in provider.endpoints if model.serves(e, service)]
+    for candidates in (serving, provider.endpoints):
+        found = _anywhere(model, service, candidates)
+        if found is not None:
+            return found
+    return provider.lead
+
+
+def healthy(model: Model, service: Service, provider: Provider, down: Callable[[str], bool]) -> tuple[bool, str]:
+    """Whether a provider gets new connections, be it from some networks only; if it serves and gets none, why.
+    ``down``: whether a host is.
+    """
+    candidates = [e for e in provider.endpoints if model.serves(e, service) and not (e.host and down(e.host))]
+    if _anywhere(model, service, candidates) is not None:
+        return True, ""
+    return False, lost(model, Provider(tuple(candidates))) if candidates else ""
+
+
+def lost(model: Model, provider: Provider) -> str:
+    """Why no address of a provider has a way back to other networks; empty: one has."""
+    endpoints = sorted(provider.endpoints, key=lambda e: not e.primary)
+    reasons = [no_way_back(model.networks[e.network_key], e, a.version) for e in endpoints for a in e.addresses]
+    return next(iter(reasons), "") if all(reasons) else ""
+
+
+def _anywhere(model: Model, service: Service, candidates: Iterable[Endpoint]) -> Endpoint | None:
+    every = list(candidates)
+    clients = ("", service.network_key)
+    found = (chosen(model, service, every, vip.version, client) for client in clients for vip in service.vips)
+    return next((endpoint for endpoint in found if endpoint is not None), None)

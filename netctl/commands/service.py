@@ -40,10 +40,16 @@ def _row(doc: Mapping[str, Any]) -> tuple[object, ...]:
         doc.get("networkName", ""),
         ",".join(doc[field] for field in ("serviceVip", "serviceVip6") if doc.get(field)),
         ",".join(doc.get("ports", [])),
-        f"{doc.get('healthyProviders', 0)}/{doc.get('numProviders', 0)}",
+        _providers(doc),
         f"[{' '.join(doc.get('selectors', []))}]",
         ",".join(doc.get("publish", [])),
     )
+
+
+def _providers(doc: Mapping[str, Any]) -> str:
+    counted = f"{doc.get('healthyProviders', 0)}/{doc.get('numProviders', 0)}"
+    reasons = doc.get("noWayBack", [])
+    return f"{counted}, no way back: {', '.join(reasons)}" if reasons else counted
 
 
 LISTING = Listing(

@@ -215,6 +215,9 @@ class Words:
         who = name(provider) if isinstance(provider, Endpoint) else f"one that is gone ({chosen})"
         if flow.table == Table.STICKY:
             return f"{client} had {who} last" if flow.actions else f"{client} has no provider yet"
+        if flow.table == Table.KEEP and flow.feature == Feature.BALANCE:
+            to = next((a.nat.dst for a in flow.actions if isinstance(a, Ct) and a.nat), None)
+            return f"{who} is in several networks: for {client} it is at {of_packet(step.packet).address(to or 0)}"
         if flow.table == Table.KEEP:
             return f"{who} is remembered for {client}"
         if any(isinstance(a, GroupAction) for a in flow.actions):

@@ -15,6 +15,7 @@ from ryu_apps.liveness import Life
 from ryu_apps.rest.schemas import HEALTH_CHECK, NETWORK, SERVICE
 from topology.errors import BadRequest, Invalid
 from topology.model import DEFAULT_DRAIN, Address, Check, Endpoint, Host, Network, Service, Tenant
+from topology.providers import healthy, providers
 from topology.snapshot import Model
 from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
 from topology.validate import subnet_text
@@ -231,12 +232,18 @@ def _check_document(check: Check) -> Document:
 
 
 def listed_service_document(service: Service, model: Model, down: Callable[[str], bool]) -> Document:
-    """A service with, beyond Contiv's fields, its VIPs and how many providers it has. ``down``: whether a host is."""
-    providers = model.providers(service)
-    return service_document(service) | service_vips(service) | {
-        "numProviders": len(providers),
-        "healthyProviders": sum(model.serves(p, service) and not (p.host and down(p.host)) for p in providers),
-    }
+    """A service with, beyond Contiv's fields, its VIPs and how many providers it has, and why some are none.
+    ``down``: whether a host is.
+    """
+    found = providers(model, service)
+    states = [healthy(model, service, provider, down) for provider in found]
+    reasons = dict.fromkeys(reason for _, reason in states if reason)
+    return (
+        service_document(service)
+        | service_vips(service)
+        | {"numProviders": len(found), "healthyProviders": sum(good for good, _ in states)}
+        | filled({"noWayBack": list(reasons)})
+    )
 
 
 def agent_service_document(service: Service) -> Document:

@@ -16,6 +16,7 @@ from ryu_apps.rest.documents import (
 )
 from topology.errors import Conflict, NotFound
 from topology.model import Endpoint, Network, Service, Tenant
+from topology.providers import Provider, lost, providers, shown
 from topology.snapshot import Model
 
 MAX_CANDIDATES = 5
@@ -67,10 +68,10 @@ def inspect_network(network: Network, model: Model) -> Document:
 
 def inspect_service(service: Service, model: Model, down: Callable[[str], bool]) -> Document:
     """A service, its VIPs and its providers. ``down``: whether a host is."""
-    providers = model.providers(service)
+    found = providers(model, service)
     oper = {
-        "numProviders": len(providers),
-        "providers": [_provider_oper(p, service, model, down) for p in providers],
+        "numProviders": len(found),
+        "providers": [_provider_oper(p, service, model, down) for p in found],
         "published": [str(p) for p in service.published],
         "publishedAddress": str(service.published_address) if service.published else "",
         **service_vips(service),
@@ -78,14 +79,26 @@ def inspect_service(service: Service, model: Model, down: Callable[[str], bool])
     return {"Config": service_document(service), "Oper": filled(oper)}
 
 
-def _provider_oper(provider: Endpoint, service: Service, model: Model, down: Callable[[str], bool]) -> Document:
-    document = endpoint_oper(provider, model) | {"serviceName": service.name, "weight": provider.weight}
+def _provider_oper(provider: Provider, service: Service, model: Model, down: Callable[[str], bool]) -> Document:
+    """A provider at the address where it is reached, and which others it has."""
+    endpoint = shown(model, service, provider)
+    document = endpoint_oper(endpoint, model) | {"serviceName": service.name, "weight": endpoint.weight}
+    document.pop("noWayBack", None)  # of this address alone: another may have one
     if service.check is not None:
-        document["check"] = "passing" if service.key in provider.passed else "failing"
-    host = model.hosts.get(provider.host)
+        document["check"] = "passing" if service.key in endpoint.passed else "failing"
+    host = model.hosts.get(endpoint.host)
     if host is not None and (host.draining or down(host.name)):
         document["hostState"] = "down" if down(host.name) else "draining"
-    return document
+    others = [_address_oper(e, model) for e in provider.endpoints if e.id != endpoint.id]
+    return document | filled({"noWayBack": lost(model, provider), "otherAddresses": others})
+
+
+def _address_oper(endpoint: Endpoint, model: Model) -> Document:
+    return {
+        key: value
+        for key, value in endpoint_oper(endpoint, model).items()
+        if key in {"endpointID", "network", "ipAddress", "noWayBack"}
+    }
 
 
 def inspect_endpoint(part: str, model: Model) -> Document:
@@ -130,6 +143,7 @@ def endpoint_oper(endpoint: Endpoint, model: Model) -> Document:
             "health": endpoint.health,
             "weight": weight_shown(endpoint),
             "passed": list(endpoint.passed),
+            "noWayBack": lost(model, Provider((endpoint,))),
         }
     )
 

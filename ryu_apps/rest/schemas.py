@@ -45,6 +45,7 @@ SERVICE = Schema(
         "publishedAddress": IGNORED,
         "numProviders": IGNORED,
         "healthyProviders": IGNORED,
+        "noWayBack": IGNORED,
         **_LINKS,
     },
 )

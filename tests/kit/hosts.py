@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from netctl.client import Client
 from netctl.documents import EndpointDoc
@@ -220,7 +221,7 @@ class Host(Namespace):
         self.instance.vsctl("del-port", self.bridge, self.port_name)
 
     def register(
-        self, rest: Client, network: str, labels: Mapping[str, str] | None = None, tenant: str = "default", **more: str
+        self, rest: Client, network: str, labels: Mapping[str, str] | None = None, tenant: str = "default", **more: Any
     ) -> None:
         """As an endpoint of that network, of the id that is its name; ``more``: other fields of its document."""
         dpid = self.instance.vsctl("get", "bridge", self.bridge, "datapath_id").strip('"')

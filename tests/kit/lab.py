@@ -73,10 +73,11 @@ class Lab:
 
     def network(
         self, name: str, subnet: str, gateway: str = "", tenant: str = "default", *, nat: bool = False,
-        ipv6: bool = False,
+        ipv6: bool = False, internal: bool = False,
     ) -> None:
         """Make a network; with ``ipv6``, also with the subnet and gateway that go with its IPv4 ones."""
         doc = NetworkDoc(tenantName=tenant, networkName=name, subnet=subnet, gateway=gateway, nat=nat)
+        doc["internal"] = internal
         if ipv6:
             doc |= NetworkDoc(ipv6Subnet=wide(subnet), ipv6Gateway=wide(gateway))
         self.rest.put_network(doc)
@@ -122,14 +123,17 @@ class Lab:
         *,
         serve: Sequence[str] = (),
         register: bool = True,
+        **more: Any,
     ) -> Host:
-        """A host that is plugged in, registered, and serves at ports such as ``tcp:80``."""
+        """A host that is plugged in, registered, and serves at ports such as ``tcp:80``; ``more``: fields of its
+        document.
+        """
         prefix, gateway, ipv6 = self._networks[tenant, network]
         made = self._stack.enter_context(
             host(name, self.instance, self.bridge, f"{address}/{prefix}", gateway, ipv6=ipv6)
         )
         if register:
-            made.register(self.rest, network, labels, tenant)
+            made.register(self.rest, network, labels, tenant, **more)
         if serve:
             made.serve(*serve)
         return made

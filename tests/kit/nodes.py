@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 from netctl.agent import hostlink
 from tests.kit.controller import Controller, controller
@@ -92,15 +93,16 @@ class Node:
         tenant: str = "default",
         homed: bool = True,
         ipv6: bool = False,
+        **more: Any,
     ) -> Host:
         """A container here, with ``ipv6`` also with the addresses that go with its IPv4 ones.
 
-        ``homed``: as its host's; else as its switch's, which no agent takes for gone.
+        ``homed``: as its host's; else as its switch's, which no agent takes for gone. ``more``: fields of its document.
         """
         made = self._stack.enter_context(host(name, self.instance, self.bridge, address, gateway, ipv6=ipv6))
         run("ip", "-n", made.netns, "link", "set", "eth0", "mtu", str(MTU))
         where = {"switch": "", "homingHost": self.name} if homed else {}
-        made.register(control.client, network, labels, tenant, **where)
+        made.register(control.client, network, labels, tenant, **where, **more)
         if serve:
             made.serve(*serve)
         return made

@@ -159,6 +159,8 @@ def test_service_ls(fake: FakeController, run: Run) -> None:
     fake.docs["serviceLBs"]["default:web"] |= {"serviceVip6": "fd00::2", "publish": ["80:80:TCP", "53:643:UDP"]}
     words = run("service", "ls").splitlines()[-1].split()
     assert (words[3], words[-1]) == ("100.1.1.2,fd00::2", "80:80:TCP,53:643:UDP")
+    fake.docs["serviceLBs"]["default:web"] |= {"noWayBack": ["network backend has no gateway"]}
+    assert "  3/4, no way back: network backend has no gateway  " in run("service", "ls")
 
 
 def test_service_ls_json_keeps_a_zero(fake: FakeController, run: Run) -> None:

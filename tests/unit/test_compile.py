@@ -73,7 +73,7 @@ def attach(door: Door) -> tuple[Switches, Marked]:
 
 
 TENANTS = st.sampled_from(["default", "default", "blue"])
-NETWORKS = st.sampled_from(["srv", "web", "cli"])
+NETWORKS = st.sampled_from(["srv", "web", "cli", "sec"])
 LABELS = st.dictionaries(st.sampled_from("kl"), st.sampled_from("12"), max_size=2)
 SELECTORS = st.lists(st.sampled_from(["k=1", "k=2", "l=1"]), max_size=2, unique_by=lambda s: s[0])
 SERVICE_PORTS = st.lists(
@@ -83,6 +83,8 @@ SERVICE_PORTS = st.lists(
     unique=True,
 )
 DATAPATH_TYPES = st.sampled_from(["netdev", "system"])
+CONTAINERS = st.sampled_from(["", "c", "c", "d"])
+WAYS_BACK = st.sampled_from(["", "", "no rule"])
 MACS = st.sampled_from(["", "", "", "02:00:00:00:00:01", "02:00:00:00:00:02"])
 SEEN_MACS = st.sampled_from(["02:00:00:00:00:11", "02:00:00:00:00:12"])
 
@@ -106,6 +108,7 @@ class Incremental(RuleBasedStateMachine):
             commands.put_network(NetworkSpec(tenant, "srv", "100.1.1.0/24", subnet6="fd00:100::/64"))
             web6 = {"subnet6": "fd00:10::/64", "gateway6": "fd00:10::f"}
             commands.put_network(NetworkSpec(tenant, "web", "10.1.1.0/28", "10.1.1.14", nat=True, **web6))
+            commands.put_network(NetworkSpec(tenant, "sec", "40.1.1.0/29", "40.1.1.6"))
         for host, switch in (("h1", DPID), ("h2", OTHER)):
             self.put_host(host, switch, "netdev")
         commands.put_service(ServiceSpec("default", "a", "srv", selectors=["k=1"], ports=["80:8080:TCP"]))
@@ -120,16 +123,20 @@ class Incremental(RuleBasedStateMachine):
         except NetctlError:
             return  # refused: nothing has changed, which the invariants see
 
-    @rule(tenant=TENANTS, name=NETWORKS, gateway=st.booleans(), nat=st.booleans(), ipv6=st.booleans())
-    def put_network(self, tenant: str, name: str, *, gateway: bool, nat: bool, ipv6: bool) -> None:
-        subnet = {"srv": "100.1.1.0/24", "web": "10.1.1.0/28", "cli": "20.1.1.0/29"}[name]
-        way = {"srv": "100.1.1.254", "web": "10.1.1.14", "cli": "20.1.1.6"}[name] if gateway else ""
-        spec = NetworkSpec(tenant, name, subnet, way, nat=nat, subnet6="fd00:20::/64" if ipv6 else "")
+    @rule(
+        tenant=TENANTS, name=NETWORKS, gateway=st.booleans(), nat=st.booleans(), ipv6=st.booleans(),
+        internal=st.booleans(),
+    )  # fmt: skip
+    def put_network(self, tenant: str, name: str, *, gateway: bool, ipv6: bool, **more: bool) -> None:
+        subnet = {"srv": "100.1.1.0/24", "web": "10.1.1.0/28", "cli": "20.1.1.0/29", "sec": "40.1.1.0/29"}[name]
+        way = {"srv": "100.1.1.254", "web": "10.1.1.14", "cli": "20.1.1.6", "sec": "40.1.1.6"}[name] if gateway else ""
+        spec = NetworkSpec(tenant, name, subnet, way, subnet6="fd00:20::/64" if ipv6 else "", **more)
         self.run(lambda: self.door.commands.put_network(spec))
 
     @rule(
         tenant=TENANTS, name=st.sampled_from("ab"), network=NETWORKS, selectors=SELECTORS, ports=SERVICE_PORTS,
         publish=st.lists(st.sampled_from(["8080:80:TCP", "8080:80:UDP", "8081:80:TCP"]), max_size=2, unique=True),
+        affinity=st.sampled_from([0, 0, 60]),
     )  # fmt: skip
     def put_service(self, tenant: str, name: str, network: str, **fields: Any) -> None:
         spec = ServiceSpec(tenant, name, network, **fields)
@@ -140,6 +147,7 @@ class Incremental(RuleBasedStateMachine):
         host=st.sampled_from(["", "", "h1", "h2"]), switch=st.sampled_from([DPID, DPID, OTHER, 0]),
         state=st.sampled_from(["running", "running", "stopped", "paused"]),
         health=st.sampled_from(["", "", "healthy", "unhealthy"]),
+        container_id=CONTAINERS, no_way_back=WAYS_BACK, primary=st.booleans(),
     )  # fmt: skip
     def put_endpoint(self, key: str, **fields: Any) -> None:
         self.run(lambda: self.door.commands.put_endpoint(EndpointSpec(key, port_name=PORT_OF[key], **fields)))
@@ -147,7 +155,10 @@ class Incremental(RuleBasedStateMachine):
     @rule(
         host=st.sampled_from(["h1", "h2"]),
         specs=st.lists(
-            st.builds(EndpointSpec, id=st.sampled_from("stu"), tenant=TENANTS, network=NETWORKS, labels=LABELS),
+            st.builds(
+                EndpointSpec, id=st.sampled_from("stu"), tenant=TENANTS, network=NETWORKS, labels=LABELS,
+                container_id=CONTAINERS, no_way_back=WAYS_BACK, primary=st.booleans(),
+            ),
             max_size=3,
             unique_by=lambda s: s.id,
         ),
@@ -163,7 +174,7 @@ class Incremental(RuleBasedStateMachine):
 
     @rule(mac=SEEN_MACS, network=NETWORKS, last=st.integers(1, 4), port=st.sampled_from(PORTS))
     def learn(self, mac: str, network: str, last: int, port: str) -> None:
-        first = {"srv": "100.1.1.", "web": "10.1.1.", "cli": "20.1.1."}[network]
+        first = {"srv": "100.1.1.", "web": "10.1.1.", "cli": "20.1.1.", "sec": "40.1.1."}[network]
         self.run(lambda: self.door.commands.learn("default", network, mac, f"{first}{last}", DPID, port))
 
     @rule(
@@ -239,7 +250,8 @@ def furnished(services: int) -> tuple[Door, Marked, Switches]:
         pairs = ["env=prod", "release=stable", f"app=a{n}"]
         commands.put_service(ServiceSpec("default", f"s{n}", "srv", selectors=pairs, ports=["80:8080:TCP"]))
         labels = {"env": "prod", "release": "stable", "app": f"a{n}"}
-        commands.put_endpoint(EndpointSpec(f"e{n}", "default", "web", labels=labels, switch=DPID, port_name=f"q{n}"))
+        where = {"switch": DPID, "port_name": f"q{n}", "container_id": f"c{n}"}
+        commands.put_endpoint(EndpointSpec(f"e{n}", "default", "web", labels=labels, **where))  # type: ignore[arg-type]
     switches, marked = attach(door)
     return door, marked, switches
 
@@ -248,6 +260,18 @@ CHANGES: dict[str, Callable[[Door, Switches], object]] = {
     "a provider comes": lambda d, _: d.commands.put_endpoint(
         EndpointSpec(
             "new", "default", "one", labels={"env": "prod", "release": "stable", "app": "a3"}, switch=DPID
+        )
+    ),
+    "a provider is connected to another network": lambda d, _: d.commands.put_endpoint(
+        EndpointSpec(
+            "new", "default", "one", labels={"env": "prod", "release": "stable", "app": "a3"}, switch=DPID,
+            container_id="c3", primary=True,
+        )
+    ),
+    "a provider has no way back": lambda d, _: d.commands.put_endpoint(
+        EndpointSpec(
+            "e3", "default", "web", labels={"env": "prod", "release": "stable", "app": "a3"}, switch=DPID,
+            port_name="q3", container_id="c3", no_way_back="no rule",
         )
     ),
     "a provider goes": lambda d, _: d.commands.delete_endpoint("e3"),

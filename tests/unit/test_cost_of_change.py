@@ -118,6 +118,14 @@ def cost(services: int, *changes: Callable[[Commands], object]) -> int:
         pytest.param([lambda c: c.put_endpoint(endpoint(1, 0, health="unhealthy"))], id="a container fails"),
         pytest.param([lambda c: c.put_endpoint(endpoint(1, 0, state="draining"))], id="a container drains"),
         pytest.param([lambda c: c.delete_endpoint("w1")], id="a container goes"),
+        pytest.param([lambda c: c.put_endpoint(endpoint(1, 0, no_way_back="no rule"))], id="a way back is lost"),
+        pytest.param(
+            [
+                lambda c: c.put_endpoint(endpoint(1, 0, container_id="c")),
+                lambda c: c.put_endpoint(endpoint(PROVIDERS + 2, 0, container_id="c", primary=True)),
+            ],
+            id="a container is connected to another network",
+        ),
         pytest.param(
             [lambda c: c.put_host("h", DPID, "192.0.2.1"), lambda c: c.put_host("far", 8, "192.0.2.2")],
             id="a host comes",

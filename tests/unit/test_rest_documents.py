@@ -182,6 +182,7 @@ def test_inspect_service(rest: Rest) -> None:
                 "vtepIP": "192.0.2.1",
                 "state": "running",
                 "health": "healthy",
+                "noWayBack": "network net has no gateway",
             }
         ],
     }

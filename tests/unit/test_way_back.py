@@ -19,6 +19,7 @@ import pytest
 from ryu_apps.pipeline.family import BY_VERSION, Family
 from ryu_apps.pipeline.fields import TCP, UDP
 from ryu_apps.pipeline.tables import GROUP_INSIDE, HOST_MAC, NETWORK, PROVIDER, ROUTER_MAC, Table
+from ryu_apps.pipeline.trace import Question, Trace, trace
 from ryu_apps.pipeline.values import CONTROLLER, LOCAL, Group, Match, Resubmit
 from ryu_apps.pipeline.walk import Packet
 from tests.kit.several import HOSTS, TUNNEL, A, B, Journey, Several, host, joined
@@ -321,3 +322,43 @@ def test_a_datagram_in_fragments_goes_to_one_address() -> None:
             assert delivered(again, again.send(A, who.number, packet | more)) == expected
 
 
+
+
+@pytest.mark.parametrize(
+    ("service", "one", "user", "text"),
+    [
+        (app("services"), at("one", "back", 3), "front", "no provider of default:app-svc serves: one (no way back: "
+         "network back has no gateway)"),
+        (app("services"), at("one", "inn", 3), "front", "no provider of default:app-svc serves: one (no way back: "
+         "network inn is internal)"),
+        (app("services"), at("one", "web", 3, no_way_back="its rules can't be set"), "front", "no provider of "
+         "default:app-svc serves: one (no way back: its rules can't be set)"),
+        (app("services"), at("one", "web", 3, no_way_back="no rule", state="paused"), "front", "no provider of "
+         "default:app-svc serves: one (paused)"),
+        (app("inn"), at("one", "web", 3), "front", "default:app-svc is not for network front: network inn is internal: "
+         "its VIPs are for its own containers"),
+    ],
+)  # fmt: skip
+def test_a_trace_says_why(service: Service, one: Endpoint, user: str, text: str) -> None:
+    """Whoever looks why nothing is answered would not be told what to mend."""
+    of = hosts(service, one, client(user))
+    assert ask(of, client(user), service).text.endswith(text)
+
+
+def test_a_trace_names_each_container_once() -> None:
+    """A container would be named as absent while it is offered, or not be named at its address."""
+    one, two = at("one", "web", 3, "c", primary=True), at("two", "front", 4, "c")
+    gone = [at("three", "back", 5, "d"), at("four", "inn", 6, "d")]
+    of = hosts(app("services"), one, two, *gone, client("front", 1), client("web", 2))
+    for user, where in ((client("front", 1), "20.1.1.4"), (client("web", 2), "10.1.1.3")):
+        found = ask(of, user, app("services"))
+        text = "\n".join(text for _, text in found.steps)
+        assert "not three (no way back: network back has no gateway)" in text
+        assert f"one is in several networks: for {user.addresses[0]} it is at {where}" in text
+        assert where in found.text
+
+
+def ask(of: Several, who: Endpoint, service: Service) -> Trace:
+    """What a trace says of a connection to the service."""
+    question = Question(of.model.endpoints[who.id], who.addresses[0], service.vips[0], TCP, 8080)
+    return trace(of.contexts[A], question)
