@@ -9,7 +9,8 @@ address it was asked at, and the answer is dropped as forged. Here each address 
 
 Connections that the container itself begins have no source yet and follow the main table. Where its default route may
 belong to somebody else's network, the main table gets a route to each subnet of the tenant. Where another network than
-the default route's leads outside, two more rules send there what no other route of the main table is for.
+the default route's leads outside, two more rules send there what no other route of the main table is for; also where
+IPv6's default route is in another of our networks than IPv4's.
 """
 
 from __future__ import annotations
@@ -152,10 +153,9 @@ def wanted(
     ``others``: addresses that other drivers gave it, with the gateway that leads outside. ``networks``: all of its
     tenants'; None: not known, so that what depends on them stays as it is.
     """
-    wish = Wish(frozenset(), frozenset())
-    for version in (4, 6):
-        wish = _joined(wish, _of_version(version, facts, attachments, others, networks))
-    return wish
+    four = _of_version(4, facts, attachments, others, networks=networks, preferred=frozenset())
+    six = _of_version(6, facts, attachments, others, networks=networks, preferred=four.primary)
+    return _joined(four, six)
 
 
 def unknown_addresses(facts: Facts, attachments: Iterable[Attachment]) -> set[Address]:
@@ -185,8 +185,11 @@ def _of_version(
     facts: Facts,
     attachments: Collection[Attachment],
     others: Mapping[Address, Address | None],
+    *,
     networks: Sequence[Net] | None,
+    preferred: frozenset[str],
 ) -> Wish:
+    """``preferred``: endpoints that are primary in the other version, and are to be so in this one."""
     known = {}
     if networks is None:  # gateways that only the model knows
         known = {r.table: r.gateway for r in facts.routes if r.gateway and r.subnet == everything(version)}
@@ -199,15 +202,19 @@ def _of_version(
         frozenset(r for r in facts.routes if r.subnet.version == version and r.table == MAIN),
         frozenset(r for r in facts.rules if r.version == version and r.priority != FROM),
     )
-    outside = _outside(version, facts, places)
+    default, outside = _default(version, facts, places), _outside(version, facts, places)
+    favoured = [p for p in places if p.attachment and p.attachment.endpoint_id in preferred]
+    first = (*favoured, outside, default)
+    primary = {tenant: _primary(tenant, places, first, kept.routes) for tenant in {a.tenant for a in attachments}}
+    leading = {tenant: place for tenant, place in primary.items() if place is not None}
+    detour = outside
+    if outside is None and default is not None and default.attachment is not None:
+        detour = leading.get(default.attachment.tenant)
     if networks is None:
         routes |= kept.routes
         rules |= kept.rules
-    elif outside is not None:
-        rules |= {Rule(version, SPECIFIC, None, MAIN, specific=True), Rule(version, OUTSIDE, None, outside.table)}
-    first = (outside, _default(version, facts, places))
-    primary = {tenant: _primary(tenant, places, first, kept.routes) for tenant in {a.tenant for a in attachments}}
-    leading = {tenant: place for tenant, place in primary.items() if place is not None}
+    elif detour is not None and detour != default:
+        rules |= {Rule(version, SPECIFIC, None, MAIN, specific=True), Rule(version, OUTSIDE, None, detour.table)}
     names = frozenset(p.attachment.endpoint_id for p in leading.values() if p.attachment)
     if version == 6 and leading and not any(a.gateways.get(4) for a in attachments) and version not in facts.defaults:
         # Docker sets default routes only in a network with an IPv4 gateway

@@ -91,6 +91,17 @@ def test_the_primary_is_where_the_default_route_is_and_stays() -> None:
     assert wish.primary == {"e2"}
 
 
+def test_both_versions_have_one_primary() -> None:
+    """Docker may set their default routes in different networks: an IPv6 VIP would lead to the wrong one's address."""
+    one = ours(1, "10.1.1.1", "fd00:1::1", gateway="10.1.1.254 fd00:1::fe")
+    two = ours(2, "10.1.2.1", "fd00:2::1", gateway="10.1.2.254 fd00:2::fe")
+    devices = device(1, "10.1.1.1/24", "fd00:1::1/64"), device(2, "10.1.2.1/24", "fd00:2::1/64")
+    defaults = {4: (ip_address("10.1.1.254"), 1), 6: (ip_address("fd00:2::fe"), 2)}
+    wish = wanted(Facts(devices, defaults, frozenset(), frozenset()), [one, two], {}, NETS)
+    assert wish.primary == {"e1"}
+    assert {(r.version, r.table) for r in wish.rules if r.priority != FROM} == {(6, MAIN), (6, TABLES + 1)}
+
+
 def test_a_bridge_of_docker_s() -> None:
     """Else the tenant is out of reach when Docker's default route is the bridge's, or the outside when it isn't."""
     tenants = ["10.1.2.0/24 10.1.1.254 1", "10.1.9.0/24 10.1.1.254 1", "169.254.0.0/20 10.1.1.254 1"]
