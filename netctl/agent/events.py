@@ -179,9 +179,11 @@ class Follower:
                 if endpoint.container_id == container_id and self._state.link(endpoint.id, container_id):
                     self._look(container_id)
                     self._sync.endpoint(endpoint.id)
-        elif action == "disconnect" and self._runs(container_id):
-            for endpoint_id in self._ways.look(container_id):
-                self._sync.endpoint(endpoint_id)
+        elif action == "disconnect":
+            self._ways.forget()
+            if self._runs(container_id):
+                for endpoint_id in self._ways.look(container_id):
+                    self._sync.endpoint(endpoint_id)
 
     def _container_event(self, action: str, container_id: str, number: int) -> None:
         name, _, detail = action.partition(":")

@@ -9,7 +9,8 @@ address it was asked at, and the answer is dropped as forged. Here each address 
 
 Connections that the container itself begins have no source yet and follow the main table. Where its default route may
 belong to somebody else's network, the main table gets a route to each subnet of the tenant. Where another network than
-the default route's leads outside, two more rules send there what no other route of the main table is for.
+the default route's leads outside, two more rules send there what no other route of the main table is for; also where
+IPv6's default route is in another of our networks than IPv4's.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class Attachment:
     addresses: tuple[Address, ...]
     gateways: Mapping[int, Address]  # by version; nothing where the network has no way out
     nat: bool = False
+    primary: bool = False  # so far
 
 
 class Net(NamedTuple):
@@ -151,10 +153,9 @@ def wanted(
     ``others``: addresses that other drivers gave it, with the gateway that leads outside. ``networks``: all of its
     tenants'; None: not known, so that what depends on them stays as it is.
     """
-    wish = Wish(frozenset(), frozenset())
-    for version in (4, 6):
-        wish = _joined(wish, _of_version(version, facts, attachments, others, networks))
-    return wish
+    four = _of_version(4, facts, attachments, others, networks=networks, preferred=frozenset())
+    six = _of_version(6, facts, attachments, others, networks=networks, preferred=four.primary)
+    return _joined(four, six)
 
 
 def unknown_addresses(facts: Facts, attachments: Iterable[Attachment]) -> set[Address]:
@@ -184,8 +185,11 @@ def _of_version(
     facts: Facts,
     attachments: Collection[Attachment],
     others: Mapping[Address, Address | None],
+    *,
     networks: Sequence[Net] | None,
+    preferred: frozenset[str],
 ) -> Wish:
+    """``preferred``: endpoints that are primary in the other version, and are to be so in this one."""
     known = {}
     if networks is None:  # gateways that only the model knows
         known = {r.table: r.gateway for r in facts.routes if r.gateway and r.subnet == everything(version)}
@@ -198,20 +202,24 @@ def _of_version(
         frozenset(r for r in facts.routes if r.subnet.version == version and r.table == MAIN),
         frozenset(r for r in facts.rules if r.version == version and r.priority != FROM),
     )
-    outside = _outside(version, facts, places)
+    default, outside = _default(version, facts, places), _outside(version, facts, places)
+    favoured = [p for p in places if p.attachment and p.attachment.endpoint_id in preferred]
+    first = (*favoured, outside, default)
+    primary = {tenant: _primary(tenant, places, first, kept.routes) for tenant in {a.tenant for a in attachments}}
+    leading = {tenant: place for tenant, place in primary.items() if place is not None}
+    detour = outside
+    if outside is None and default is not None and default.attachment is not None:
+        detour = leading.get(default.attachment.tenant)
     if networks is None:
         routes |= kept.routes
         rules |= kept.rules
-    elif outside is not None:
-        rules |= {Rule(version, SPECIFIC, None, MAIN, specific=True), Rule(version, OUTSIDE, None, outside.table)}
-    default = outside or _default(version, facts, places)
-    primary = {tenant: _primary(tenant, places, default, kept.routes) for tenant in {a.tenant for a in attachments}}
-    leading = {tenant: place for tenant, place in primary.items() if place is not None}
+    elif detour is not None and detour != default:
+        rules |= {Rule(version, SPECIFIC, None, MAIN, specific=True), Rule(version, OUTSIDE, None, detour.table)}
     names = frozenset(p.attachment.endpoint_id for p in leading.values() if p.attachment)
     if version == 6 and leading and not any(a.gateways.get(4) for a in attachments) and version not in facts.defaults:
         # Docker sets default routes only in a network with an IPv4 gateway
-        first = min(leading.values(), key=_number)
-        routes.add(Route(MAIN, IPv6Network("::/0"), first.gateway, first.device, MAIN_METRIC))
+        place = min(leading.values(), key=_number)
+        routes.add(Route(MAIN, everything(version), place.gateway, place.device, MAIN_METRIC))
     mixed = _mixed(version, facts, attachments, places)
     spread = {tenant for tenant in leading if any(tenant != other for other in mixed)}
     wish = Wish(frozenset(routes), frozenset(rules), names, frozenset(spread))
@@ -275,20 +283,25 @@ def _outside(version: int, facts: Facts, places: Sequence[_Place]) -> _Place | N
     return next((p for p in leading if p.table in chosen), leading[0])
 
 
+def _was_primary(place: _Place) -> bool:
+    return place.attachment is not None and place.attachment.primary
+
+
 def _number(place: _Place) -> int:
     return place.attachment.number if place.attachment else 0
 
 
 def _primary(
-    tenant: str, places: Iterable[_Place], default: _Place | None, present: Collection[Route]
+    tenant: str, places: Iterable[_Place], first: Iterable[_Place | None], present: Collection[Route]
 ) -> _Place | None:
     """By which of its networks the container reaches a tenant. It changes as seldom as can be: the source address of
     what the container sends changes with it."""
     leading = [p for p in places if p.leads_to(tenant)]
-    if default in leading:
-        return default
+    for place in first:
+        if place in leading:
+            return place
     used = {r.device for r in present if r.gateway is not None}
-    return min(leading, key=lambda p: (p.device not in used, _number(p)), default=None)
+    return min(leading, key=lambda p: (not _was_primary(p), p.device not in used, _number(p)), default=None)
 
 
 def _mixed(
@@ -309,7 +322,7 @@ def _tenants_routes(
     taken: list[Net] = []
     subnets: dict[str, list[Subnet]] = {tenant: [] for tenant in spread}
     troubles: dict[str, str] = {}
-    for net in sorted(networks):
+    for net in sorted(networks, key=lambda n: (n.number, n.key)):
         if net.subnet.version != version or net.tenant not in leading:
             continue
         other = next((n for n in taken if n.tenant != net.tenant and n.subnet.overlaps(net.subnet)), None)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -123,9 +124,18 @@ class Ways:
         """The same, when Docker has been asked about the container."""
         self._jobs.put(lambda: self._told(self._asked(container_id)))
 
+    def forget(self) -> None:
+        """Endpoints have gone: forget the namespaces that none is in."""
+        with self._lock:
+            with self._state.changed:
+                paths = set(self._state.sandboxes.values())
+            for path in [path for path in self._known if path not in paths]:
+                del self._known[path]
+        self._say()
+
     def look_at_all(self) -> None:
         """Make all running containers' routes right. Asks Docker."""
-        self._forget()
+        self.forget()
         with self._state.changed:
             running = [c.id for c in self._state.containers.values() if c.state in STARTED]
         for container_id in running:
@@ -219,9 +229,10 @@ class Ways:
         return None
 
     def _files(self, path: str, pid: int) -> Iterator[str]:
-        """What the namespace may be opened by. Docker may have a view of the file system of its own."""
+        """What the namespace may be opened by. Docker may have a view of the file system of its own; on the way there,
+        a symbolic link (/var/run) would lead back into ours."""
         if docker := self.docker_process():
-            yield f"/proc/{docker}/root{path}"
+            yield f"/proc/{docker}/root{os.path.realpath(path)}"
         yield path
         if pid:
             yield f"/proc/{pid}/ns/net"
@@ -277,13 +288,6 @@ class Ways:
 
     # The state
 
-    def _forget(self) -> None:
-        with self._lock:
-            with self._state.changed:
-                paths = set(self._state.sandboxes.values())
-            for path in [path for path in self._known if path not in paths]:
-                del self._known[path]
-
     def _paths_of(self, container_id: str) -> set[str]:
         with self._state.changed:
             endpoints = self._state.endpoints_of(container_id)
@@ -313,6 +317,7 @@ class Ways:
                         addresses=endpoint.addresses,
                         gateways={} if network.internal else {g.version: g for g in gateways if g is not None},
                         nat=bool(document and document.get("nat")),
+                        primary=self._state.ways.get(endpoint_id, Way()).primary,
                     )
                 )
             return found

@@ -46,7 +46,7 @@ class NoDocker:
 
     driver = "netctl"
 
-    def create_network(self, *_: Any) -> None:
+    def create_network(self, *_: Any, internal: bool) -> None:
         """Nothing to be made."""
 
     def remove_network(self, *_: Any) -> None:

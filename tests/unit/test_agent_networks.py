@@ -14,7 +14,7 @@ from netctl.agent import networks as module
 from netctl.agent.docker_api import Docker, network_of
 from netctl.agent.memory import Memory
 from netctl.agent.networks import Networks
-from netctl.agent.registry import Registry
+from netctl.agent.registry import Registry, document
 from netctl.agent.state import LocalEndpoint, Pending, State
 from netctl.agent.sync import Synchroniser
 from netctl.client import Client
@@ -139,10 +139,19 @@ def test_a_network_with_ipv6(world: World, gateway6: str) -> None:
     assert len(made["IPAM"]["Config"]) == 1
 
 
-def test_an_ipv6_gateway_alone(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Else nobody is told why containers have no default route: Docker sets none without an IPv4 gateway."""
-    world.networks.apply("default:net", doc(subnet6="fd01::/64", gateway6="fd01::fe"))
-    assert "network default:net: containers get no route to gateway fd01::fe: there is no IPv4 one" in caplog.text
+def test_an_internal_network(world: World) -> None:
+    """Else Docker gives containers of a closed network a way out, or one that a user made is open in the switch."""
+    world.networks.apply("default:net", {**doc(), "internal": True})
+    (made,) = world.docker.items.values()
+    assert made["Internal"] is True
+    assert document(world.state.networks[made["Id"]])["internal"] is True
+    assert world.networks.reconcile() == {}
+    assert [item["Id"] for item in world.docker.items.values()] == [made["Id"]], "it was right already"
+    world.state.model = {"default:net": doc()}
+    assert world.networks.reconcile() == {}
+    (other,) = world.docker.items.values()
+    assert (other["Internal"], other["Id"] == made["Id"]) == (False, False)
+    assert "internal" not in document(world.state.networks[other["Id"]])
 
 
 def test_a_users_network_with_ipv6_is_registered(world: World, caplog: pytest.LogCaptureFixture) -> None:

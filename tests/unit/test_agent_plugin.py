@@ -19,18 +19,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from netctl.agent.bridge import Bridge
+from netctl.agent.docker_api import Docker
 from netctl.agent.driver import Driver
 from netctl.agent.errors import StartError
 from netctl.agent.ipam import Ipam
 from netctl.agent.ovsdb import Ovsdb
 from netctl.agent.plugin import MAX_BODY, PluginServer
 from netctl.agent.ports import Ports
-from netctl.agent.state import LocalNetwork, Pending, State, Subnets
+from netctl.agent.state import LocalEndpoint, LocalNetwork, Pending, State, Subnets
 from netctl.agent.sync import Synchroniser
+from netctl.agent.ways import Ways
 
 NOBODY = "http://127.0.0.1:9"
 NETWORK = "1" * 64
 ENDPOINT = "e" * 64
+SANDBOX = "/var/run/docker/netns/0123456789ab"
 
 
 def post(path: Path, method: str, body: bytes) -> tuple[int, dict[str, Any]]:
@@ -57,7 +60,8 @@ class Plugin:
         sync = Synchroniser(NOBODY, self.state, lambda: None)
         bridge = Bridge(Ovsdb(f"unix:{path}.ovsdb"), "br", "host", ["tcp:127.0.0.1:6653"], "netdev")
         ipam = Ipam(self.state, sync)
-        driver = Driver(self.state, sync, Ports(bridge, self.state), ipam)
+        self.ways = Ways(self.state, Docker("unix:///nowhere", "netctl"), lambda _: None, lambda: None)
+        driver = Driver(self.state, sync, Ports(bridge, self.state), ipam, self.ways)
         self.calls = {**driver.calls(), **ipam.calls()}
         self.server = PluginServer(path, self.calls)
         self.server.start()
@@ -199,7 +203,7 @@ def test_a_network_that_was_refused_says_why_at_every_start(plugin: Plugin) -> N
 
 def test_join(plugin: Plugin) -> None:
     """Else the container has no way out of its network, or one around it."""
-    answer = plugin.call("NetworkDriver.Join", **endpoint())
+    answer = plugin.call("NetworkDriver.Join", **endpoint(), SandboxKey=SANDBOX)
     assert answer == {
         "InterfaceName": {"SrcName": "nceeeeeeeeeeee", "DstPrefix": "eth"},
         "DisableGatewayService": True,
@@ -207,10 +211,31 @@ def test_join(plugin: Plugin) -> None:
     }
     both = replace(plugin.state.networks[NETWORK], subnet6=IPv6Network("fd00::/64"), gateway6=IPv6Address("fd00::fe"))
     plugin.state.set_network(both)
-    answer = plugin.call("NetworkDriver.Join", **endpoint())
+    answer = plugin.call("NetworkDriver.Join", **endpoint(), SandboxKey=SANDBOX)
     assert (answer["Gateway"], answer["GatewayIPv6"]) == ("10.1.1.254", "fd00::fe")
     plugin.state.set_network(replace(both, internal=True))
-    assert not {"Gateway", "GatewayIPv6"} & set(plugin.call("NetworkDriver.Join", **endpoint()))
+    assert not {"Gateway", "GatewayIPv6"} & set(plugin.call("NetworkDriver.Join", **endpoint(), SandboxKey=SANDBOX))
+
+
+def test_a_container_in_two_tenants_that_overlap(plugin: Plugin) -> None:
+    """Else a container reaches one of two tenants at random, and nobody is told."""
+    other = LocalNetwork("2" * 64, "n/blue", "blue", "n", IPv4Network("10.2.0.0/24"), IPv4Address("10.2.0.254"))
+    plugin.state.set_network(other)
+    for number, network in (("a", NETWORK), ("b", other.id)):
+        plugin.state.put_endpoint(LocalEndpoint(number * 64, network, IPv4Address("10.2.0.1"), "02:00:00:00:00:01"))
+    asked = [{"NetworkID": network, "EndpointID": number * 64} for number, network in (("a", NETWORK), ("b", other.id))]
+    for body in asked:
+        assert "Err" not in plugin.call("NetworkDriver.Join", **body, SandboxKey=SANDBOX)
+    plugin.state.model["blue:vips"] = {
+        "tenantName": "blue", "networkName": "vips", "number": 9, "subnet": "10.0.0.0/8",
+    }  # fmt: skip
+    assert refused(plugin.call("NetworkDriver.Join", **asked[1], SandboxKey=SANDBOX)) == (
+        "network blue:vips (10.0.0.0/8) overlaps network default:net (10.1.1.0/24):"
+        " a container can't be in both tenants"
+    )
+    assert "Err" not in plugin.call("NetworkDriver.Join", **asked[1], SandboxKey="/var/run/docker/netns/another")
+    for path in ("", "netns/x", "/var/run/../../etc/passwd", "/" + "x" * 5000, "/a\0b"):
+        assert "SandboxKey" in refused(plugin.call("NetworkDriver.Join", **asked[0], SandboxKey=path))
 
 
 def pool(subnet: str, gateway: str = "") -> dict[str, str]:
