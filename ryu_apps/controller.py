@@ -186,7 +186,7 @@ class Controller(fw.App):
         session.datapath.send_msg(fw.parser.OFPDescStatsRequest(session.datapath, 0))
         session.datapath.send_msg(fw.parser.OFPPortDescStatsRequest(session.datapath, 0))
 
-    def _expect_ports(self, session: Session, described: PortDescription) -> None:
+    def _expect_ports(self, session: Session, described: PortDescription[Port]) -> None:
         """A switch that does not describe its ports in time is disconnected: it would be idle for ever."""
         fw.hub.sleep(DESCRIBE_TIMEOUT)
         if not described.complete and session.connected and self.lead.leads:

@@ -7,27 +7,29 @@ that changes before the last part is here is taken as of then: its event is held
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 from ryu_apps.openflow.failures import SessionError
-from topology.observed import Port
+
+P = TypeVar("P")  # what a port is to whoever asks
 
 MOST_PORTS = 1 << 16  # Open vSwitch numbers its ports with 16 bits
 MOST_PARTS = 2048
 MOST_EVENTS = 1 << 16  # of ports, between the question and the end of the answer
 
 
-class PortDescription:
+class PortDescription(Generic[P]):
     """The answer to one question for the ports; replies to another question begin it anew."""
 
     def __init__(self) -> None:
         self.complete = False
-        self.events: list[tuple[Port, bool]] = []
+        self.events: list[tuple[P, bool]] = []
         """What happened to ports since the question, in order: (port, whether it is gone)."""
         self._xid: int | None = None
         self._parts = 0
-        self._ports: list[Port] = []
+        self._ports: list[P] = []
 
-    def add(self, xid: int, ports: Sequence[Port], *, more: bool) -> list[Port] | None:
+    def add(self, xid: int, ports: Sequence[P], *, more: bool) -> list[P] | None:
         """Take one part; all ports once it was the last, None before. Raises SessionError where it has no end."""
         if xid != self._xid:
             self._xid, self._parts, self._ports = xid, 0, []
@@ -43,7 +45,7 @@ class PortDescription:
         self.complete = True
         return self._ports
 
-    def hold(self, port: Port, *, gone: bool) -> None:
+    def hold(self, port: P, *, gone: bool) -> None:
         """A port came, changed or went before all are known. Raises SessionError for too many of them."""
         if self.complete:
             return

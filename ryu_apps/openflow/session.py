@@ -111,7 +111,7 @@ class Session:
         self.datapath = datapath
         self._allowed = allowed
         self.version: tuple[int, ...] = ()  # of Open vSwitch; empty where it does not say
-        self.described: PortDescription | None = None  # its ports; None: nobody has asked for them
+        self.described: PortDescription[Any] | None = None  # its ports; None: nobody has asked for them
         self.flow_mods = 0
         self.group_mods = 0
         self.meter_mods = 0
