@@ -75,25 +75,46 @@ class Engine:
             raise EngineError(str(line or f"HTTP status {status}"), status)
         return found
 
+    def strange(self) -> EngineError:
+        """An answer of another form."""
+        return EngineError(f"{self.path} answers what Docker would not: is it Docker's?")
+
+    def object(self, path: str) -> dict[str, Any]:
+        """The object there."""
+        found = self.ask("GET", path)
+        if not isinstance(found, dict):
+            raise self.strange()
+        return found
+
+    def listing(self, path: str) -> list[dict[str, Any]]:
+        """The list there, of objects with an id."""
+        found = self.ask("GET", path)
+        if not (isinstance(found, list) and all(isinstance(item, dict) and "Id" in item for item in found)):
+            raise self.strange()
+        return found
+
     def version(self) -> Iterator[str]:
         """Its version."""
-        yield str(self.ask("GET", "/version")["Version"])
+        found = self.object("/version").get("Version")
+        if not isinstance(found, str):
+            raise self.strange()
+        yield found
 
     def containers(self, names: list[str], running: bool = False) -> Iterator[str]:
         """Ids of all containers, or of those of these names; ``running``: of those that run."""
-        for item in self.ask("GET", f"/containers/json?all={int(not running)}"):
+        for item in self.listing(f"/containers/json?all={int(not running)}"):
             if not names or {str(name).removeprefix("/") for name in item.get("Names") or ()} & set(names):
                 yield str(item["Id"])
 
     def networks(self, driver: str) -> Iterator[str]:
         """Ids of a driver's networks."""
-        for item in self.ask("GET", "/networks?" + urlencode({"filters": json.dumps({"driver": [driver]})})):
+        for item in self.listing("/networks?" + urlencode({"filters": json.dumps({"driver": [driver]})})):
             if item.get("Driver") == driver:
                 yield str(item["Id"])
 
     def attached(self, network: str) -> Iterator[str]:
         """Ids of the containers in a network."""
-        yield from self.ask("GET", f"/networks/{quote(network)}").get("Containers") or ()
+        yield from self.object(f"/networks/{quote(network)}").get("Containers") or ()
 
     def disconnect(self, network: str, container: str) -> None:
         """Take a container out of a network, whatever its driver says."""
