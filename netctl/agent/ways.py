@@ -106,6 +106,8 @@ class Ways:
                     " a container can't be in both tenants"
                 )
             self._state.sandboxes[endpoint_id] = path
+        if path in self._known:  # it runs: what it begins is not to go another way while Docker moves the default route
+            self._told(self._look(path) or ())
 
     def look(self, container_id: str) -> set[str]:
         """Make a container's routes right, as far as that takes no word of Docker's; the rest is done soon.
