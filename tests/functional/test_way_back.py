@@ -231,3 +231,25 @@ def stays(client: Host, kind: str, address: str, port: int) -> set[str]:
 
     wait_for(one, "the client to stay with its provider")
     return found
+
+
+def test_a_container_joins_another_network(bare: Lab, hosts: Mapping[str, Host]) -> None:
+    """`docker network connect` would cost connections, new ones or those that are open."""
+    client, labels = hosts["cf"], {"tier": "joins"}
+    bare.service("joins", "srv", PORTS, ["tier=joins"], vip="100.1.1.3")
+    try:
+        hosts["cw"].register(bare.rest, "web", labels, containerID="three")
+        wait_for(lambda: answer(client, "tcp", "100.1.1.3", 8080) == "cw", "the service")
+        with client.connect("tcp", "100.1.1.3", 8080) as open_:
+            for primary in (False, True, False):
+                # in the client's own network, and in one that does not route
+                for name, network in (("f2", "front"), ("x1", "back")):
+                    hosts[name].register(bare.rest, network, labels, containerID="three", primary=primary)
+                    assert {client.ask("tcp", "100.1.1.3", 8080).split()[0] for _ in range(30)} <= {"cw", "f2"}
+                    assert ask_again(open_).split()[0] == "cw"
+            wait_for(lambda: set(client.who("tcp", "100.1.1.3", 8080, 10)) == {"f2"}, "its own network's address")
+    finally:
+        bare.rest.delete_service("default:joins")
+        hosts["cw"].register(bare.rest, "web")
+        hosts["x1"].register(bare.rest, "back", {"tier": "lone"})
+        hosts["f2"].register(bare.rest, "front", {"tier": "web"}, containerID="two")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 
 from tests.unit.modelkit import Door, furnished
 from topology.addresses import PAGE, AddressMap
-from topology.allocate import COOLING_SECONDS, REMEMBERED, NumberPool, free_subnet, mac_of
+from topology.allocate import COOLING_SECONDS, LIMITS, REMEMBERED, NumberPool, free_subnet, mac_of
 from topology.commands import Commands
 from topology.errors import Conflict
-from topology.model import Service
+from topology.model import Change, Service
 from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
+from topology.sqlite_store import SqliteStore
 
 
 class Numbers:
@@ -264,3 +266,20 @@ def test_ten_thousand_services() -> None:
     assert costs == [1] * 10
     longest = max(len(group) for group in door.model._selecting.values())
     assert longest <= 2, "services are indexed by what tells them apart"
+
+
+def test_port_numbers_of_an_earlier_version() -> None:
+    """Two groups would have one id, and a service another's providers, where a number has more bits than there are."""
+    store = SqliteStore(":memory:")
+    door = Door(store)
+    door.commands.put_network(NetworkSpec("default", "n", "10.1.1.0/24"))
+    door.commands.put_service(ServiceSpec("default", "s", "n", selectors=["a=b"], ports=["80:80:TCP", "81:81:TCP"]))
+    service = door.model.services["default:s"]
+    first, second = service.ports
+    old = replace(service, ports=(first, replace(second, number=LIMITS["port"] + 1)))
+    store.commit(door.model.revision, [Change(service, old)], {"pool.port": (LIMITS["port"] + 1, 0)})
+    again = Door(store)
+    ports = again.model.services["default:s"].ports
+    assert ports[0] == first, "what fits stays: its group is not written anew"
+    assert (ports[1].target, ports[1].number) == (81, 3 - first.number)
+    assert Door(store).model.revision == again.model.revision

@@ -17,14 +17,14 @@ from typing import NamedTuple
 import pytest
 
 from ryu_apps.pipeline.family import BY_VERSION, Family
-from ryu_apps.pipeline.fields import TCP, UDP
+from ryu_apps.pipeline.fields import ETH_IP, TCP, UDP
 from ryu_apps.pipeline.tables import GROUP_INSIDE, HOST_MAC, NETWORK, PROVIDER, ROUTER_MAC, Table
 from ryu_apps.pipeline.trace import Question, Trace, trace
-from ryu_apps.pipeline.values import CONTROLLER, LOCAL, Group, Match, Resubmit
+from ryu_apps.pipeline.values import CONTROLLER, LOCAL, Ct, Group, GroupAction, Match, Nat, Resubmit
 from ryu_apps.pipeline.walk import Packet
 from tests.kit.several import HOSTS, TUNNEL, A, B, Journey, Several, host, joined
 from tests.kit.wide import of_family, wide
-from tests.kit.world import WEB, endpoint, mac, network
+from tests.kit.world import WEB, endpoint, ip, mac, network
 from topology.model import Endpoint, Network, Object, Published, Service, ServicePort, Tenant
 from topology.reach import TUNNEL_PORT, host_addresses
 
@@ -305,9 +305,20 @@ def test_with_session_affinity_at_each_networks_address(kind: Kind, affinity: in
 def test_where_nobody_is_in_two_networks() -> None:
     """An upgrade would write the groups and flows of all services anew."""
     of = hosts(app("services"), at("one", "web", 3, "c"), at("two", "front", 4, "d"), client("front", 1))
-    assert set(groups(of)) == {0}
+    (group,) = groups(of).values()
     service = [f for f in of.switches[A].flows.values() if f.table in (Table.BALANCE, Table.PICK, Table.KEEP)]
     assert not [f for f in service if {NETWORK, PROVIDER} & dict_of(f.match).keys()]
+    # as the versions before wrote them
+    to_group = {
+        "reg0": 1, "ct_state": 0x21, "eth_type": ETH_IP, "ip_proto": TCP, "ipv4_dst": ip(ADDRESS["services"]),
+        "tcp_dst": 8080,
+    }  # fmt: skip
+    (flow,) = [f for f in service if f.actions == (GroupAction(1 << 8),)]
+    assert (flow.priority, dict_of(flow.match)) == (100, to_group)
+    to_provider = [(Ct(1, table=Table.ROUTE, commit=True, nat=Nat(dst=ip(own), port=80)),) for own in
+                   ("10.1.1.3", "20.1.1.4")]  # fmt: skip
+    assert [(b.weight, b.watch_port) for b in group.buckets] == [(128, 3), (127, 4), (1, 4)]
+    assert [b.actions for b in group.buckets] == [*to_provider, to_provider[-1]]
 
 
 def test_a_datagram_in_fragments_goes_to_one_address() -> None:
