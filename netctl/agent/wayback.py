@@ -332,7 +332,8 @@ def _tenants_routes(
     for net in sorted(networks, key=lambda n: (n.number, n.key)):
         if net.subnet.version != version or net.tenant not in leading:
             continue
-        other = next((n for n in taken if n.tenant != net.tenant and n.subnet.overlaps(net.subnet)), None)
+        others = (n for n in taken if n.tenant != net.tenant and n.subnet.overlaps(net.subnet))
+        other = next(others, None) if len(leading) > 1 else None
         if other is not None:
             troubles[net.key] = (
                 f"network {net.key} ({net.subnet}) overlaps {other.key} ({other.subnet}), which is older:"
