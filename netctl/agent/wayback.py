@@ -335,7 +335,7 @@ def _tenants_routes(
         others = (n for n in taken if n.tenant != net.tenant and n.subnet.overlaps(net.subnet))
         other = next(others, None) if len(leading) > 1 else None
         if other is not None:
-            troubles[net.key] = (
+            troubles[f"way to {net.key}"] = (  # not the key alone: the network itself is well here
                 f"network {net.key} ({net.subnet}) overlaps {other.key} ({other.subnet}), which is older:"
                 " containers that are in both tenants don't reach it"
             )

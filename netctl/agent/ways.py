@@ -33,6 +33,7 @@ from netctl.documents import StreamNetworkDoc
 LOG = logging.getLogger(__name__)
 STARTED = frozenset({"running", "draining", "paused"})
 EXITED = (errno.ENOENT, errno.ESRCH)
+GONE = (errno.ENODEV, errno.ENETDOWN, errno.ESRCH, errno.ENOENT)  # what goes with an interface
 PART = "ways"  # of this host's troubles
 MAX_PATH = 4096  # of a namespace's file
 
@@ -258,6 +259,8 @@ class Ways:
             try:
                 namespace.carry_out(facts, wish)
             except NetlinkError as error:
+                if tries and error.code in GONE:
+                    raise _NotThere("its interfaces are going") from error
                 if tries:
                     return _Look(facts, wish, f"the kernel refused its routes: {error.args[-1]}")
             else:

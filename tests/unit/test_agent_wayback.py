@@ -164,7 +164,7 @@ def test_two_tenants() -> None:
     assert {"10.1.9.0/24 10.1.1.254 1", "10.5.9.0/24 10.5.2.254 2"} <= set(listed(wish, TABLES))
     assert wish.primary == {"e1", "e2"}
     assert wish.troubles == {
-        "blue:late": "network blue:late (10.1.8.0/22) overlaps default:vips (10.1.9.0/24), which is older:"
+        "way to blue:late": "network blue:late (10.1.8.0/22) overlaps default:vips (10.1.9.0/24), which is older:"
         " containers that are in both tenants don't reach it"
     }
 
