@@ -59,6 +59,11 @@ class Namespace:
         kept = {version: (gateway, device) for version, (_, gateway, device) in defaults.items()}
         return Facts(tuple(devices), kept, frozenset(routes), frozenset(rules))
 
+    def has(self, facts: Facts) -> bool:
+        """Whether these are its interfaces."""
+        found = {(link["index"], link.get_attr("IFLA_ADDRESS") or "") for link in self._ip.get_links()}
+        return found == {(device.index, device.mac) for device in facts.devices}
+
     def carry_out(self, facts: Facts, wish: Wish) -> None:
         """Write the difference: nothing is taken away before what replaces it is there."""
         for route in wish.routes - facts.routes:

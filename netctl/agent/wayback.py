@@ -7,16 +7,19 @@ address it was asked at, and the answer is dropped as forged. Here each address 
     table 78000002:  10.1.1.0/24 dev eth0      its own network
                      default via 10.1.1.254    or unreachable, where the network has no way out
 
-Connections that the container itself begins have no source yet and follow the main table. Where its default route may
-belong to somebody else's network, the main table gets a route to each subnet of the tenant. Where another network than
-the default route's leads outside, two more rules send there what no other route of the main table is for; also where
-IPv6's default route is in another of our networks than IPv4's.
+Connections that the container itself begins have no source yet. With several networks more rules say where they go:
+
+    32700: from all lookup main suppress_prefixlength 0    what has a route of its own: Docker's and the container's
+    32701: from all lookup 78000000    its tenants' networks, where the default route may be in somebody else's network
+    32702: from all lookup 78000002    all else by one network that leads outside, if any does, and always the same one
+
+The main table is Docker's: it refuses to connect a network to which there is a route in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Interface,
     IPv4Network,
@@ -32,11 +35,10 @@ from topology.reach import HOST_BASE6
 
 PROTOCOL = 78  # who made a route or rule: us. All others are left alone
 MAIN = 254
-TABLES = 78_000_000  # plus an interface's index: the table of its addresses
+TABLES = 78_000_000  # plus an interface's index: the table of its addresses; no interface: tenants' networks
 FROM = 7800  # priority of the rules by source
-SPECIFIC, OUTSIDE = 32700, 32701  # after whatever rules the container has: the main table but its default; the outside
+SPECIFIC, TENANTS, OUTSIDE = 32700, 32701, 32702  # after whatever rules the container has
 METRIC = 1024
-MAIN_METRIC = 7800  # a route of the container's own, or Docker's, to the same subnet comes first
 DOCKERS_KINDS = frozenset({"veth", "macvlan", "ipvlan"})  # what Docker's drivers put into containers
 LINK_LOCAL6 = IPv6Network("fe80::/64")
 # hosts as containers see them, below the cloud's metadata addresses
@@ -137,10 +139,6 @@ class _Place(NamedTuple):
     def table(self) -> int:
         return TABLES + self.device
 
-    def leads_to(self, tenant: str) -> bool:
-        """Whether it reaches a tenant's networks."""
-        return self.gateway is not None and self.attachment is not None and self.attachment.tenant == tenant
-
 
 def wanted(
     facts: Facts,
@@ -199,34 +197,30 @@ def _of_version(
     routes = {route for p in places for route in _own_table(p)}
     rules = {Rule(version, FROM, p.address, p.table) for p in places}
     kept = Wish(
-        frozenset(r for r in facts.routes if r.subnet.version == version and r.table == MAIN),
+        frozenset(r for r in facts.routes if r.subnet.version == version and r.table == TABLES),
         frozenset(r for r in facts.rules if r.version == version and r.priority != FROM),
     )
-    default, outside = _default(version, facts, places), _outside(version, facts, places)
-    favoured = [p for p in places if p.attachment and p.attachment.endpoint_id in preferred]
-    first = (*favoured, outside, default)
-    primary = {tenant: _primary(tenant, places, first, kept.routes) for tenant in {a.tenant for a in attachments}}
-    leading = {tenant: place for tenant, place in primary.items() if place is not None}
-    detour = outside
-    if outside is None and default is not None and default.attachment is not None:
-        detour = leading.get(default.attachment.tenant)
+    foreign = {a for a in unknown_addresses(facts, attachments) if a.version == version}
+    chosen = _chosen(version, facts, places, preferred, unresolved=bool(foreign - others.keys()))
+    leading = _leading(places, kept.routes, preferred, chosen or _default(version, facts, places))
+    names = frozenset(_endpoint(p) for p in leading.values())
+    mixed = {*leading, *([None] if foreign else [])}  # whose network may get the default route; None: another driver's
+    spread = frozenset(tenant for tenant in leading if mixed != {tenant})
     if networks is None:
-        routes |= kept.routes
-        rules |= kept.rules
-    elif detour is not None and detour != default:
-        rules |= {Rule(version, SPECIFIC, None, MAIN, specific=True), Rule(version, OUTSIDE, None, detour.table)}
-    names = frozenset(p.attachment.endpoint_id for p in leading.values() if p.attachment)
-    if version == 6 and leading and not any(a.gateways.get(4) for a in attachments) and version not in facts.defaults:
+        return Wish(frozenset(routes) | kept.routes, frozenset(rules) | kept.rules, names, spread)
+    troubles: Mapping[str, str] = {}
+    if spread:
+        ways, troubles = _tenants_routes(version, places, leading, spread, networks)
+        routes |= ways
+        rules.add(Rule(version, TENANTS, None, TABLES))
+    if chosen is not None and sum(version in a.gateways for a in attachments) + len(foreign) > 1:
+        rules.add(Rule(version, OUTSIDE, None, chosen.table))
+    elif leading and version == 6 and version not in facts.defaults and not any(a.gateways.get(4) for a in attachments):
         # Docker sets default routes only in a network with an IPv4 gateway
-        place = min(leading.values(), key=_number)
-        routes.add(Route(MAIN, everything(version), place.gateway, place.device, MAIN_METRIC))
-    mixed = _mixed(version, facts, attachments, places)
-    spread = {tenant for tenant in leading if any(tenant != other for other in mixed)}
-    wish = Wish(frozenset(routes), frozenset(rules), names, frozenset(spread))
-    if networks is None or not spread:
-        return wish
-    ways, troubles = _tenants_routes(version, places, leading, spread, networks)
-    return replace(wish, routes=wish.routes | ways, troubles=troubles)
+        rules.add(Rule(version, OUTSIDE, None, min(leading.values(), key=_number).table))
+    if any(rule.priority in (TENANTS, OUTSIDE) for rule in rules):
+        rules.add(Rule(version, SPECIFIC, None, MAIN, specific=True))
+    return Wish(frozenset(routes), frozenset(rules), names, spread, troubles)
 
 
 def _places(
@@ -272,15 +266,29 @@ def _default(version: int, facts: Facts, places: Iterable[_Place]) -> _Place | N
     return next((p for p in places if p.device == device and p.gateway == gateway), None)
 
 
-def _outside(version: int, facts: Facts, places: Sequence[_Place]) -> _Place | None:
-    """The network that leads outside where the default route's does not. A default route of the container's own
-    making stays what it is."""
+def _chosen(
+    version: int, facts: Facts, places: Sequence[_Place], preferred: frozenset[str], *, unresolved: bool
+) -> _Place | None:
+    """By which network leaves what the container begins and no other route is for: one that leads outside, if any does.
+    It changes as seldom as can be, whatever Docker does with the default route meanwhile.
+
+    None: there is no default route yet, or the container has made its own, which is to stay what it is.
+    ``unresolved``: it may be one of another driver's, which Docker has not been asked about yet.
+    """
+    before = {r.table for r in facts.rules if r.version == version and r.priority == OUTSIDE}
     default = _default(version, facts, places)
-    leading = [p for p in places if p.outside]
-    if default is None or default.outside or not leading:
-        return None
-    chosen = {r.table for r in facts.rules if r.version == version and r.priority == OUTSIDE}
-    return next((p for p in leading if p.table in chosen), leading[0])
+    if default is None:
+        return next((p for p in places if unresolved and p.table in before), None)
+    leading = [p for p in places if p.outside] or [p for p in places if p.gateway is not None]
+    return min(
+        leading,
+        key=lambda p: (_endpoint(p) not in preferred, p.table not in before, p != default, _number(p)),
+        default=None,
+    )
+
+
+def _endpoint(place: _Place) -> str:
+    return place.attachment.endpoint_id if place.attachment else ""
 
 
 def _was_primary(place: _Place) -> bool:
@@ -291,31 +299,30 @@ def _number(place: _Place) -> int:
     return place.attachment.number if place.attachment else 0
 
 
-def _primary(
-    tenant: str, places: Iterable[_Place], first: Iterable[_Place | None], present: Collection[Route]
-) -> _Place | None:
-    """By which of its networks the container reaches a tenant. It changes as seldom as can be: the source address of
+def _leading(
+    places: Iterable[_Place], present: Collection[Route], preferred: frozenset[str], chosen: _Place | None
+) -> dict[str, _Place]:
+    """By which of its networks the container reaches each tenant. It changes as seldom as can be: the source address of
     what the container sends changes with it."""
-    leading = [p for p in places if p.leads_to(tenant)]
-    for place in first:
-        if place in leading:
-            return place
     used = {r.device for r in present if r.gateway is not None}
-    return min(leading, key=lambda p: (not _was_primary(p), p.device not in used, _number(p)), default=None)
 
+    def rank(p: _Place) -> tuple[bool | int, ...]:
+        return _endpoint(p) not in preferred, p != chosen, not _was_primary(p), p.device not in used, _number(p)
 
-def _mixed(
-    version: int, facts: Facts, attachments: Collection[Attachment], places: Iterable[_Place]
-) -> set[str]:
-    """Tenants, and "" for other drivers, whose network may get the default route, now or when Docker moves it."""
-    found = {p.attachment.tenant for p in places if p.attachment and p.gateway is not None}
-    if any(address.version == version for address in unknown_addresses(facts, attachments)):
-        found.add("")
+    ranked = sorted((p for p in places if p.gateway is not None), key=rank)
+    found: dict[str, _Place] = {}
+    for place in ranked:
+        if place.attachment is not None:
+            found.setdefault(place.attachment.tenant, place)
     return found
 
 
 def _tenants_routes(
-    version: int, places: Sequence[_Place], leading: Mapping[str, _Place], spread: set[str], networks: Sequence[Net]
+    version: int,
+    places: Sequence[_Place],
+    leading: Mapping[str, _Place],
+    spread: Collection[str],
+    networks: Sequence[Net],
 ) -> tuple[frozenset[Route], dict[str, str]]:
     """Routes to all networks of tenants. Of networks of two tenants that overlap, the older one has its route."""
     connected = {p.subnet for p in places}
@@ -325,9 +332,10 @@ def _tenants_routes(
     for net in sorted(networks, key=lambda n: (n.number, n.key)):
         if net.subnet.version != version or net.tenant not in leading:
             continue
-        other = next((n for n in taken if n.tenant != net.tenant and n.subnet.overlaps(net.subnet)), None)
+        others = (n for n in taken if n.tenant != net.tenant and n.subnet.overlaps(net.subnet))
+        other = next(others, None) if len(leading) > 1 else None
         if other is not None:
-            troubles[net.key] = (
+            troubles[f"way to {net.key}"] = (  # not the key alone: the network itself is well here
                 f"network {net.key} ({net.subnet}) overlaps {other.key} ({other.subnet}), which is older:"
                 " containers that are in both tenants don't reach it"
             )
@@ -338,7 +346,7 @@ def _tenants_routes(
     first = min(spread, key=lambda tenant: _number(leading[tenant]))
     subnets[first].append(HOSTS[version])
     routes = {
-        Route(MAIN, subnet, leading[tenant].gateway, leading[tenant].device, MAIN_METRIC)
+        Route(TABLES, subnet, leading[tenant].gateway, leading[tenant].device, METRIC)
         for tenant, found in subnets.items()
         for subnet in _collapsed(found)
     }

@@ -18,7 +18,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from netctl.agent.carrier import carriers
@@ -33,6 +33,7 @@ from netctl.documents import StreamNetworkDoc
 LOG = logging.getLogger(__name__)
 STARTED = frozenset({"running", "draining", "paused"})
 EXITED = (errno.ENOENT, errno.ESRCH)
+GONE = (errno.ENODEV, errno.ENETDOWN, errno.ESRCH, errno.ENOENT)  # what goes with an interface
 PART = "ways"  # of this host's troubles
 MAX_PATH = 4096  # of a namespace's file
 
@@ -51,6 +52,7 @@ class _Sandbox:
     several: bool = False  # whether it has more than one network
     unknown: bool = False  # whether it has addresses that Docker was not asked about
     troubles: Mapping[str, str] | None = None
+    facts: Facts | None = None  # what it had after the last look
 
 
 class _Look(NamedTuple):
@@ -106,6 +108,8 @@ class Ways:
                     " a container can't be in both tenants"
                 )
             self._state.sandboxes[endpoint_id] = path
+        if path in self._known:  # it runs: what it begins is not to go another way while Docker moves the default route
+            self._told(self._look(path) or ())
 
     def look(self, container_id: str) -> set[str]:
         """Make a container's routes right, as far as that takes no word of Docker's; the rest is done soon.
@@ -152,7 +156,7 @@ class Ways:
             in_it = {p for e, p in self._state.sandboxes.items() if (n := self._network(e)) and n.key == key}
             concerned = in_it | {path for path, known in list(self._known.items()) if tenant in known.spread}
         for path in concerned:
-            self._told(self._look(path) or ())
+            self._told(self._look(path, read=False) or ())
 
     def networks_known(self) -> None:
         """The model's networks are known."""
@@ -210,8 +214,11 @@ class Ways:
         known = self._known.get(path)
         return known is None or known.unknown
 
-    def _look(self, path: str) -> set[str] | None:
-        """Make the routes in a namespace right. Returns endpoints whose documents differ by that; None: can't enter."""
+    def _look(self, path: str, *, read: bool = True) -> set[str] | None:
+        """Make the routes in a namespace right. Returns endpoints whose documents differ by that; None: can't enter.
+
+        Without ``read`` it is taken to be as the last look left it: many containers may be concerned at once.
+        """
         with self._lock:
             attachments = self._attachments(path)
             if not attachments:
@@ -220,7 +227,7 @@ class Ways:
             for file in self._files(path, known.pid):
                 try:
                     with opened(file) as namespace:
-                        look = self._make(namespace, attachments, known)
+                        look = self._make(namespace, attachments, known, read=read)
                 except (OSError, NetlinkError, _NotThere) as error:
                     LOG.debug("%s: %s", file, error)
                 else:
@@ -237,20 +244,27 @@ class Ways:
         if pid:
             yield f"/proc/{pid}/ns/net"
 
-    def _make(self, namespace: Namespace, attachments: list[Attachment], known: _Sandbox) -> _Look:
+    def _make(self, namespace: Namespace, attachments: list[Attachment], known: _Sandbox, *, read: bool) -> _Look:
         """Twice where it fails once: an interface may have gone while it was looked at."""
         networks = self._networks_of(attachments)
         for tries in range(2):
-            facts = namespace.read()
+            if read or tries or known.facts is None or not namespace.has(known.facts):
+                facts = namespace.read()
+            else:
+                facts = known.facts
+            known.facts = None
             if not _present(facts, attachments):
                 raise _NotThere("none of the container's interfaces is there")
             wish = wanted(facts, attachments, known.others or {}, networks)
             try:
                 namespace.carry_out(facts, wish)
             except NetlinkError as error:
+                if tries and error.code in GONE:
+                    raise _NotThere("its interfaces are going") from error
                 if tries:
                     return _Look(facts, wish, f"the kernel refused its routes: {error.args[-1]}")
             else:
+                known.facts = replace(facts, routes=wish.routes, rules=wish.rules)
                 break
         return _Look(facts, wish, "")
 

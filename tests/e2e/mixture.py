@@ -74,11 +74,13 @@ class Mixture:
         """A running container's inside."""
         return self._held.enter_context(Inside(self.host, name, self.host.address(name, network)))
 
-    def provider(self, name: str, *networks: str, connect: tuple[str, ...] = ()) -> Inside:
-        """A container that serves, as soon as the model knows that it does."""
+    def provider(
+        self, name: str, *networks: str, connect: tuple[str, ...] = (), datagrams: str = "udp"
+    ) -> Inside:
+        """A container that serves, as soon as the model knows that it does. ``datagrams``: see `tests.kit.echo`."""
         made = self.run(name, *networks, connect=connect, options=("--label=app=app",))
-        made.serve("tcp:80", "udp:53", "info:5353", "tcp:81")
-        ours = {network for network in (*networks, *connect) if f"default:{network}" in self.host.networks()}
+        made.serve("tcp:80", f"{datagrams}:53", "info:5353", "tcp:81")
+        ours = {n.partition("/")[0] for n in (*networks, *connect) if n in self.host.docker_networks()}
         wait_for(lambda: self.running(name) == ours, f"{name} to run in {ours}")
         return made
 

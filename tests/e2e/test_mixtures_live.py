@@ -64,7 +64,7 @@ class Asking:
 
 def test_networks_come_and_go_while_a_client_asks(mixed: Mixture) -> None:
     """Else `docker network connect` or `disconnect` breaks the connections that a container has, or loses new ones."""
-    mixed.provider("p1", "front")
+    mixed.provider("p1", "front", datagrams="info")
     mixed.bridge("aaa")
     mixed.bridge("zzz")
     with Asking(mixed.client, mixed.vip) as four, Asking(mixed.client, mixed.vip6) as six:
@@ -129,7 +129,7 @@ def test_a_container_restarts(mixed: Mixture) -> None:
     mixed.bridge("aaa")
     mixed.provider("p1", "back")
     # its process asks before it does anything else
-    first = f"nc -w 1 {mixed.vip} 80 </dev/null >/tmp/first 2>&1; nc -ll -p 80 -e cat /tmp/first"
+    first = f"echo x | nc -w 1 {mixed.vip} 80 >/tmp/first 2>&1; nc -ll -p 80 -e cat /tmp/first"
     mixed.host.docker("create", "--name", "c1", "--net=front", IMAGE, "sh", "-c", first)
     mixed.host.docker("network", "connect", "aaa", "c1")
     for command in ("start", "restart", "restart"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
 
 import pytest
@@ -13,6 +14,7 @@ from netctl.agent.wayback import (
     OUTSIDE,
     SPECIFIC,
     TABLES,
+    TENANTS,
     Attachment,
     Device,
     Facts,
@@ -66,7 +68,7 @@ def test_one_network() -> None:
     wish = wanted(facts(FRONT, default=("10.1.1.254", 1)), [IN_FRONT], {}, NETS)
     assert [(r.priority, str(r.source), r.table) for r in wish.rules] == [(FROM, "10.1.1.1", TABLES + 1)]
     assert listed(wish, TABLES + 1) == ["0.0.0.0/0 10.1.1.254 1", "10.1.1.0/24 - 1"]
-    assert listed(wish, MAIN) == [], "a container in one network would pay for each network of its tenant"
+    assert listed(wish, TABLES) == [], "a container in one network would pay for each network of its tenant"
     assert (wish.primary, wish.spread) == ({"e1"}, set())
 
 
@@ -81,11 +83,16 @@ def test_a_network_without_a_way_out() -> None:
 def test_the_primary_is_where_the_default_route_is_and_stays() -> None:
     """Else a UDP server answers from another address than was asked, or all its clients lose it at some change."""
     both = [IN_FRONT, IN_BACK]
+    alone = wanted(facts(BACK, default=("10.1.2.254", 2)), [IN_BACK], {}, NETS)
+    assert {r.priority for r in alone.rules} == {FROM}
+    # Docker asks for the other to join: its interface comes later, and the default route may move at once
+    joining = wanted(facts(BACK, default=("10.1.2.254", 2), like=alone), both, {}, NETS)
+    assert {(r.priority, r.table) for r in joining.rules} >= {(SPECIFIC, MAIN), (OUTSIDE, TABLES + 2)}
+    wish = wanted(facts(FRONT, BACK, default=("10.1.1.254", 1), like=joining), both, {}, NETS)
+    assert (wish.primary, listed(wish, TABLES)) == ({"e2"}, [])
     wish = wanted(facts(FRONT, BACK, default=("10.1.2.254", 2)), both, {}, NETS)
-    assert (wish.primary, listed(wish, MAIN)) == ({"e2"}, [])
-    with_bridge = facts(FRONT, BACK, BRIDGE, default=("10.1.2.254", 2))
-    wish = wanted(with_bridge, both, DOCKERS, NETS)
-    assert wish.primary == {"e2"}
+    assert (wish.primary, listed(wish, TABLES)) == ({"e2"}, [])
+    both = [IN_FRONT, replace(IN_BACK, primary=True)]
     # Docker's bridge takes the default route
     wish = wanted(facts(FRONT, BACK, BRIDGE, default=("172.18.0.1", 3), like=wish), both, DOCKERS, NETS)
     assert wish.primary == {"e2"}
@@ -99,7 +106,8 @@ def test_both_versions_have_one_primary() -> None:
     defaults = {4: (ip_address("10.1.1.254"), 1), 6: (ip_address("fd00:2::fe"), 2)}
     wish = wanted(Facts(devices, defaults, frozenset(), frozenset()), [one, two], {}, NETS)
     assert wish.primary == {"e1"}
-    assert {(r.version, r.table) for r in wish.rules if r.priority != FROM} == {(6, MAIN), (6, TABLES + 1)}
+    detours = {(r.version, r.table) for r in wish.rules if r.priority == OUTSIDE}
+    assert detours == {(4, TABLES + 1), (6, TABLES + 1)}
 
 
 def test_a_bridge_of_docker_s() -> None:
@@ -107,17 +115,17 @@ def test_a_bridge_of_docker_s() -> None:
     tenants = ["10.1.2.0/24 10.1.1.254 1", "10.1.9.0/24 10.1.1.254 1", "169.254.0.0/20 10.1.1.254 1"]
     for default in (("172.18.0.1", 3), ("10.1.1.254", 1), None):
         wish = wanted(facts(FRONT, BRIDGE, default=default), [IN_FRONT], DOCKERS, NETS)
-        assert listed(wish, MAIN) == tenants, "also before Docker moves the default route"
+        assert listed(wish, TABLES) == tenants, "also before Docker moves the default route"
         assert listed(wish, TABLES + 3) == ["0.0.0.0/0 172.18.0.1 3", "172.18.0.0/16 - 3"]
         detour = {(r.priority, r.table) for r in wish.rules if r.priority != FROM}
-        assert detour == ({(SPECIFIC, MAIN), (OUTSIDE, TABLES + 3)} if default == ("10.1.1.254", 1) else set())
+        assert detour == ({(SPECIFIC, MAIN), (TENANTS, TABLES)} | ({(OUTSIDE, TABLES + 3)} if default else set()))
         assert wish.primary == {"e1"}
 
 
 def test_a_bridge_that_docker_was_not_asked_about() -> None:
     """Just after the start of a container, which may be a client that asks at once."""
     wish = wanted(facts(FRONT, BRIDGE, default=("172.18.0.1", 3)), [IN_FRONT], {}, NETS)
-    assert "10.1.9.0/24 10.1.1.254 1" in listed(wish, MAIN)
+    assert "10.1.9.0/24 10.1.1.254 1" in listed(wish, TABLES)
     assert not listed(wish, TABLES + 3)
 
 
@@ -125,7 +133,7 @@ def test_what_is_the_container_s_own() -> None:
     """A container that runs a VPN would lose it."""
     tunnel = device(3, "10.8.0.2/24", kind="tun")
     wish = wanted(facts(FRONT, tunnel, default=("10.8.0.1", 3)), [IN_FRONT], {}, NETS)
-    assert listed(wish, MAIN) == []
+    assert listed(wish, TABLES) == []
     assert {r.priority for r in wish.rules} == {FROM}
     with_nat = ours(2, "10.1.2.1", gateway="10.1.2.254", nat=True)
     wish = wanted(facts(FRONT, BACK, tunnel, default=("10.8.0.1", 3)), [IN_FRONT, with_nat], {}, NETS)
@@ -139,7 +147,7 @@ def test_the_outside_by_a_network_with_nat() -> None:
     assert {(r.priority, r.table) for r in wish.rules} >= {(SPECIFIC, MAIN), (OUTSIDE, TABLES + 2)}
     assert wish.primary == {"e2"}, "what the container begins leaves by that one"
     wish = wanted(facts(FRONT, BACK, default=("10.1.2.254", 2)), [IN_FRONT, out], {}, NETS)
-    assert {r.priority for r in wish.rules} == {FROM}
+    assert {(r.priority, r.table) for r in wish.rules} >= {(SPECIFIC, MAIN), (OUTSIDE, TABLES + 2)}
 
 
 def test_two_tenants() -> None:
@@ -153,10 +161,10 @@ def test_two_tenants() -> None:
     ]
     there = facts(FRONT, device(2, "10.5.2.1/24"), default=("10.1.1.254", 1))
     wish = wanted(there, [IN_FRONT, blue], {}, nets)
-    assert {"10.1.9.0/24 10.1.1.254 1", "10.5.9.0/24 10.5.2.254 2"} <= set(listed(wish, MAIN))
+    assert {"10.1.9.0/24 10.1.1.254 1", "10.5.9.0/24 10.5.2.254 2"} <= set(listed(wish, TABLES))
     assert wish.primary == {"e1", "e2"}
     assert wish.troubles == {
-        "blue:late": "network blue:late (10.1.8.0/22) overlaps default:vips (10.1.9.0/24), which is older:"
+        "way to blue:late": "network blue:late (10.1.8.0/22) overlaps default:vips (10.1.9.0/24), which is older:"
         " containers that are in both tenants don't reach it"
     }
 
@@ -165,7 +173,7 @@ def test_ipv6_without_an_ipv4_gateway() -> None:
     """Docker gives no default route then: the network's containers would reach nobody by IPv6."""
     six = ours(1, "10.1.1.1", "fd00:1::1", gateway="fd00:1::fe")
     wish = wanted(facts(device(1, "10.1.1.1/24", "fd00:1::1/64")), [six], {}, NETS)
-    assert listed(wish, MAIN) == ["::/0 fd00:1::fe 1"]
+    assert {(r.version, r.table) for r in wish.rules if r.priority == OUTSIDE} == {(6, TABLES + 1)}
     assert listed(wish, TABLES + 1) == [
         "0.0.0.0/0 - 0", "10.1.1.0/24 - 1", "::/0 fd00:1::fe 1", "fd00:1::/64 - 1", "fe80::/64 - 1",
     ]  # fmt: skip
@@ -185,7 +193,7 @@ def test_routes_are_as_few_as_can_be() -> None:
     """A container's start would take the longer the more networks its tenant has."""
     nets = [Net(n, f"default:{n}", "default", ip_network(f"10.7.{n}.0/24")) for n in range(256)]
     wish = wanted(facts(FRONT, BRIDGE, default=("172.18.0.1", 3)), [IN_FRONT], DOCKERS, nets)
-    assert listed(wish, MAIN) == ["10.7.0.0/16 10.1.1.254 1", "169.254.0.0/20 10.1.1.254 1"]
+    assert listed(wish, TABLES) == ["10.7.0.0/16 10.1.1.254 1", "169.254.0.0/20 10.1.1.254 1"]
 
 
 @pytest.mark.parametrize(
