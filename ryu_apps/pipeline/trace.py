@@ -17,7 +17,7 @@ from ryu_apps.pipeline.explain import Words, holders, listed, name, place, where
 from ryu_apps.pipeline.family import BY_VERSION, V4, V6, destination
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.features.neighbour import REPLY, REQUEST
-from ryu_apps.pipeline.fields import ETH_ARP, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, TCP, TCP_SYN, UDP
+from ryu_apps.pipeline.fields import ETH_ARP, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, TCP, UDP
 from ryu_apps.pipeline.tables import PROVIDER, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import (
     CONTROLLER,
@@ -259,8 +259,6 @@ class _Tracer:
         elif ask.protocol in PORTS:
             src, dst = PORTS[ask.protocol]
             packet |= {src: ask.source_port or EPHEMERAL, dst: ask.port}
-            if ask.protocol == TCP:
-                packet["tcp_flags"] = TCP_SYN
         return packet
 
     # the choice

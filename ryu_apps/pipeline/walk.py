@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ryu_apps.pipeline.family import of_packet
-from ryu_apps.pipeline.fields import CT_DNAT, CT_NEW, CT_TRK, FIELDS, NXM_1, TCP, UDP, VLAN_PRESENT
+from ryu_apps.pipeline.fields import CT_DNAT, CT_NEW, CT_TRK, FIELDS, NXM_1, TCP, TCP_SYN, UDP, VLAN_PRESENT
 from ryu_apps.pipeline.values import (
     ANY,
     CONTROLLER,
@@ -94,7 +94,7 @@ def _values(kind: tuple[tuple[str, int | None], ...], packet: Packet) -> tuple[i
         if have is None:
             if not zero_by_default(name):
                 return None
-            have = 0
+            have = TCP_SYN if name == "tcp_flags" else 0  # a segment whose flags are not told begins a connection
         out.append(have if mask is None else have & mask)
     return tuple(out)
 
