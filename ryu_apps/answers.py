@@ -48,6 +48,7 @@ class Segment:
     """A TCP segment in its frame, as far as a reset of its connection needs it."""
 
     eth_dst: int
+    eth_src: int
     src: bytes
     dst: bytes
     src_port: int
@@ -144,8 +145,8 @@ def segment(frame: bytes) -> Segment:
     size = len(packet.payload) - 4 * (offset >> 4)
     if offset >> 4 < 5 or size < 0:
         raise BrokenPacketError(f"a TCP header of {4 * (offset >> 4)} bytes, {len(packet.payload)} of them here")
-    eth_dst = int.from_bytes(packet.eth_dst, "big")
-    return Segment(eth_dst, packet.src, packet.dst, src_port, dst_port, sequence, acknowledged, flags, size)
+    eth_dst, eth_src = (int.from_bytes(mac, "big") for mac in (packet.eth_dst, packet.eth_src))
+    return Segment(eth_dst, eth_src, packet.src, packet.dst, src_port, dst_port, sequence, acknowledged, flags, size)
 
 
 def resets_to_receiver(about: Segment, source: bytes, port: int, router: int) -> Iterator[bytes]:

@@ -64,6 +64,7 @@ class Controller(fw.App):
         self.commands.subscribe(drains.committed)
         self.spawn(drains.run)
         self.sessions: dict[int, Session] = {}
+        self._forgotten = forgotten.Forgotten()
         self.lead = self._join()
         self.liveness = Liveness(self.model, self.switches.reconcilers.keys, ready=self._filled)
         self.liveness.subscribe(self.switches.set_dead)
@@ -303,8 +304,8 @@ class Controller(fw.App):
                     answer = self._expire(msg.match.get(NETWORK, 0), frame)
                 case Feature.FORGOTTEN:
                     context, tenant, port = reconciler.context(), msg.match.get(TENANT, 0), msg.match.get(PORT, 0)
-                    for actions, reset in forgotten.resets(context, tenant, port, frame):
-                        reconciler.send_after(messages.packet_out(CONTROLLER, actions, reset))
+                    for actions, reset in self._forgotten.heard(context, tenant, port, frame):
+                        reconciler.send_after(messages.packet_out(in_port if not port else CONTROLLER, actions, reset))
                     return
                 case Feature.LINKS:
                     self.links.heard(switch.dpid, in_port, frame)

@@ -65,7 +65,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
                 translations += tuple(begun.outgoing(ctx, endpoint))
     elif kind == Service.kind and key in ctx.model.services:
         service = ctx.model.services[key]
-        for feature in (neighbour, discovery, echo, balance, affinity, hairpin, fragments, refuse, outside):
+        for feature in (neighbour, discovery, echo, balance, affinity, hairpin, fragments, forgotten, refuse, outside):
             flows += feature.for_service(ctx, service)
         groups = (*balance.groups_for_service(ctx, service), *affinity.groups_for_service(ctx, service))
         for part in (balance, hairpin):

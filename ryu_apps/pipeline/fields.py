@@ -111,7 +111,7 @@ FIELDS: dict[str, Field] = {
     )
 }
 
-TCP_SYN, TCP_ACK = 0x02, 0x10  # bits of tcp_flags
+TCP_SYN, TCP_RST, TCP_ACK = 0x02, 0x04, 0x10  # bits of tcp_flags
 VLAN_PRESENT = 0x1000  # in vlan_vid: there is a tag (OFPVID_PRESENT)
 
 # bits of ct_state (ovs-fields(7))

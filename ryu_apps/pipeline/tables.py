@@ -47,6 +47,7 @@ PORT = "reg2"  # OpenFlow port that it leaves by
 VIP = "reg3"  # address of the VIP, while something else stands in its place
 PROVIDER = "reg4"  # number of the provider that was chosen, where its address is still to be found
 CLIENT_PORT = "reg5"  # the client's port, while it is hidden from a group
+TOLD = "reg6"  # 1: the controller has been told of the packet
 ZERO = "reg7"  # never set
 
 
@@ -179,8 +180,8 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.BALANCE: Declaration(
         "new connection → select group; known connection → already translated",
-        _of(TENANT, NETWORK, "ct_state", "ct_nw_proto", "ct_tp_dst") | _IP_HEADER | _L4,
-        _ANSWER | _ADDRESSES | _ICMP_TYPES | _of("ip_ttl"),
+        _of(TENANT, NETWORK, TOLD, "ct_state", "ct_nw_proto", "ct_tp_dst", "tcp_flags") | _IP_HEADER | _L4,
+        _ANSWER | _ADDRESSES | _ICMP_TYPES | _of("ip_ttl", TOLD),
         # new to conntrack, but not to a VIP: a connection without an answer yet, translated already
         miss=Table.ROUTE,
     ),
@@ -237,7 +238,7 @@ TABLES: dict[Table, Declaration] = {
         _of("eth_dst", "tun_ipv4_dst", "tunnel_id"),
     ),
     Table.FORGOTTEN: Declaration(
-        "what a provider says of a connection that nobody knows: the controller resets its client",
+        "of a connection that conntrack does not know: to the controller, which resets whoever waits in vain",
         _of("eth_type", "ip_proto"),
     ),
 }

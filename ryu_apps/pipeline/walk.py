@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ryu_apps.pipeline.conntrack import Conntrack
-from ryu_apps.pipeline.fields import VLAN_PRESENT
+from ryu_apps.pipeline.fields import TCP_SYN, VLAN_PRESENT
 from ryu_apps.pipeline.packet import Packet, move, zero_by_default
 from ryu_apps.pipeline.values import (
     ANY,
@@ -91,7 +91,7 @@ def _values(kind: tuple[tuple[str, int | None], ...], packet: Packet) -> tuple[i
         if have is None:
             if not zero_by_default(name):
                 return None
-            have = 0
+            have = TCP_SYN if name == "tcp_flags" else 0  # a segment whose flags are not told begins a connection
         out.append(have if mask is None else have & mask)
     return tuple(out)
 

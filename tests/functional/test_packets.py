@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
-from ryu_apps.pipeline.fields import ETH_ARP, ETH_IP, ETH_IPV6, FIELDS, ICMP, ICMPV6, TCP, UDP
+from ryu_apps.pipeline.fields import ETH_ARP, ETH_IP, ETH_IPV6, FIELDS, ICMP, ICMPV6, TCP, TCP_SYN, UDP
 from ryu_apps.pipeline.values import CONTROLLER
 from tests.kit import ovs, packets, packets6
 from tests.kit.packets import Case
@@ -25,6 +25,7 @@ NAMES = {
     "icmpv4_code": "icmp_code", "arp_spa": "arp_spa", "arp_tpa": "arp_tpa", "arp_sha": "arp_sha", "arp_tha": "arp_tha",
     "arp_op": "arp_op", "ipv6_src": "ipv6_src", "ipv6_dst": "ipv6_dst", "icmpv6_type": "icmpv6_type",
     "icmpv6_code": "icmpv6_code", "nd_target": "nd_target", "nd_sll": "nd_sll", "nd_tll": "nd_tll",
+    "tcp_flags": "tcp_flags",
 }  # fmt: skip
 PROTOCOLS = {
     ETH_IP: {TCP: "tcp", UDP: "udp", ICMP: "icmp", 0: "ip"},
@@ -50,6 +51,8 @@ def spec(case: Case) -> str:
     packet = dict(case.packet)
     eth_type = packet.pop("eth_type")
     kind = "arp" if eth_type == ETH_ARP else kind_of(eth_type, packet.pop("ip_proto"))
+    if kind in ("tcp", "tcp6"):
+        packet.setdefault("tcp_flags", TCP_SYN)
     fields = [f"{NAMES[k]}={text(k, v)}" for k, v in packet.items()]
     return ",".join([f"in_port={case.in_port}", kind, *fields])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -15,7 +16,7 @@ from ryu_apps import framework as fw
 from ryu_apps.learning import BrokenPacketError
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.tables import ROUTER_MAC
-from ryu_apps.pipeline.values import LOCAL, LOCAL_IN_REGISTER, Output
+from ryu_apps.pipeline.values import IN_PORT, LOCAL, LOCAL_IN_REGISTER, Output
 from tests.kit.wide import wide
 from tests.kit.world import DPID, PORTS, WEB, dual, endpoint, mac_text, model, model_of
 from topology.model import Service, ServicePort
@@ -47,7 +48,7 @@ def frame(flags: int, data: bytes = b"", src: str = W1, dst: str = C1, port: int
 def told(of: bytes, port: int = CLIENT_PORT, context: Context = CONTEXT, tenant: int = TENANT) -> list[Any]:
     """By what action; MACs, addresses, ports, numbers and flags."""
     out = []
-    for actions, made in forgotten.resets(context, tenant, port, of):
+    for actions, made in forgotten.Forgotten().heard(context, tenant, port, of):
         packet = fw.packet.Packet(made)
         ethernet, segment = packet.get_protocol(fw.ethernet.ethernet), packet.get_protocol(fw.tcp.tcp)
         ip = packet.get_protocol(fw.ipv4.ipv4) or packet.get_protocol(fw.ipv6.ipv6)
@@ -110,6 +111,22 @@ def test_the_host_has_not_seen_it() -> None:
     assert {one[2:5:2] for one in found[:4]} == {(VIP, 8080), (SECOND_VIP, 9090), (SECOND_VIP, 9091), (W1, 80)}
     assert found[4] == provider
     assert len(told(frame(RST), port=LOCAL_IN_REGISTER)) == 4, "it has reset its own end"
+
+
+def test_a_client_that_asks_after_its_provider_has_spoken() -> None:
+    """Where conntrack had moved its port, it would go on asking a provider that takes it for another."""
+    heard = forgotten.Forgotten()
+    asks = frame(ACK | PSH, b"and?", src=C1, dst=W1)  # from port 80 to 5000, as `frame` has it
+    context = Context(model((replace(SECOND, ports=(ServicePort(9090, 5000, "TCP", 90),)),)), DPID, PORTS)
+    assert list(heard.heard(context, TENANT, 0, asks)) == [], "it may well go on"
+    says = forgotten.answers.segment(frame(ACK))
+    heard._spoke["w1", says.dst, 5000] = None
+    ((actions, made),) = heard.heard(context, TENANT, 0, asks)
+    segment = fw.packet.Packet(made).get_protocol(fw.tcp.tcp)
+    ip = fw.packet.Packet(made).get_protocol(fw.ipv4.ipv4)
+    assert actions == (Output(IN_PORT),)
+    assert (ip.src, ip.dst, segment.src_port, segment.dst_port) == (SECOND_VIP, C1, 9090, 80)
+    assert (segment.seq, segment.bits) == (77, RST)
 
 
 def test_whoever_is_no_provider_there() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ryu_apps.pipeline.compile import affected, compile_owner, owners
 from ryu_apps.pipeline.context import Context, Translation
-from ryu_apps.pipeline.fields import ETH_IP, TCP, TCP_SYN, UDP
+from ryu_apps.pipeline.fields import ETH_IP, TCP, TCP_ACK, UDP
 from ryu_apps.pipeline.packet import Packet
 from ryu_apps.pipeline.tables import HAIRPIN_ZONES, HOST_MAC, INGRESS_BIT, INGRESS_MAC, ROUTER_MAC, Feature, Table
 from ryu_apps.pipeline.trace import Question, trace
@@ -184,8 +184,9 @@ def test_who_was_not_asked_does_not_leave() -> None:
     for source, to, port in ((W3, OTHER, 80), (W3, CLIENT, 22), (O2, CLIENT, 80)):
         asked = packet(source, to, (port, 5000), eth_src=mac(12 if source == W3 else 13))
         at = 12 if source == W3 else 13
-        assert of.send(B, at, asked | {"tcp_flags": TCP_SYN}).ends == []
-        assert {sent.port for _, sent in of.send(B, at, asked).out} <= {CONTROLLER}, "of no connection"
+        assert of.send(B, at, asked).ends == []
+        midstream = asked | {"tcp_flags": TCP_ACK}
+        assert {sent.port for _, sent in of.send(B, at, midstream).out} <= {CONTROLLER}, "of no connection"
 
 
 @pytest.mark.parametrize("fragment", [1, 3])

@@ -46,7 +46,7 @@ def switch(of: Model) -> FakeSwitch:
     return made
 
 
-def tcp(source: str, to: str, ports: tuple[int, int], *, mac: int = HOST_MAC, flags: int = 0) -> Packet:
+def tcp(source: str, to: str, ports: tuple[int, int], *, mac: int = HOST_MAC, flags: int = 2) -> Packet:
     """A segment to the router."""
     return {
         "eth_src": mac, "eth_dst": ROUTER_MAC, "eth_type": ETH_IP, "ip_proto": TCP, "ip_ttl": 64,

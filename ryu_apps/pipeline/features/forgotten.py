@@ -5,6 +5,11 @@ asked the provider itself, which the packet does not tell: then it is right as i
 client that knows the connection or resets it, and the controller is told, who resets the client's end of what may have
 been a connection to a VIP (`ryu_apps.forgotten`). To the host it does not go on: there it would leave untranslated.
 
+A client's next packet to its VIP meets no entry either. It goes to a provider, as a new connection does: mostly to the
+same one, and the connection goes on. Else that provider resets it. But where conntrack had moved the client's port, the
+provider may know another connection by the port that the client has, and the two would contradict each other for ever:
+so the controller is told as well, and resets the client where it has just heard its provider.
+
 What the provider itself begins from its service port is no such packet: it is noted, with the hidden address in its
 place, which is what answers to a service port are sent to.
 """
@@ -17,13 +22,14 @@ from ryu_apps.pipeline.context import Context, Outgoing
 from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.features.translate import targets
-from ryu_apps.pipeline.fields import CT_NEW, TCP, TCP_ACK, TCP_SYN
-from ryu_apps.pipeline.tables import FORGOTTEN_METER, TENANT, Feature, Priority, Table
-from ryu_apps.pipeline.values import CONTROLLER, Action, Ct, Flow, Match, Nat, Output, Resubmit, match
-from topology.model import Endpoint
+from ryu_apps.pipeline.fields import CT_NEW, TCP, TCP_ACK, TCP_RST, TCP_SYN
+from ryu_apps.pipeline.tables import FORGOTTEN_METER, TENANT, TOLD, Feature, Priority, Table
+from ryu_apps.pipeline.values import CONTROLLER, Action, Ct, Flow, Match, Nat, Output, Resubmit, SetField, match
+from topology.model import Endpoint, Service
 
 BEGINS = (TCP_SYN, TCP_SYN | TCP_ACK)
 MIDSTREAM = (0, TCP_SYN)
+NO_RESET = (0, TCP_SYN | TCP_RST)
 LAST = Priority.FALLBACK - 1  # in restore: below what is to the host, and what has been translated
 
 
@@ -42,6 +48,15 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
             meter=FORGOTTEN_METER,
             feature=Feature.FORGOTTEN,
         )
+
+
+def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
+    """Of a client, to a VIP: on its way, as any new connection, and to the controller, which may know better."""
+    for family, vip in each(ctx.vips(service)):
+        to_vip = {TENANT: ctx.zone(service.tenant), "eth_type": family.eth_type, family.dst: vip, "ip_proto": TCP}
+        asks = match(**to_vip, **{TOLD: 0}, ct_state=known(CT_NEW), tcp_flags=NO_RESET)
+        once = (SetField(TOLD, 1), Resubmit(Table.BALANCE), Resubmit(Table.FORGOTTEN))
+        yield _flow(Table.BALANCE, Priority.REFUSE_FIRST, asks, *once)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
