@@ -73,13 +73,14 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         _unchanged("ipv6Subnet", old.subnet6, subnet6)
         _unchanged("ipv6Gateway", old.gateway6, gateway6)
         _unchanged("nat", _on(old.nat), _on(spec.nat))
-        _unchanged("internal", _on(old.internal), _on(spec.internal))
+        if not spec.internal:
+            _unchanged("internal", _on(old.internal), _on(spec.internal))
         _unchanged("encap", old.encap, encap)
         _unchanged("nwType", old.nw_type, nw_type)
         _unchanged("cfgdTag", old.cfgd_tag, cfgd_tag)
         if tag != old.requested_tag:  # the tag it got is as good as the one asked for
             _unchanged("pktTag", old.tag, tag)
-        return old
+        return _closed(draft, old) if spec.internal else old
 
     _apart(draft, spec.tenant, subnet.subnet)
     if subnet6 is not None:
@@ -105,6 +106,21 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
     )
     draft.put(network)
     return network
+
+
+def _closed(draft: Draft, network: Network) -> Network:
+    """The network, internal: Docker's were so before the model knew of it, and their agents say so now."""
+    if network.internal:
+        return network
+    published = [s.name for s in draft.model.services_of(network.key) if s.published]
+    if published:
+        raise Conflict(
+            f"internal: network {network.name} has services with published ports ({_some(published)}), "
+            "which an internal network can't have: remove --publish from them first"
+        )
+    closed = replace(network, internal=True)
+    draft.put(closed)
+    return closed
 
 
 def delete_network(draft: Draft, key: str) -> Network:

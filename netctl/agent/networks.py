@@ -225,10 +225,12 @@ class Networks:
         wanted, internal = subnets_of(document), document.get("internal", False)
         right = 0
         for network in self._state.networks_of(key):
-            if agree(network.subnets, wanted) and network.internal == internal:
+            if agree(network.subnets, wanted) and network.internal >= internal:
                 right += 1
                 if network.subnets != wanted:  # a gateway that our IPAM driver chose: Docker does not list it
                     self._state.set_network(replace(network, gateway=wanted.gateway, gateway6=wanted.gateway6))
+                if network.internal and not internal:  # registered by an agent that did not report it
+                    self._registry.close(network.id)
             else:
                 # The network was deleted and made anew while this agent was away.
                 self._remove(network)

@@ -63,6 +63,10 @@ class Registry:
         """Put a network into the model."""
         self._jobs.put(lambda client: self._register(client, network_id))
 
+    def close(self, network_id: str) -> None:
+        """Tell the controller that a network of the model is internal in Docker."""
+        self._jobs.put(lambda client: self._close(client, network_id))
+
     def destroyed(self, network_id: str) -> None:
         """Docker has removed a network; where a user did that, it leaves the model."""
         with self._state.changed:
@@ -119,6 +123,19 @@ class Registry:
         self._memory.save()
         if network.reserved:
             self._sync.reserve(network.tenant, network.network, network.reserved)
+
+    def _close(self, client: Client, network_id: str) -> None:
+        network = self._state.networks.get(network_id)
+        if network is None:
+            return
+        try:
+            client.put_network(document(network))
+        except NoConnection as error:
+            LOG.warning("network %s is not reported as internal yet: %s", network.key, error)
+        except Refused as error:
+            LOG.error("network %s is internal in Docker, but not in the model: %s", network.key, error)
+        else:
+            LOG.info("network %s: reported as internal", network.key)
 
     def _withdraw(self, client: Client, key: str) -> None:
         try:

@@ -100,7 +100,9 @@ def affected(model: Model, changes: Iterable[Change]) -> set[Owner]:
             match value:
                 case Network():
                     out |= {(value.kind, value.key), SWITCH}  # which networks a host reaches, all of them decide
-                    out |= {(e.kind, e.key) for e in model.endpoints_of(value.key)}
+                    out |= {(s.kind, s.key) for s in model.services_of(value.key)}
+                    for endpoint in model.endpoints_of(value.key):  # whether it routes says who can answer
+                        out |= of_endpoint(model, endpoint)
                 case Endpoint():
                     out |= of_endpoint(model, value)
                 case Service():

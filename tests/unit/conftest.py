@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.kit import etcd
 from tests.unit.modelkit import close_files
@@ -16,6 +17,9 @@ from topology.etcd_store import EtcdStore
 from topology.sqlite_store import SqliteStore
 
 _NUMBERS = itertools.count(1)
+
+settings.register_profile("netctl", deadline=None)  # a busy machine is no failure
+settings.load_profile("netctl")
 
 
 @pytest.fixture(autouse=True)

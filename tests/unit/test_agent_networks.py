@@ -147,11 +147,17 @@ def test_an_internal_network(world: World) -> None:
     assert document(world.state.networks[made["Id"]])["internal"] is True
     assert world.networks.reconcile() == {}
     assert [item["Id"] for item in world.docker.items.values()] == [made["Id"]], "it was right already"
-    world.state.model = {"default:net": doc()}
+
+
+def test_an_internal_network_of_an_earlier_version(world: World) -> None:
+    """Without it, an upgrade opens a network that Docker's user has closed, or takes it away."""
+    item = world.docker.user_network("mine", "10.9.0.0/24")
+    item["Internal"] = True
+    world.know(item)
+    world.state.model = {"default:mine": doc(subnet="10.9.0.0/24", gateway="10.9.0.1", name="mine")}
     assert world.networks.reconcile() == {}
-    (other,) = world.docker.items.values()
-    assert (other["Internal"], other["Id"] == made["Id"]) == (False, False)
-    assert "internal" not in document(world.state.networks[other["Id"]])
+    wait_for(lambda: world.controller.networks.get("default:mine", {}).get("internal") is True)
+    assert [found["Id"] for found in world.docker.items.values()] == [item["Id"]]
 
 
 def test_a_users_network_with_ipv6_is_registered(world: World, caplog: pytest.LogCaptureFixture) -> None:

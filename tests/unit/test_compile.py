@@ -133,6 +133,18 @@ class Incremental(RuleBasedStateMachine):
         spec = NetworkSpec(tenant, name, subnet, way, subnet6="fd00:20::/64" if ipv6 else "", **more)
         self.run(lambda: self.door.commands.put_network(spec))
 
+    @rule(which=st.integers(0, 9))
+    def close_network(self, which: int) -> None:
+        networks = list(self.door.model.networks.values())
+        if networks:
+            n = networks[which % len(networks)]
+            ways = (str(n.gateway or ""), str(n.gateway6 or ""))
+            spec = NetworkSpec(
+                n.tenant, n.name, str(n.subnet), ways[0], subnet6=str(n.subnet6 or ""), gateway6=ways[1], nat=n.nat,
+                internal=True,
+            )  # fmt: skip
+            self.run(lambda: self.door.commands.put_network(spec))
+
     @rule(
         tenant=TENANTS, name=st.sampled_from("ab"), network=NETWORKS, selectors=SELECTORS, ports=SERVICE_PORTS,
         publish=st.lists(st.sampled_from(["8080:80:TCP", "8080:80:UDP", "8081:80:TCP"]), max_size=2, unique=True),

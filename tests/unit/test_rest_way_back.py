@@ -107,3 +107,14 @@ def test_an_internal_network_is_not_published(rest: Rest) -> None:
         "publish 80:80:TCP: network default:inn is internal, its VIPs are for its own containers; "
         "leave publish out, or take another network",
     )
+
+
+def test_a_network_is_closed_afterwards(rest: Rest) -> None:
+    """Without it, an internal network of Docker's that an earlier version registered stays open."""
+    attach(rest, "e", "web", "c")
+    assert counted(rest) == (1, 1, [])
+    document = rest.call("GET", "/networks/default:web/")
+    rest.call("PUT", "/networks/default:web/", {**document, "internal": True})
+    assert counted(rest) == (0, 1, ["network web is internal"])
+    status, line = rest.refused("PUT", "/networks/default:web/", document)
+    assert (status, "internal is on, not off" in line) == (409, True), line
