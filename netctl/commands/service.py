@@ -40,7 +40,7 @@ def _row(doc: Mapping[str, Any]) -> tuple[object, ...]:
         doc.get("networkName", ""),
         ",".join(doc[field] for field in ("serviceVip", "serviceVip6") if doc.get(field)),
         ",".join(doc.get("ports", [])),
-        f"{doc.get('healthyProviders', 0)}/{doc.get('numProviders', 0)}",
+        f"{doc.get('healthyProviders', '?')}/{doc.get('numProviders', 0)}",
         f"[{' '.join(doc.get('selectors', []))}]",
         ",".join(doc.get("publish", [])),
     )

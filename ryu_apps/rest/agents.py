@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from ryu_apps.rest import documents as docs
 from ryu_apps.rest import schemas
@@ -28,7 +29,11 @@ def parse_revision(text: str, what: str = "revision") -> int:
 class AgentApi:
     """The handlers for agents."""
 
-    def __init__(self, commands: Commands, tracker: HostTracker, feed: ChangeFeed) -> None:
+    def __init__(
+        self, commands: Commands, tracker: HostTracker, feed: ChangeFeed, leads: Callable[[], bool] = lambda: True
+    ) -> None:
+        """``leads``: whether we know how hosts are."""
+        self._leads = leads
         self._commands = commands
         self._model = commands.model
         self._tracker = tracker
@@ -198,4 +203,6 @@ class AgentApi:
         return host
 
     def _host(self, host: Host) -> Document:
+        if not self._leads():
+            return docs.host_document(host) | docs.UNKNOWN
         return docs.host_document(host, self._tracker.state(host))

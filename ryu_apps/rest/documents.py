@@ -24,6 +24,9 @@ Document = dict[str, Any]
 OPEN_VSWITCH = "Open vSwitch"
 """Under this name an agent reports that its Open vSwitch does not work."""
 
+UNKNOWN = {"state": "unknown", "reason": "only the leading controller knows how hosts are, and none answers"}
+"""How a host is, by a controller that does not lead."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostState:
@@ -231,13 +234,17 @@ def _check_document(check: Check) -> Document:
     )
 
 
-def listed_service_document(service: Service, model: Model, down: Callable[[str], bool]) -> Document:
-    """A service with, beyond Contiv's fields, its VIPs and how many providers it has. ``down``: whether a host is."""
+def listed_service_document(service: Service, model: Model, down: Callable[[str], bool] | None) -> Document:
+    """A service with, beyond Contiv's fields, its VIPs and how many providers it has.
+
+    ``down``: whether a host is; None: that is not known here, and so not how many of them are healthy.
+    """
     providers = model.providers(service)
-    return service_document(service) | service_vips(service) | {
-        "numProviders": len(providers),
-        "healthyProviders": sum(model.serves(p, service) and not (p.host and down(p.host)) for p in providers),
-    }
+    document = service_document(service) | service_vips(service) | {"numProviders": len(providers)}
+    if down is None:
+        return document
+    healthy = sum(model.serves(p, service) and not (p.host and down(p.host)) for p in providers)
+    return document | {"healthyProviders": healthy}
 
 
 def agent_service_document(service: Service) -> Document:

@@ -65,8 +65,8 @@ def inspect_network(network: Network, model: Model) -> Document:
     return {"Config": network_document(network, model), "Oper": filled(oper)}
 
 
-def inspect_service(service: Service, model: Model, down: Callable[[str], bool]) -> Document:
-    """A service, its VIPs and its providers. ``down``: whether a host is."""
+def inspect_service(service: Service, model: Model, down: Callable[[str], bool] | None) -> Document:
+    """A service, its VIPs and its providers. ``down``: whether a host is; None: that is not known here."""
     providers = model.providers(service)
     oper = {
         "numProviders": len(providers),
@@ -78,13 +78,17 @@ def inspect_service(service: Service, model: Model, down: Callable[[str], bool])
     return {"Config": service_document(service), "Oper": filled(oper)}
 
 
-def _provider_oper(provider: Endpoint, service: Service, model: Model, down: Callable[[str], bool]) -> Document:
+def _provider_oper(
+    provider: Endpoint, service: Service, model: Model, down: Callable[[str], bool] | None
+) -> Document:
     document = endpoint_oper(provider, model) | {"serviceName": service.name, "weight": provider.weight}
     if service.check is not None:
         document["check"] = "passing" if service.key in provider.passed else "failing"
     host = model.hosts.get(provider.host)
-    if host is not None and (host.draining or down(host.name)):
-        document["hostState"] = "down" if down(host.name) else "draining"
+    if host is not None and down is not None and down(host.name):
+        document["hostState"] = "down"
+    elif host is not None and (host.draining or down is None):
+        document["hostState"] = "draining" if host.draining else "unknown"
     return document
 
 
