@@ -51,6 +51,7 @@ class Networks:
     def _run(self) -> None:
         tries = 0
         while not self._stop.is_set():
+            self._state.pulse.rest()
             if not self._sync.registered.wait(1.0):
                 continue  # the stream is only for hosts that the controller knows
             try:
@@ -71,6 +72,7 @@ class Networks:
         services: dict[str, StreamServiceDoc] = {}
         hosts: dict[str, HostDoc] = {}
         for change in stream.changes(host=self._state.host):
+            self._state.pulse.within()
             if self._stop.is_set():
                 return
             kind, revision = change["kind"], change["revision"]
@@ -110,6 +112,7 @@ class Networks:
                 self._revision = revision
                 self._tell(client, self.reconcile())
                 self._sync.resync()
+            self._state.pulse.rest()
             yield
 
     def _endpoint_changed(self, endpoint_id: str, document: Mapping[str, Any] | None) -> None:

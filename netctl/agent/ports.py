@@ -79,6 +79,7 @@ class Ports:
 
     def _run(self) -> None:
         while not self._stopping:
+            self._state.pulse.within()
             try:
                 self._tend()
             except SwitchError as error:
@@ -98,6 +99,7 @@ class Ports:
         if self._tunnel is not None:
             self._tunnel.ensure()  # may tell the controller: nobody is to wait for that
         with self._lock:
+            self._state.pulse.within()
             plugged = self._bridge.ports()
             pairs = veth.existing(self._bridge.name)
             with self._state.changed:
