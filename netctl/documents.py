@@ -75,7 +75,7 @@ class ServiceDoc(TypedDict, total=False):
     serviceVip: str
     serviceVip6: str  # absent: its network has no IPv6
     numProviders: int
-    healthyProviders: int
+    healthyProviders: int  # absent: not known, as no leading controller answers
     noWayBack: list[str]  # why providers are not healthy that could not answer: line by reason
 
 
@@ -121,7 +121,7 @@ class HostDoc(TypedDict, total=False):
     mtu: int  # of its containers
     hostAddress: str  # as its own containers see it
     draining: bool  # absent: no
-    state: str  # up | degraded | down | draining
+    state: str  # up | degraded | down | draining; unknown: no leading controller answers
     since: str  # of the state: UTC, ISO 8601
     reason: str
     connected: bool  # the agent's change stream

@@ -18,7 +18,7 @@ from ryu_apps.fabric import Fabric
 from ryu_apps.follow import Follower
 from ryu_apps.lead import Alone, Elected
 from ryu_apps.links import Links
-from ryu_apps.liveness import Liveness
+from ryu_apps.liveness import Liveness, Verdicts
 from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.describe import PortDescription
 from ryu_apps.openflow.failures import NoAnswer, SessionError
@@ -66,10 +66,13 @@ class Controller(fw.App):
         self.sessions: dict[int, Session] = {}
         self._forgotten = forgotten.Forgotten()
         self.lead = self._join()
-        self.liveness = Liveness(self.model, self.switches.reconcilers.keys, ready=self._filled)
+        connected = self.switches.reconcilers.keys
+        self.liveness = Liveness(self.model, connected, ready=self._filled, leads=lambda: self.lead.leads)
         self.liveness.subscribe(self.switches.set_dead)
         self.liveness.subscribe(self._hang_up)
+        self.liveness.begin()
         self.spawn(self.liveness.run)
+        self.spawn(Verdicts(self.commands, self.liveness, lambda: self.lead.leads).run)
         observed = self.switches.observed
         self.fabric = Fabric(self.model, observed, self.switches.reconcilers)
         self.switches.on_move = self.fabric.moved
@@ -120,9 +123,14 @@ class Controller(fw.App):
             url=url,
             sessions=self.sessions.values,
             spawn=self.spawn,
+            takes_over=self._take_over,
             begin=self._ask_what_it_is,
             ceased=self._ceased,
         )
+
+    def _take_over(self) -> None:
+        """We are about to lead."""
+        self.liveness.begin()
 
     def _ceased(self) -> None:
         """We do not lead any more: the agents go to who does."""

@@ -64,10 +64,13 @@ class Elected:
         url: str,
         sessions: Callable[[], Iterable[Session]],
         spawn: Callable[..., Any],
+        takes_over: Callable[[], None],
         begin: Callable[[Session], None],
         ceased: Callable[[], None],
     ) -> None:
-        """``begin`` is called for each switch when we begin to lead; ``ceased`` when we do no longer."""
+        """``takes_over`` is called when we begin to lead, ``begin`` then for each switch; ``ceased`` when we do no
+        longer.
+        """
         from topology.election import Election  # with etcd's client, which nobody else needs
 
         self._url = url
@@ -75,6 +78,7 @@ class Elected:
         self._switches = switches
         self._sessions = sessions
         self._spawn = spawn
+        self._takes_over = takes_over
         self._begin = begin
         self._ceased = ceased
         self._election = Election(store.etcd, url, url, self._changed)
@@ -131,7 +135,9 @@ class Elected:
             for session in list(self._sessions()):
                 session.close()
             self._ceased()
-        self._switches.awaited = {s.datapath.id for s in self._sessions()} if generation else set()
+        self._switches.awaited.clear()
+        if generation:
+            self._switches.awaited.update(s.datapath.id for s in self._sessions())
         if generation:
             self._spawn(self._take_over, generation)
             return
@@ -155,6 +161,7 @@ class Elected:
                 LOG.debug("taking over: %s", error)
                 hub.sleep(RETRY_SECONDS)
                 continue
+            self._takes_over()
             self._switches.lead(generation)
             LOG.info("we lead, in generation %d, from revision %d", generation, self._commands.model.revision)
             for session in list(self._sessions()):

@@ -2,6 +2,9 @@
 
 Only those whose silence could have been heard: not just after the controller's own start, not after it stood still
 itself, and not while it hears from nobody at all: then it is more likely the controller that is cut off.
+
+Only the controller that programs the switches judges. Its verdicts are stored, and whoever leads next, or starts next,
+begins with them: it changes nothing before it has heard from a host, or waited for it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ryu_apps.framework import hub
+from topology.commands import Commands
+from topology.errors import NetctlError
 from topology.model import Host
 from topology.snapshot import Model
 
@@ -36,7 +41,8 @@ class Life:
 class Liveness:
     """Takes signs of life, and says who is dead. `run` is for a greenthread of its own.
 
-    ``connected`` gives the datapath ids of the connected switches, ``ready`` tells of one whether it has been filled.
+    ``connected`` gives the datapath ids of the connected switches, ``ready`` tells of one whether it has been filled,
+    ``leads`` whether it is ours to judge: who does not lead hears only a part.
     """
 
     def __init__(
@@ -45,20 +51,27 @@ class Liveness:
         connected: Callable[[], Collection[int]] = tuple,
         clock: Callable[[], float] = time.monotonic,
         ready: Callable[[int], bool] = lambda _: True,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self.dead: frozenset[str] = frozenset()
         self._model = model
+        self._leads = leads
         self._connected = connected
         self._clock = clock
         self._ready = ready
         self._subscribers: list[Callable[[frozenset[str]], None]] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """It is ours to judge from now on: as was judged before us, until we have heard or waited."""
         self._beats: dict[str, float] = {}
         self._heard: dict[int, float] = {}
         self._came: dict[str, float] = {}  # hosts that are not down
-        self._started = clock()
+        self._started = self._clock()
         self._fair = self._started  # no silence before this counts
         self._alone = self._started  # heard from nobody at all until then
         self._looked = self._started
+        self._become(judged_dead(self._model))
 
     def subscribe(self, callback: Callable[[frozenset[str]], None]) -> None:
         """Call back with the names of the dead hosts whenever they are others."""
@@ -115,6 +128,8 @@ class Liveness:
 
     def step(self) -> None:
         """Look at all hosts; to be called every `PERIOD` seconds."""
+        if not self._leads():
+            return
         now = self._clock()
         if now - self._looked > STALL:
             self._fair = now
@@ -137,6 +152,9 @@ class Liveness:
             LOG.warning("host %s is down: no heartbeat, and its switch does not answer", name)
         for name in sorted(self.dead - dead):
             LOG.info("host %s is %s", name, "up again" if name in self._model.hosts else "removed")
+        self._become(dead)
+
+    def _become(self, dead: frozenset[str]) -> None:
         self.dead = dead
         for callback in tuple(self._subscribers):
             callback(dead)
@@ -147,3 +165,37 @@ class Liveness:
 
     def _answers(self, dpid: int) -> bool:
         return dpid in self._connected() and self._clock() - self._heard.get(dpid, 0.0) < SILENCE
+
+
+def judged_dead(model: Model) -> frozenset[str]:
+    """The hosts that are stored as dead."""
+    return frozenset(host.name for host in model.hosts.values() if host.dead)
+
+
+class Verdicts:
+    """Stores who is dead. `run` is for a greenthread of its own: judging does not wait for a store that is slow."""
+
+    def __init__(self, commands: Commands, liveness: Liveness, leads: Callable[[], bool]) -> None:
+        self._commands = commands
+        self._liveness = liveness
+        self._leads = leads
+        self._failed = False
+
+    def run(self) -> None:
+        """Until it is killed."""
+        while True:
+            hub.sleep(PERIOD)
+            self.step()
+
+    def step(self) -> None:
+        """Store what is news. What can't be stored now is tried again with the next look."""
+        dead = self._liveness.dead & self._commands.model.hosts.keys()
+        if not self._leads() or dead == judged_dead(self._commands.model):
+            return
+        try:
+            self._commands.set_dead(dead)
+            self._failed = False
+        except NetctlError as error:
+            if not self._failed:
+                LOG.warning("who is dead is not stored, the next leader has to find out: %s", error)
+            self._failed = True

@@ -21,6 +21,7 @@ from oslo_config import cfg
 
 from ryu_apps import config, framework
 from topology.errors import NetctlError
+from topology.heartbeat import PERIOD, Heartbeat
 
 STOP_SECONDS = 5
 """After this long a stop that hangs is cut short."""
@@ -140,10 +141,14 @@ def _run(applications: list[str]) -> int:
     # the listener's thread takes its port now
     framework.hub.sleep(0)
     _LOG.info("running %s on %s", ", ".join(applications), framework.NAME)
+    heartbeat = Heartbeat()
+    heartbeat.ready()
+    watchers.append(framework.spawn(_beat, heartbeat))
 
     framework.eventlet.hubs.trampoline(reader.fileno(), read=True)  # the other greenthreads run meanwhile
     number = reader.recv(1)[0]
     _LOG.info("stopping on %s", signal.Signals(number).name)
+    heartbeat.stopping()
     # the real clock's alarm, not a greenthread's: it rings even if none of them yields any more
     signal.signal(signal.SIGALRM, _cut_short)
     signal.alarm(STOP_SECONDS)
@@ -154,6 +159,13 @@ def _run(applications: list[str]) -> int:
     sys.stderr.flush()
     # connections to switches still have greenthreads; let none of them speak up while the interpreter goes
     os._exit(0)
+
+
+def _beat(heartbeat: Heartbeat) -> None:
+    """For as long as greenthreads have their turn."""
+    while True:
+        framework.hub.sleep(PERIOD)
+        heartbeat.beat()
 
 
 def _load(manager: Any, application: str) -> None:

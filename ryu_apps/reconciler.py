@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -35,6 +35,7 @@ T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 
 REPLY_TIMEOUT = 30.0  # seconds for a read-back or a bundle
+OTHERS_PATIENCE = 2.0  # seconds that a new leader waits for the ports of all switches, before it changes one
 AT_ONCE = 100  # owners compiled before others have their turn: a few dozen milliseconds
 NEVER = math.inf
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0  # seconds before an owner that the switch refused is tried again
@@ -62,10 +63,12 @@ class Reconciler:
         generation: int = 0,
         observed: Observed | None = None,
         patient_until: float = 0.0,
+        awaited: Collection[int] = (),
     ) -> None:
         """``generation``: that of us as the leader of several controllers; 0: there are no others.
 
         ``patient_until`` (s, monotonic): no longer is waited for the links that the switch's ways are made of.
+        ``awaited``: the switches that are about to tell of their ports.
         """
         self.session = session
         self.switch = switch
@@ -84,6 +87,7 @@ class Reconciler:
         self._clock = clock
         self._generation = generation
         self._patient_until = patient_until
+        self._awaited = awaited
         self._dirty: set[Owner] = set()
         self._packets: list[bytes] = []
         self._questions = Questions()
@@ -125,6 +129,7 @@ class Reconciler:
             if self._generation:  # before anything is read: who led before us can't change it any more
                 self.session.be_master(self._generation, REPLY_TIMEOUT)
             self._read_back()
+            self._await_others()
             self._await_links()
             self._dirty.update(compiler.owners(self.model))
             self._told = self.model.revision
@@ -153,6 +158,16 @@ class Reconciler:
         self.actual.flows = {f.cookie: f.table for f in flows}
         # a group has no cookie: ours have an id with a service port's number in it, or lead to another switch
         self.actual.groups = {g.id: g for g in groups if g.id >> GROUP_CHUNK_BITS}
+
+    def _await_others(self) -> None:
+        """A switch that has something keeps it until the others have told of their ports: which containers are plugged
+        in there decides what it is to hold. One that does not answer is not waited for any longer than a moment.
+        """
+        until = self._clock() + OTHERS_PATIENCE
+        while self._awaited and self.actual.flows and not self._closed and (left := until - self._clock()) > 0:
+            self._wake.wait(timeout=left)
+            self._wake.clear()
+        self._wake.set()
 
     def _await_links(self) -> None:
         """A switch that has ways to others keeps them until the links that they are made of have been found again.

@@ -67,7 +67,7 @@ class Switches:
         """A switch is there with its ports; run what this returns in a thread of its own."""
         if (old := self.reconcilers.get(dpid)) is not None:
             old.close()
-        self.awaited.discard(dpid)
+        self._has_come(dpid)
         before = self._unlinked(dpid)
         switch = self.observed.connect(dpid, ports, version)
         self._mark_elsewhere(dpid, [*before, *self._unlinked(dpid)])
@@ -80,9 +80,16 @@ class Switches:
             generation=self.generation,
             observed=self.observed,
             patient_until=patient_until,
+            awaited=self.awaited,
         )
         self.reconcilers[dpid] = reconciler
         return reconciler
+
+    def _has_come(self, dpid: int) -> None:
+        """A switch that was awaited is there with its ports, or has gone."""
+        self.awaited.discard(dpid)
+        for reconciler in self.reconcilers.values() if not self.awaited else ():
+            reconciler.mark(())
 
     def is_connected(self, dpid: int) -> bool:
         """Whether a connection of the switch is there, as far as is known."""
@@ -119,7 +126,7 @@ class Switches:
 
     def disconnect(self, dpid: int, session: Session) -> None:
         """That connection of the switch ended; a newer one of the same switch goes on."""
-        self.awaited.discard(dpid)
+        self._has_come(dpid)
         reconciler = self.reconcilers.get(dpid)
         if reconciler is not None and reconciler.session is session:
             reconciler.close()

@@ -9,6 +9,7 @@ LOG_DIR=/var/log/netctl
 STATE_DIR=/var/lib/netctl
 BRIDGE=br-netctl
 DRIVER=netctl
+AGENT_SILENCE=5 CONTROLLER_SILENCE=10 # s without a heartbeat, then it hangs
 PLUGIN_SOCKET=/run/docker/plugins/$DRIVER.sock
 REST_URL=${NETMASTER:-http://127.0.0.1:9999}
 COMMANDS=(netctl netctl-agent ryu-manager)
@@ -59,6 +60,13 @@ running() { alive "$1" "$(pid_in "$1")"; }
 # hopeless NAME: it does not stay up; no use in waiting for it any longer.
 hopeless() { gone "$1" || [ "$(cat "$RUN_DIR/$1.failures" 2>/dev/null || echo 0)" -ge 4 ]; }
 
+# supervise_beats SECONDS NAME COMMAND...: the same for one that sends heartbeats; ended when it sends none for so long.
+supervise_beats() {
+    local -x NETCTL_SILENCE=$1
+    shift
+    supervise "$@"
+}
+
 # supervise NAME COMMAND...: in the background, in a session of its own, restarted when it dies.
 supervise() {
     local name=$1
@@ -83,7 +91,7 @@ stop_supervised() {
         alive "$name" "$program" && kill -KILL "$program"
         wait_for 5 gone "$name" || warn "$name (process $program) does not die"
     fi
-    rm -f "$RUN_DIR/$name.pid" "$RUN_DIR/$name.supervisor.pid" "$RUN_DIR/$name.failures"
+    rm -f "$RUN_DIR/$name.pid" "$RUN_DIR/$name.supervisor.pid" "$RUN_DIR/$name.failures" "$RUN_DIR/$name.heartbeat"
 }
 gone() { ! supervised "$1" && ! running "$1"; }
 

@@ -143,6 +143,10 @@ class Commands:
         """Have the providers on a host get no new connections, or have them get some again."""
         return self._run(lambda draft: write_host.drain_host(draft, name, draining))
 
+    def set_dead(self, names: Collection[str]) -> None:
+        """These hosts are dead, as the leading controller has judged, and no others."""
+        self._run(lambda draft: write_host.set_dead(draft, names))
+
     def delete_host(self, name: str) -> Host:
         """Delete a host with its endpoints and the addresses granted to it; returns what it was."""
         return self._run(lambda draft: write_host.delete_host(draft, name))

@@ -254,6 +254,7 @@ class Host:
     datapath_type: str = ""  # of its bridge: netdev | system; "" while it is not known
     number: int = 0  # 1..32767; 0: stored by an earlier version, has one from its next registration on
     draining_since: float = 0.0  # epoch s; 0: not draining
+    dead: bool = False  # as the leading controller has judged; the next one begins with it
 
     @property
     def key(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -12,7 +13,7 @@ from topology.model import Host
 
 
 def put_host(draft: Draft, wanted: Host) -> Host:
-    """A Docker host with an agent, and where its switch is. It keeps its number, and whether it is drained."""
+    """A Docker host with an agent, and where its switch is. It keeps its number, and whether it is drained or dead."""
     name, switch, tunnel_address = wanted.name, wanted.switch, wanted.tunnel_address
     validate.name("hostName", name)
     validate.datapath(switch)
@@ -31,7 +32,9 @@ def put_host(draft: Draft, wanted: Host) -> Host:
     old = draft.get("host", name)
     known = old if isinstance(old, Host) else None
     number = (known.number if known else 0) or draft.number("host")
-    host = replace(wanted, number=number, draining_since=known.draining_since if known else 0.0)
+    host = replace(wanted, number=number)
+    if known is not None:
+        host = replace(host, draining_since=known.draining_since, dead=known.dead)
     draft.put(host)
     return host
 
@@ -46,6 +49,13 @@ def drain_host(draft: Draft, name: str, draining: bool) -> Host:
             if endpoint.state != "draining" and endpoint.drained:  # by the host's drain, which is no more
                 draft.put(replace(endpoint, drained=()))
     return host
+
+
+def set_dead(draft: Draft, names: Collection[str]) -> None:
+    """These hosts are dead, and no others."""
+    for host in list(draft.model.hosts.values()):
+        if host.dead != (host.name in names):
+            draft.put(replace(host, dead=not host.dead))
 
 
 def delete_host(draft: Draft, name: str) -> Host:

@@ -105,12 +105,14 @@ class Checks:
 
     def _run(self) -> None:
         while not self._stop:
+            self._state.pulse.within()
             if self._stale:
                 self._stale = False
                 self._refresh(time.monotonic())
             self._take_answers(time.monotonic())
             self._start_due(time.monotonic())
             self._finish()
+            self._state.pulse.rest()
             for key, _ in self._selector.select(self._until_due(time.monotonic())):
                 if key.data is None:
                     os.eventfd_read(self._wake)

@@ -121,6 +121,7 @@ class Daemons:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._state.pulse.within()
             self.look()
             self._stop.wait(INTERVAL)
 

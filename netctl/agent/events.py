@@ -76,6 +76,7 @@ class Follower:
     def _run(self) -> None:
         tries = 0
         while not self._stop.is_set():
+            self._state.pulse.within()
             try:
                 # First the events, then the listing: what happens meanwhile is not missed.
                 events = self._docker.events()
@@ -83,8 +84,11 @@ class Follower:
                 self._list()
                 self._found()
                 tries = 0
+                self._state.pulse.rest()
                 for event in events:
+                    self._state.pulse.within()
                     self._event(event)
+                    self._state.pulse.rest()
                     if self._stop.is_set():
                         return
             except (DockerGone, DockerRefused) as error:

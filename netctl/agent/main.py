@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -38,6 +39,7 @@ from netctl.agent.ways import Ways
 from netctl.agent.zones import Zones
 from netctl.client import DEFAULT_URL
 from netctl.documents import HostDoc
+from topology.heartbeat import PERIOD, Heartbeat
 
 LOG = logging.getLogger("netctl.agent")
 SECONDS = click.IntRange(*TIMEOUTS)
@@ -105,6 +107,10 @@ class Agent:
             part.start()
         LOG.info("netctl-agent %s of host %s serves %s", __version__, self._options.host, self._options.socket)
 
+    def late(self) -> list[str]:
+        """The threads that hang."""
+        return self._state.pulse.late()
+
     def stop(self) -> None:
         """Stop; ports and flows stay, so traffic goes on."""
         self._plugin.stop()
@@ -143,9 +149,17 @@ def run(options: Options) -> int:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     threading.excepthook = on_error
+    heartbeat = Heartbeat()
     agent = Agent(options, fail)
     agent.start()
-    stop.wait()
+    heartbeat.ready()
+    while not stop.wait(PERIOD):
+        if late := agent.late():
+            LOG.critical("stopping: no sign of life from %s", ", ".join(late))
+            logging.shutdown()
+            os._exit(1)  # at once: what hangs would hang in an orderly end as well
+        heartbeat.beat()
+    heartbeat.stopping()
     agent.stop()
     LOG.info("stopped")
     return 1 if failed else 0

@@ -54,6 +54,7 @@ class Networks:
     def _run(self) -> None:
         tries = 0
         while not self._stop.is_set():
+            self._state.pulse.rest()
             if not self._sync.registered.wait(1.0):
                 continue  # the stream is only for hosts that the controller knows
             try:
@@ -73,6 +74,7 @@ class Networks:
         listed: dict[str, StreamNetworkDoc] | None = {}
         pictured: dict[str, dict[str, Any]] = {"service": {}, "tenant": {}, "host": {}}
         for change in stream.changes(host=self._state.host):
+            self._state.pulse.within()
             if self._stop.is_set():
                 return
             kind, revision = change["kind"], change["revision"]
@@ -107,6 +109,7 @@ class Networks:
                 self._revision = revision
                 self._tell(client, errors)
                 self._sync.resync()
+            self._state.pulse.rest()
             yield
 
     def _changed(self, kind: str, key: str, document: Any) -> None:

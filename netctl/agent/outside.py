@@ -89,6 +89,7 @@ class Outside:
 
     def _run(self) -> None:
         while not self._stop:
+            self._state.pulse.within()
             wanted = wish(self._state)
             if wanted is not None and self._state.troubles.say("outside", self.carry_out(wanted)):
                 self._report()

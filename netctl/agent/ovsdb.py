@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-with warnings.catch_warnings():
-    # The library looks for eventlet, which warns that it is deprecated; nothing of it is used here.
-    warnings.simplefilter("ignore")
+from netctl.agent.errors import SwitchError
+
+# The library imports eventlet where there is one, without any use here: that would be half of the agent's start.
+_EVENTLET = sys.modules.get("eventlet")
+sys.modules["eventlet"] = None  # type: ignore[assignment] # "not installed"
+try:
     import ovs.jsonrpc  # type: ignore[import-untyped]
     import ovs.poller  # type: ignore[import-untyped]
     import ovs.stream  # type: ignore[import-untyped]
-
-from netctl.agent.errors import SwitchError
+finally:
+    del sys.modules["eventlet"]
+    if _EVENTLET is not None:
+        sys.modules["eventlet"] = _EVENTLET
 
 Operation = Mapping[str, Any]
 DATABASE = "Open_vSwitch"

@@ -83,6 +83,7 @@ class Ports:
 
     def _run(self) -> None:
         while not self._stopping:
+            self._state.pulse.within()
             try:
                 self._tend()
             except SwitchError as error:
@@ -104,6 +105,7 @@ class Ports:
         if self._zones is not None:
             self._zones.ensure()  # likewise
         with self._lock:
+            self._state.pulse.within()
             plugged = self._bridge.ports()
             pairs = veth.existing(self._bridge.name)
             with self._state.changed:

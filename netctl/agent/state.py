@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
+from netctl.agent.pulse import Pulse
 from netctl.agent.troubles import Troubles
 from netctl.agent.veth import host_end
 from netctl.documents import EndpointDoc, HostDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc, StreamTenantDoc
@@ -139,6 +140,7 @@ class State:
         self.mtu = 1500  # of this host's containers
         self.peers: dict[str, IPv4Address] = {}  # the other hosts' tunnel addresses, by name
         self.troubles = Troubles()
+        self.pulse = Pulse()
         self.verdicts: dict[str, dict[str, bool]] = {}  # by endpoint and service: whether its check passes
         self.untold: set[str] = set()  # endpoints with verdicts that the controller may not know
         # endpoints that have stopped and services that had no check, until the checks have begun anew for them

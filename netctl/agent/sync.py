@@ -126,6 +126,7 @@ class Synchroniser:
         beat = 0.0
         with Client(self.url, timeout=ANSWER_TIMEOUT) as client:
             while True:
+                self._state.pulse.within()
                 waiting = bool(self._state.untold) and self._connected and not self._behind.is_set()
                 try:
                     job = self._jobs.get(timeout=0.0 if waiting else max(0.0, beat - time.monotonic()))

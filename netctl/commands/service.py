@@ -47,7 +47,7 @@ def _row(doc: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _providers(doc: Mapping[str, Any]) -> str:
-    counted = f"{doc.get('healthyProviders', 0)}/{doc.get('numProviders', 0)}"
+    counted = f"{doc.get('healthyProviders', '?')}/{doc.get('numProviders', 0)}"
     reasons = doc.get("noWayBack", [])
     return f"{counted}, no way back: {', '.join(reasons)}" if reasons else counted
 

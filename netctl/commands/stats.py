@@ -54,7 +54,7 @@ def _say_head(key: str, vips: str, counters: Mapping[str, Any]) -> None:
         refused = counters["refused"]
         say(f"{key} at {vips}: {_many(counters['packets'], 'packet')}" + (f", {refused} refused" if refused else ""))
     else:
-        say(f"{key} at {vips}: nothing is counted, no switch is connected")
+        say(f"{key} at {vips}: nothing is counted, no switch is connected or no controller leads")
     for port in counters.get("ports", []):
         say(f"{port['port']}: {_many(port['connections'], 'connection')}")
     for dpid, line in counters.get("unread", {}).items():

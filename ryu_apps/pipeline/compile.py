@@ -6,6 +6,7 @@ A full recompute is `compile_owner` over `owners`; a change recompiles what `aff
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from ryu_apps.pipeline.context import SWITCH, Context, Outgoing, Owner, Program, Translation
 from ryu_apps.pipeline.features import (
@@ -96,6 +97,8 @@ def affected(model: Model, changes: Iterable[Change]) -> set[Owner]:
     """The owners whose programs the changes may alter; ``model`` has the changes already."""
     out: set[Owner] = set()
     for change in changes:
+        if _is_verdict(change):
+            continue
         for value in (change.before, change.after):
             match value:
                 case Network():
@@ -116,6 +119,12 @@ def affected(model: Model, changes: Iterable[Change]) -> set[Owner]:
                         out |= of_endpoint(model, endpoint)
                     out |= {(e.kind, e.key) for e in model.endpoints_of_switch(value.switch)}
     return out
+
+
+def _is_verdict(change: Change) -> bool:
+    """Whether it only says that a host is dead, or is no longer: what is compiled has that from who judges."""
+    before, after = change.before, change.after
+    return isinstance(before, Host) and isinstance(after, Host) and replace(before, dead=after.dead) == after
 
 
 def of_outside(model: Model) -> set[Owner]:

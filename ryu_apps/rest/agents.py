@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,7 +33,11 @@ def parse_revision(text: str, what: str = "revision") -> int:
 class AgentApi:
     """The handlers for agents."""
 
-    def __init__(self, commands: Commands, tracker: HostTracker, feed: ChangeFeed) -> None:
+    def __init__(
+        self, commands: Commands, tracker: HostTracker, feed: ChangeFeed, leads: Callable[[], bool] = lambda: True
+    ) -> None:
+        """``leads``: whether we know how hosts are."""
+        self._leads = leads
         self._commands = commands
         self._model = commands.model
         self._tracker = tracker
@@ -195,6 +200,8 @@ class AgentApi:
         return host
 
     def _host(self, host: Host) -> Document:
+        if not self._leads():
+            return docs.host_document(host) | docs.UNKNOWN
         return docs.host_document(host, self._tracker.state(host))
 
 

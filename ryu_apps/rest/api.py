@@ -113,7 +113,7 @@ class Api:
         self._networks = NetworkDoor(commands, tracker, host_timeout)
         self._feed = ChangeFeed(commands.model, commands.changes_since, alive_period)
         commands.subscribe(self._feed.publish)
-        self._router = Router(self._table(AgentApi(commands, tracker, self._feed)))
+        self._router = Router(self._table(AgentApi(commands, tracker, self._feed, self._leads)))
         self._application: Application = application(self._handle)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -129,8 +129,13 @@ class Api:
 
     def _handle(self, request: Request) -> Response:
         handler, values = self._router.find(request)
-        if forward.is_leaders(request) and (leader := self._leader(request)):
-            return self._forward(request, leader)
+        if forward.is_leaders(request):
+            try:
+                if leader := self._leader_url():
+                    return self._forward(request, leader)
+            except Unavailable:
+                if not forward.is_partly_leaders(request):
+                    raise
         if forward.is_hosts_stream(request) and (leader := self._leader_url()):
             return forward.redirect(request, leader)
         answer = handler(request, **values)
@@ -146,21 +151,17 @@ class Api:
                 self._commands.catch_up()
         return there
 
-    def _leader(self, request: Request) -> str:
-        """Whom to ask; empty: ourselves."""
+    def _leads(self) -> bool:
+        """Whether we know what only the leader knows."""
         try:
-            return self._leader_url()
-        except Unavailable:
-            if request.method == "GET":
-                return ""  # what is known here: nobody knows more now
-            raise
-
-    def _down(self, host: str) -> bool:
-        """Whether a host is down, as far as we know: only the leader hears of hosts and switches."""
-        try:
-            return not self._leader_url() and self._tracker.down(host)
+            return not self._leader_url()
         except Unavailable:
             return False
+
+    @property
+    def _down(self) -> Callable[[str], bool] | None:
+        """Tells whether a host is down. None: we don't know, only the leader hears of hosts and switches."""
+        return self._tracker.down if self._leads() else None
 
     def _settle(self) -> None:
         try:
@@ -314,7 +315,7 @@ class Api:
         body = read_body(request)
         spec = docs.service_spec(parse_object(body), key)
         if asked := [text for text in spec.ports if text.upper().endswith(":SCTP")]:
-            if leader := self._leader(request):
+            if leader := self._leader_url():
                 return self._forward(request, leader, body)
             self._refuse_sctp(asked)
         return docs.listed_service_document(self._commands.put_service(spec), self._model, self._down)
@@ -370,6 +371,7 @@ class Api:
 
     def _info(self, request: Request) -> Document:
         model = self._model
+        known = {"switches": len(self._switches.switches())} if self._leads() else {}
         return {
             "version": VERSION,
             "revision": model.revision,
@@ -378,7 +380,7 @@ class Api:
             "services": len(model.services),
             "endpoints": len(model.endpoints),
             "hosts": len(model.hosts),
-            "switches": len(self._switches.switches()),
+            **known,
         }
 
 

@@ -25,6 +25,9 @@ Document = dict[str, Any]
 OPEN_VSWITCH = "Open vSwitch"
 """Under this name an agent reports that its Open vSwitch does not work."""
 
+UNKNOWN = {"state": "unknown", "reason": "only the leading controller knows how hosts are, and none answers"}
+"""How a host is, by a controller that does not lead."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostState:
@@ -241,19 +244,18 @@ def _check_document(check: Check) -> Document:
     )
 
 
-def listed_service_document(service: Service, model: Model, down: Callable[[str], bool]) -> Document:
+def listed_service_document(service: Service, model: Model, down: Callable[[str], bool] | None) -> Document:
     """A service with, beyond Contiv's fields, its VIPs and how many providers it has, and why some are none.
-    ``down``: whether a host is.
+
+    ``down``: whether a host is; None: that is not known here, and so not how many of them are healthy.
     """
     found = providers(model, service)
+    document = service_document(service) | service_vips(service) | {"numProviders": len(found)}
+    if down is None:
+        return document
     states = [healthy(model, service, provider, down) for provider in found]
     reasons = dict.fromkeys(reason for _, reason in states if reason)
-    return (
-        service_document(service)
-        | service_vips(service)
-        | {"numProviders": len(found), "healthyProviders": sum(good for good, _ in states)}
-        | filled({"noWayBack": list(reasons)})
-    )
+    return document | {"healthyProviders": sum(good for good, _ in states)} | filled({"noWayBack": list(reasons)})
 
 
 def agent_service_document(service: Service) -> Document:

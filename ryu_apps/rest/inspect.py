@@ -66,8 +66,8 @@ def inspect_network(network: Network, model: Model) -> Document:
     return {"Config": network_document(network, model), "Oper": filled(oper)}
 
 
-def inspect_service(service: Service, model: Model, down: Callable[[str], bool]) -> Document:
-    """A service, its VIPs and its providers. ``down``: whether a host is."""
+def inspect_service(service: Service, model: Model, down: Callable[[str], bool] | None) -> Document:
+    """A service, its VIPs and its providers. ``down``: whether a host is; None: that is not known here."""
     found = providers(model, service)
     oper = {
         "numProviders": len(found),
@@ -79,7 +79,9 @@ def inspect_service(service: Service, model: Model, down: Callable[[str], bool])
     return {"Config": service_document(service), "Oper": filled(oper)}
 
 
-def _provider_oper(provider: Provider, service: Service, model: Model, down: Callable[[str], bool]) -> Document:
+def _provider_oper(
+    provider: Provider, service: Service, model: Model, down: Callable[[str], bool] | None
+) -> Document:
     """A provider at the address where it is reached, and which others it has."""
     endpoint = shown(model, service, provider)
     document = endpoint_oper(endpoint, model) | {"serviceName": service.name, "weight": endpoint.weight}
@@ -87,8 +89,10 @@ def _provider_oper(provider: Provider, service: Service, model: Model, down: Cal
     if service.check is not None:
         document["check"] = "passing" if service.key in endpoint.passed else "failing"
     host = model.hosts.get(endpoint.host)
-    if host is not None and (host.draining or down(host.name)):
-        document["hostState"] = "down" if down(host.name) else "draining"
+    if host is not None and down is not None and down(host.name):
+        document["hostState"] = "down"
+    elif host is not None and (host.draining or down is None):
+        document["hostState"] = "draining" if host.draining else "unknown"
     others = [_address_oper(e, model) for e in provider.endpoints if e.id != endpoint.id]
     return document | filled({"noWayBack": lost(model, provider), "otherAddresses": others})
 

@@ -95,7 +95,7 @@ def test_service_stats_without_an_answer(fake: FakeController, run: Run) -> None
     """Otherwise a switch that does not answer looks like a service that nobody uses."""
     answer(fake, {})
     lines = run("service", "stats", "app").splitlines()
-    assert lines[0] == "default:app at 100.1.1.1: nothing is counted, no switch is connected"
+    assert lines[0] == "default:app at 100.1.1.1: nothing is counted, no switch is connected or no controller leads"
     assert lines[-1].split()[-2:] == ["-", "-"]
     answer(fake, COUNTERS | {"unread": {"0a": "it is busy"}, "errors": {"0b": "no room"}})
     lines = run("service", "stats", "app").splitlines()

@@ -210,7 +210,7 @@ def test_a_writer_that_dies_on_the_way(
     reader = EtcdStore(etcd_url)
     revision, objects, meta = reader.load()
     assert revision in (1, 2)
-    assert (revision == 2) == (died_after > 4), "four parts, then the commit"
+    assert (revision == 2) == (died_after > 5), "five parts, then the commit"
     assert {o for o in objects if isinstance(o, Host)} == {c.after for c in hosts(revision - 1)}
     assert meta == {"a": revision - 1}
     reader.commit(revision, [Change(None, RED)], {})

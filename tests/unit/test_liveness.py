@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ryu_apps.liveness import PERIOD, SILENCE, STALL, Liveness
+from ryu_apps.liveness import PERIOD, SILENCE, STALL, Liveness, Verdicts
 from tests.unit.modelkit import Door
 
 SWITCHES = {"h1": 1, "h2": 2, "h3": 3}
@@ -29,7 +29,15 @@ class Watch:
     def start(self) -> None:
         """The controller starts."""
         self.empty: set[int] = set()  # switches that are to be filled
-        self.live = Liveness(self.model, lambda: self.connected, lambda: self.now, lambda dpid: dpid not in self.empty)
+        self.leads = True
+        self.live = Liveness(
+            self.model,
+            lambda: self.connected,
+            lambda: self.now,
+            lambda dpid: dpid not in self.empty,
+            lambda: self.leads,
+        )
+        self.verdicts = Verdicts(self.commands, self.live, lambda: self.leads)
         self.live.subscribe(self.told.append)
 
     def run(self, seconds: float) -> None:
@@ -41,6 +49,7 @@ class Watch:
             for dpid in self.connected - self.silent:
                 self.live.heard(dpid)
             self.live.step()
+            self.verdicts.step()
 
     def off(self, host: str) -> None:
         """Switch a host off."""
@@ -113,6 +122,38 @@ def test_nobody_is_dead_just_after_the_start() -> None:
     watch.on("h3")
     watch.run(2.0)
     assert watch.live.dead == {"h2"}, "it has not come"
+
+
+def test_who_leads_next_begins_with_what_was_judged(watch: Watch) -> None:
+    """Else a failover or restart sends connections to a dead host again, and rewrites every service twice."""
+    watch.off("h2")
+    watch.run(10)
+    assert {h.name for h in watch.model.hosts.values() if h.dead} == {"h2"}
+    watch.commands.put_host("h2", 2, "192.0.2.2")  # by somebody else; not from there
+    watch.told.clear()
+    watch.start()
+    assert watch.live.dead == {"h2"}
+    watch.run(60)
+    assert not watch.told
+    watch.on("h2")
+    watch.run(2)
+    assert watch.told == [frozenset()]
+    assert not any(h.dead for h in watch.model.hosts.values())
+
+
+def test_who_does_not_lead_judges_nobody(watch: Watch) -> None:
+    """Else a follower, which hears only a part, takes a host that joins later for dead, and says so when it leads."""
+    watch.leads = False
+    watch.commands.put_host("h4", 4)
+    watch.off("h1")
+    watch.run(60)
+    assert not watch.told
+    watch.leads = True
+    watch.live.begin()
+    watch.run(SILENCE - PERIOD)
+    assert watch.told == [frozenset()], "it begins, and waits"
+    watch.run(2)
+    assert watch.live.dead == {"h1", "h4"}
 
 
 def test_a_controller_that_is_cut_off_believes_nobody_dead(watch: Watch) -> None:

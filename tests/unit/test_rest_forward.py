@@ -12,11 +12,13 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 
+from ryu_apps.liveness import Liveness
 from ryu_apps.rest import Api, HostTracker, forward
 from tests.unit.modelkit import SRV, Door
 from tests.unit.places import Place
 from tests.unit.rest_kit import Json, Rest, Switches
 from topology.errors import Unavailable
+from topology.model import Host
 
 
 class Quiet(WSGIRequestHandler):
@@ -35,6 +37,17 @@ class Counting(Switches):
         return True
 
 
+class Judging(Liveness):
+    """Believes of the hosts what a test says."""
+
+    def __init__(self, one: One) -> None:
+        super().__init__(one.door.model)
+        self._one = one
+
+    def down(self, host: Host) -> bool:
+        return host.name in self._one.down
+
+
 @dataclass
 class One:
     """A controller of several."""
@@ -42,12 +55,14 @@ class One:
     door: Door
     leader: list[str] = field(default_factory=list)
     """Where it believes the leader to be; empty: nowhere, "": it leads."""
+    down: set[str] = field(default_factory=set)
+    """The hosts that have been silent for it."""
 
     def __post_init__(self) -> None:
         self.switches = Counting()
         self.rest = Rest.__new__(Rest)
         self.rest.model, self.rest.commands = self.door.model, self.door.commands
-        tracker = HostTracker(self.door.model)
+        tracker = HostTracker(self.door.model, Judging(self))
         self.rest.api = Api(self.door.commands, tracker, self.switches, leader_url=self.leader_url)
 
     def leader_url(self) -> str:
@@ -103,6 +118,61 @@ def test_what_only_the_leader_knows(two: Two) -> None:
         hosts: list[Json] = one.rest.call("GET", "/hosts/")
         assert hosts[0]["hostName"] == "h1"
         assert hosts[0]["lastHeartbeat"] == 0
+
+
+SERVICE = "/serviceLBs/default:app/"
+PARTLY = ("/serviceLBs/", SERVICE, "/inspect" + SERVICE, "/hosts/", "/hosts/h1/")
+
+
+@pytest.fixture
+def furnished(two: Two) -> Two:
+    """A service with a provider on a host, which the leader knows to be down."""
+    two.leader.door.commands.put_network(SRV)
+    two.leader.door.commands.put_host("h1", 0xB1)
+    two.leader.rest.service(network=SRV.name)
+    two.leader.rest.endpoint("p1", networkName=SRV.name, switch="", homingHost="h1", labels={"tier": "web"})
+    two.leader.down = {"h1"}
+    two.follower.door.commands.catch_up()
+    return two
+
+
+def test_a_follower_tells_what_the_leader_has_observed(furnished: Two) -> None:
+    """A user who asks a follower would see the providers of a dead host as healthy, and no switches."""
+    (listed,) = furnished.follower.rest.call("GET", "/serviceLBs/")
+    assert (listed["numProviders"], listed["healthyProviders"]) == (1, 0)
+    for path in PARTLY:
+        assert furnished.follower.rest.call("GET", path) == furnished.leader.rest.call("GET", path), path
+    assert furnished.follower.rest.call("GET", "/hosts/h1/")["state"] == "down"
+    info = json.loads(furnished.follower.rest.raw("GET", "/info")[2])
+    assert info["switches"] == 1
+    written = furnished.follower.rest.service(network=SRV.name)
+    assert "healthyProviders" not in written, "it answers from what is stored"
+
+
+@pytest.mark.parametrize("away", ["nobody", "dead", "another follower"])
+def test_a_follower_that_can_not_ask_says_so(furnished: Two, away: str) -> None:
+    """A user would be told that all is well, or that there is nothing, by one who has no way to know."""
+    if away == "nobody":
+        furnished.follower.leader.clear()
+    elif away == "dead":
+        furnished.follower.leader[0] = "http://127.0.0.1:1"
+    else:
+        furnished.leader.leader.clear()
+    rest = furnished.follower.rest
+    for path in PARTLY[:2]:
+        found = rest.call("GET", path)
+        (listed,) = found if isinstance(found, list) else [found]
+        assert listed["numProviders"] == 1
+        assert "healthyProviders" not in listed
+    oper = rest.call("GET", "/inspect" + SERVICE)["Oper"]
+    assert [p["hostState"] for p in oper["providers"]] == ["unknown"]
+    assert "counters" not in oper
+    host = rest.call("GET", "/hosts/h1/")
+    assert host["state"] == rest.call("GET", "/hosts/")[0]["state"] == "unknown"
+    assert not host.keys() & {"connected", "lastHeartbeat", "since", "appliedRevision"}
+    assert "switches" not in json.loads(rest.raw("GET", "/info")[2])
+    for path in ("/switches/", "/switches/aa/", "/trace/"):
+        assert rest.refused("GET", path)[0] == 503, "not that there is none"
 
 
 def test_a_network_is_made_where_the_hosts_are_waited_for(two: Two) -> None:
