@@ -173,7 +173,8 @@ class Ways:
         """An interface that comes up in a container: its routes have to be right before its process runs."""
         for name in carriers():
             with self._state.changed:
-                path = next((p for e, p in self._state.sandboxes.items() if host_end(e) == name), "")
+                sandboxes = self._state.sandboxes.items()
+                path = next((p for e, p in sandboxes if host_end(e) == name and e not in self._state.ways), "")
             if path:
                 self._told(self._look(path) or ())
 

@@ -34,12 +34,14 @@ class Box:
     def __init__(self, name: str) -> None:
         self.name = name
         self.path = f"/run/netns/{name}"
+        self.host_ends: list[str] = []
 
     def ip(self, *words: str) -> str:
         return run("ip", "-n", self.name, *words)
 
     def plug(self, host_end: str, name: str, mac: str, address: str) -> None:
         run("ip", "link", "add", host_end, "type", "veth", "peer", "name", name, "netns", self.name, "address", mac)
+        self.host_ends.append(host_end)
         run("ip", "link", "set", host_end, "up")
         self.ip("address", "add", address, "dev", name)
         self.ip("link", "set", name, "up")
@@ -60,6 +62,8 @@ def box() -> Iterator[Box]:
         made.ip("route", "add", "default", "via", "10.1.1.254")
         yield made
     finally:
+        for host_end in made.host_ends:  # with the namespace alone they would go some time later
+            run("ip", "link", "delete", host_end, check=False)
         run("ip", "netns", "delete", made.name)
 
 
