@@ -23,6 +23,16 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def _nothing_left(control: Controller) -> Iterator[None]:
+    """Whatever a test leaves is not the next one's."""
+    yield
+    for endpoint in control.client.endpoints():
+        control.client.delete_endpoint(endpoint["endpointID"])
+    for network in control.client.networks():
+        control.client.delete_network(network["key"])
+
+
 def command(control: Controller, *options: str) -> list[str]:
     """The script, against the tests' controller."""
     where = ("--controller-port", str(control.ofp_port), "--netmaster", control.url)
@@ -100,9 +110,6 @@ def test_the_scripts_leave_alone_what_a_user_has(control: Controller) -> None:
     done = started("--subnet", "10.218.0.0/22")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "network tstp-red 10.218.1.0/24, gateway 10.218.1.254" in done.stdout.replace(name, "tstp")
-    control.client.delete_endpoint("mine")
-    for network in control.client.networks():
-        control.client.delete_network(network["key"])
 
 
 def test_mn_itself(control: Controller) -> None:
@@ -121,7 +128,6 @@ def test_mn_itself(control: Controller) -> None:
         )
         said, count = run.stdout + run.stderr, pairs[more[0]]
         assert f"Results: 0% dropped ({count}/{count} received)" in said, f"{more}: {said}"
-    control.client.delete_network("default:mn")
 
 
 def test_killed_script_leaves_only_what_is_swept(control: Controller, tmp_path: Path) -> None:
