@@ -156,7 +156,7 @@ def test_an_internal_network_of_an_earlier_version(world: World) -> None:
     world.know(item)
     world.state.model = {"default:mine": doc(subnet="10.9.0.0/24", gateway="10.9.0.1", name="mine")}
     assert world.networks.reconcile() == {}
-    wait_for(lambda: world.controller.networks.get("default:mine", {}).get("internal") is True)
+    wait_for(lambda: world.controller.networks.get("default:mine", {}).get("internal") is True, "the report")
     assert [found["Id"] for found in world.docker.items.values()] == [item["Id"]]
 
 

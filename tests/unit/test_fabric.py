@@ -77,7 +77,7 @@ def test_a_network_is_told_by_its_tag(ring: Several) -> None:
     assert {walk.path[0].packet["vlan_vid"] for _, walk in journey.walks[1:]} == {VLAN_PRESENT | 2}
     assert journey.ends == [(S3, 21)]
     tagged = tcp(4, ip("10.1.1.3"), O3, 999, 22, eth_dst=mac(21), vlan_vid=VLAN_PRESENT | 12)
-    assert ring.send(S3, 101, tagged).ends == [], "another tenant's"
+    assert {port for _, port in ring.send(S3, 101, tagged).ends} <= {CONTROLLER}, "another tenant's"
     assert ring.send(S3, 101, tagged | {"vlan_vid": VLAN_PRESENT | 2}).ends == [(S3, 21)]
 
 

@@ -142,12 +142,6 @@ NETWORK = {"subnet": "10.9.0.0/24"}
             422,
             "nat has no effect on an internal network",
         ),
-        (
-            "networks/default:net",
-            {"subnet": "10.1.1.0/24", "gateway": "10.1.1.254", "internal": True},
-            409,
-            "internal is off, not on",
-        ),
         ("endpoints/e9", {"tenantName": "default", "networkName": "net", "noWayBack": "x" * 201}, 422, "at most 200"),
         ("endpoints/e9", {"tenantName": "default", "networkName": "net", "noWayBack": "a\nb"}, 422, "noWayBack a"),
         ("serviceLBs/default:new", SERVICE | {"ipv6Address": "fd00::1"}, 422, "network default:net has no IPv6"),

@@ -78,6 +78,7 @@ def supervise(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
     yield make
     for one in made:
         one.process.kill()
+        one.process.wait(20)
         with contextlib.suppress(ProcessLookupError):
             if pid := one.pid():
                 os.kill(pid, signal.SIGKILL)
