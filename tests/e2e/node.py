@@ -192,6 +192,11 @@ class Node(Machine):
         )
         assert not done.returncode, done.stderr
 
+    def composed(self, service: str) -> str:
+        """Name of the project's container for a service: Compose's versions name it differently."""
+        labels = ("com.docker.compose.project=my_prj", f"com.docker.compose.service={service}")
+        return self.docker("ps", *(f"--filter=label={label}" for label in labels), "--format", "{{.Names}}")
+
     def vsctl(self, *arguments: str, check: bool = True) -> str:
         """The `ovs-vsctl` command."""
         return run("ovs-vsctl", f"--db={self.ovsdb}", *arguments, check=check).strip()

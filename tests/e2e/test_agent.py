@@ -131,11 +131,10 @@ def test_networks_that_docker_users_make(host: Node) -> None:
     networks = host.networks()
     assert set(networks) == {"default:auto", "default:r", "default:docker_ipam"}
     assert networks["default:r"]["subnet"] == "10.9.128.0-10.9.128.255/16"
-    for name, line in (
-        ("10.9.7.0/24", "network r conflicts with subnet 10.9.7.0/24"),
-        ("10.9.7.1/24", "host bits"),
-    ):
-        assert line in host.docker_error(*own, f"--subnet={name}", "x")
+    assert "network r conflicts with subnet 10.9.7.0/24" in host.docker_error(*own, "--subnet=10.9.7.0/24", "x")
+    # who refuses this, Docker from version 26 on or the driver, depends on Docker's version
+    refused = host.docker_error(*own, "--subnet=10.9.7.1/24", "x")
+    assert "host bits" in refused or "invalid subnet 10.9.7.1/24: it should be 10.9.7.0/24" in refused
     assert "Tenant nix not found" in host.docker_error(*own, "-o", "tenant=nix", "x")
     assert "unknown option tennant" in host.docker_error(*own, "-o", "tennant=nix", "x")
     host.docker("rm", "-f", "c1", "c2", "c3")
@@ -408,9 +407,10 @@ networks:
 """
     )
     host.compose("up", "-d")
-    wait_for(lambda: host.endpoints().get("my_prj_web_1@my_prj_back", {}).get("labels", {}).get("tier") == "web", "web")
+    place = f"{host.composed('web')}@my_prj_back"
+    wait_for(lambda: host.endpoints().get(place, {}).get("labels", {}).get("tier") == "web", "web")
     assert set(host.networks()) == {"default:my_prj_front", "default:my_prj_back"}
-    assert host.pings("my_prj_cli_1", "web")
+    assert host.pings(host.composed("cli"), "web")
     host.compose("down")
     wait_for(lambda: not host.networks(), "the project's networks to leave the model")
 

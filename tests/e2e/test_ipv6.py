@@ -253,8 +253,9 @@ networks:
 """
     )
     host.compose("up", "-d")
-    wait_for(lambda: host.endpoints().get("my_prj_web_1", {}).get("state") == "running", "web")
-    assert host.endpoint("my_prj_web_1")["ipAddress"][1] == "fd44::77"
+    web = host.composed("web")
+    wait_for(lambda: host.endpoints().get(web, {}).get("state") == "running", "web")
+    assert host.endpoint(web)["ipAddress"][1] == "fd44::77"
     assert host.networks()["default:my_prj_front"]["ipv6Subnet"] == "fd44::/64"
     host.compose("down")
     wait_for(lambda: not host.networks(), "the project's network to leave the model")

@@ -46,7 +46,7 @@ def test_without_the_command_docker() -> None:
     assert "agent          host " in done.stdout, done.stdout + done.stderr
     assert "the command docker is not installed (Debian's package docker-cli)" in done.stdout
     assert "Creating network default:n1" in done.stdout
-    assert "\ndemo: the walk-through types the command docker, which is not installed here" in done.stderr
+    assert "demo: the walk-through types the command docker, which is not installed here" in done.stderr
     assert done.returncode == 0 and "netctl is down: " in done.stdout, done.stderr
 
 

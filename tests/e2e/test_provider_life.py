@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -54,12 +55,18 @@ class Stage:
         """The column of `netctl service ls`: healthy/all."""
         return self.host.netctl("service", "ls").splitlines()[-1].split()[5]
 
+    def settled(self) -> bool:
+        """Whether the switch has nothing left to do."""
+        (switch,) = json.loads(self.host.rest("/api/v1/switches/"))
+        return bool(switch["settled"])
+
     def state(self, name: str) -> str:
         """A container's state in the model; "": it is not there."""
         return str(self.host.endpoints().get(name, {}).get("state", ""))
 
     def who(self, times: int = 20) -> set[str]:
-        """Who answers new connections."""
+        """Who answers new connections, once the switch carries out what the model says."""
+        wait_for(self.settled, "the switch to carry it out")
         return set(self.client.who("tcp", VIP, TCP, times))
 
     def connected_to(self, name: str) -> socket.socket:
