@@ -163,6 +163,11 @@ class Switches:
         self.reconcilers[dpid].mark(owners)
         self._mark_elsewhere(dpid, (e for e in self._endpoints_on(dpid) if e.port_name in names))
 
+    def unlinked(self, endpoint: Endpoint) -> bool:
+        """Whether its switch is connected, and its port there is down or missing."""
+        switch = self.observed.switches.get(Context(self._model, 0).switch_of(endpoint))
+        return switch is not None and not switch.has_link(endpoint.port_name)
+
     def _unlinked(self, dpid: int) -> list[Endpoint]:
         """The endpoints of a switch that is connected, and has no port of them, or one that is down."""
         switch = self.observed.switches.get(dpid)

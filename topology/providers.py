@@ -35,6 +35,9 @@ def providers(model: Model, service: Service) -> list[Provider]:
     return [Provider(tuple(endpoints)) for endpoints in found.values()]
 
 
+HOST_DOWN, PORT_DOWN = "host down", "port down"
+
+
 def no_way_back(network: Network, endpoint: Endpoint, version: int) -> str:
     """Why what the endpoint, which is in ``network``, answers by IPv4 or IPv6 stays in there; empty: it does not."""
     if network.internal:
@@ -81,11 +84,12 @@ def shown(model: Model, service: Service, provider: Provider) -> Endpoint:
     return provider.lead
 
 
-def healthy(model: Model, service: Service, provider: Provider, down: Callable[[str], bool]) -> tuple[bool, str]:
+def healthy(model: Model, service: Service, provider: Provider, away: Callable[[Endpoint], str]) -> tuple[bool, str]:
     """Whether a provider gets new connections, be it from some networks only; if it serves and gets none, why.
-    ``down``: whether a host is.
+
+    ``away``: why an endpoint can't be reached where it is, `HOST_DOWN` or `PORT_DOWN`; empty: it can.
     """
-    candidates = [e for e in provider.endpoints if model.serves(e, service) and not (e.host and down(e.host))]
+    candidates = [e for e in provider.endpoints if model.serves(e, service) and not away(e)]
     if _anywhere(model, service, candidates) is not None:
         return True, ""
     return False, lost(model, Provider(tuple(candidates))) if candidates else ""

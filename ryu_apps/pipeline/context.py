@@ -112,6 +112,11 @@ class Context:
         there = self.switches.get(self.switch_of(endpoint))
         return there is not None and not there.has_link(endpoint.port_name)
 
+    def up(self, endpoint: Endpoint) -> bool:
+        """Whether its port has a link, as far as its switch says."""
+        there = self.switches.get(self.switch_of(endpoint))
+        return there is None or there.has_link(endpoint.port_name)
+
     def way(self, dpid: int) -> Way | None:
         """From this switch to another one; None: there is none now."""
         if dpid in self.hops:

@@ -32,8 +32,9 @@ from ryu_apps.wsgi import (
 )
 from topology.commands import Commands
 from topology.errors import Invalid, NetctlError, NotFound, Unavailable
-from topology.model import Network, Service, Tenant
+from topology.model import Endpoint, Network, Service, Tenant
 from topology.observed import SCTP_NEEDS
+from topology.providers import HOST_DOWN, PORT_DOWN
 from topology.store import StoreUnavailable
 from topology.validate import show
 
@@ -79,6 +80,9 @@ class SwitchView(Protocol):
 
     def trace(self, question: Question) -> dict[str, Any]:
         """Why a connection goes where it goes; refused where its switch is not connected."""
+
+    def unlinked(self, endpoint: Endpoint) -> bool:
+        """Whether its switch is connected, and its port there is down or missing."""
 
     def without_sctp(self) -> list[str]:
         """The connected switches whose conntrack does not know SCTP's ports, each in a few words."""
@@ -159,9 +163,14 @@ class Api:
             return False
 
     @property
-    def _down(self) -> Callable[[str], bool] | None:
-        """Tells whether a host is down. None: we don't know, only the leader hears of hosts and switches."""
-        return self._tracker.down if self._leads() else None
+    def _away(self) -> Callable[[Endpoint], str] | None:
+        """Tells why an endpoint can't be reached where it is. None: only the leader hears of hosts and switches."""
+        return self._whether_away if self._leads() else None
+
+    def _whether_away(self, endpoint: Endpoint) -> str:
+        if endpoint.host and self._tracker.down(endpoint.host):
+            return HOST_DOWN
+        return PORT_DOWN if self._switches.unlinked(endpoint) else ""
 
     def _settle(self) -> None:
         try:
@@ -306,10 +315,10 @@ class Api:
     # services
 
     def _list_services(self, request: Request) -> list[Document]:
-        return [docs.listed_service_document(s, self._model, self._down) for s in self._model.services.values()]
+        return [docs.listed_service_document(s, self._model, self._away) for s in self._model.services.values()]
 
     def _get_service(self, request: Request, key: str) -> Document:
-        return docs.listed_service_document(self._service(key), self._model, self._down)
+        return docs.listed_service_document(self._service(key), self._model, self._away)
 
     def _put_service(self, request: Request, key: str) -> Document | Response:
         body = read_body(request)
@@ -318,7 +327,7 @@ class Api:
             if leader := self._leader_url():
                 return self._forward(request, leader, body)
             self._refuse_sctp(asked)
-        return docs.listed_service_document(self._commands.put_service(spec), self._model, self._down)
+        return docs.listed_service_document(self._commands.put_service(spec), self._model, self._away)
 
     def _refuse_sctp(self, asked: list[str]) -> None:
         """Where a switch could not carry it out. One that connects later leaves the port out, and says so."""
@@ -334,7 +343,7 @@ class Api:
         return key
 
     def _inspect_service(self, request: Request, key: str) -> Document:
-        document = inspect_service(self._service(key), self._model, self._down)
+        document = inspect_service(self._service(key), self._model, self._away)
         document["Oper"] |= docs.filled({"counters": self._switches.counters(key)})
         return document
 

@@ -244,16 +244,16 @@ def _check_document(check: Check) -> Document:
     )
 
 
-def listed_service_document(service: Service, model: Model, down: Callable[[str], bool] | None) -> Document:
+def listed_service_document(service: Service, model: Model, away: Callable[[Endpoint], str] | None) -> Document:
     """A service with, beyond Contiv's fields, its VIPs and how many providers it has, and why some are none.
 
-    ``down``: whether a host is; None: that is not known here, and so not how many of them are healthy.
+    ``away``: as `healthy` takes it; None: that is not known here, and so not how many of them are healthy.
     """
     found = providers(model, service)
     document = service_document(service) | service_vips(service) | {"numProviders": len(found)}
-    if down is None:
+    if away is None:
         return document
-    states = [healthy(model, service, provider, down) for provider in found]
+    states = [healthy(model, service, provider, away) for provider in found]
     reasons = dict.fromkeys(reason for _, reason in states if reason)
     return document | {"healthyProviders": sum(good for good, _ in states)} | filled({"noWayBack": list(reasons)})
 

@@ -16,7 +16,7 @@ from ryu_apps.rest.documents import (
 )
 from topology.errors import Conflict, NotFound
 from topology.model import Endpoint, Network, Service, Tenant
-from topology.providers import Provider, lost, providers, shown
+from topology.providers import HOST_DOWN, PORT_DOWN, Provider, lost, providers, shown
 from topology.snapshot import Model
 
 MAX_CANDIDATES = 5
@@ -66,12 +66,12 @@ def inspect_network(network: Network, model: Model) -> Document:
     return {"Config": network_document(network, model), "Oper": filled(oper)}
 
 
-def inspect_service(service: Service, model: Model, down: Callable[[str], bool] | None) -> Document:
-    """A service, its VIPs and its providers. ``down``: whether a host is; None: that is not known here."""
+def inspect_service(service: Service, model: Model, away: Callable[[Endpoint], str] | None) -> Document:
+    """A service, its VIPs and its providers. ``away``: as `healthy` takes it; None: that is not known here."""
     found = providers(model, service)
     oper = {
         "numProviders": len(found),
-        "providers": [_provider_oper(p, service, model, down) for p in found],
+        "providers": [_provider_oper(p, service, model, away) for p in found],
         "published": [str(p) for p in service.published],
         "publishedAddress": str(service.published_address) if service.published else "",
         **service_vips(service),
@@ -80,7 +80,7 @@ def inspect_service(service: Service, model: Model, down: Callable[[str], bool] 
 
 
 def _provider_oper(
-    provider: Provider, service: Service, model: Model, down: Callable[[str], bool] | None
+    provider: Provider, service: Service, model: Model, away: Callable[[Endpoint], str] | None
 ) -> Document:
     """A provider at the address where it is reached, and which others it has."""
     endpoint = shown(model, service, provider)
@@ -89,9 +89,12 @@ def _provider_oper(
     if service.check is not None:
         document["check"] = "passing" if service.key in endpoint.passed else "failing"
     host = model.hosts.get(endpoint.host)
-    if host is not None and down is not None and down(host.name):
+    where = "" if away is None else away(endpoint)
+    if where == PORT_DOWN:
+        document["portState"] = "down"
+    if where == HOST_DOWN:
         document["hostState"] = "down"
-    elif host is not None and (host.draining or down is None):
+    elif host is not None and (host.draining or away is None):
         document["hostState"] = "draining" if host.draining else "unknown"
     others = [_address_oper(e, model) for e in provider.endpoints if e.id != endpoint.id]
     return document | filled({"noWayBack": lost(model, provider), "otherAddresses": others})

@@ -263,3 +263,38 @@ def test_ttl_is_one_less_between_networks(hosts: Mapping[str, Host], version: in
         out.sendto(b"hello", (hosts["wa"].address(version), 7777))
         _, ((_, _, seen),), _, address = server.recvmsg(100, 100)
     assert (address[0], int.from_bytes(seen, "little")) == (hosts[sender].address(version), ttl)
+
+
+@pytest.mark.parametrize("how", ["its port is down", "it is unplugged"])
+def test_the_only_provider_has_no_link(hosts: Mapping[str, Host], bare: Lab, version: int, how: str) -> None:
+    """A client would wait for minutes, while `service ls` shows a healthy provider."""
+    client, provider, vip = hosts["ca"], hosts["wa"], of_family(version, VIP)
+    assert ask(client, "tcp", vip, 8080) == "wa"
+    if how == "it is unplugged":
+        provider.unplug()
+    else:
+        provider.instance.ip("link", "set", provider.port_name, "down")
+    try:
+        wait_for(lambda: healthy(bare) == 0, "the controller to notice")
+        wait_for(lambda: reset(client, vip, 8080), "a reset")
+    finally:
+        if how == "it is unplugged":
+            provider.plug()
+        else:
+            provider.instance.ip("link", "set", provider.port_name, "up")
+    wait_for(lambda: healthy(bare) == 1, "the provider to be back")
+    assert ask_again(client, "tcp", vip, 8080).split()[0] == "wa"
+
+
+def healthy(lab: Lab) -> int:
+    """How many providers of the service `service ls` shows as healthy."""
+    return next(s["healthyProviders"] for s in lab.rest.services() if s["key"] == "default:app")
+
+
+def reset(client: Host, address: str, port: int) -> bool:
+    """Whether a connection is reset, and not met with silence for long."""
+    try:
+        client.connect("tcp", address, port, timeout=LONG).close()
+    except ConnectionRefusedError:
+        return True
+    return False

@@ -10,6 +10,7 @@ from ryu_apps.pipeline.trace import Question
 from ryu_apps.rest import Api, HostTracker
 from ryu_apps.wsgi import eventlet, webob
 from topology.commands import Commands
+from topology.model import Endpoint
 from topology.snapshot import Model
 from topology.sqlite_store import SqliteStore
 
@@ -31,6 +32,9 @@ class Switches:
 
     def trace(self, question: Question) -> Json:
         return {"from": question.sender.id, "to": str(question.to), "port": question.port}
+
+    def unlinked(self, endpoint: Endpoint) -> bool:
+        return endpoint.port_name == "down"
 
     def without_sctp(self) -> list[str]:
         return ["host h1 (Open vSwitch 3.1.0)"]

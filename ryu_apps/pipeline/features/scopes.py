@@ -23,6 +23,10 @@ class Choice(NamedTuple):
     at: Endpoint
     near: tuple[tuple[int, Endpoint], ...] = ()
 
+    def up(self, ctx: Context) -> bool:
+        """Whether any of its addresses has a link, seen from this switch."""
+        return ctx.up(self.at) or any(ctx.up(endpoint) for _, endpoint in self.near)
+
     @property
     def number(self) -> int:
         """What stands for the provider where it was chosen, and its address is still to be found."""
@@ -63,8 +67,13 @@ def scopes(ctx: Context, service: Service, family: Family) -> list[Scope]:
     same = len(inside) == len(everywhere)
     found = [Choice(p, at, _near(ctx, service, family, at, c, inside=same)) for p, at, c in everywhere]
     if same:
-        return [Scope(0, tuple(found))]
-    return [Scope(0, tuple(found)), Scope(model.networks[own].number, tuple(inside))]
+        return [_scope(ctx, 0, found)]
+    return [_scope(ctx, 0, found), _scope(ctx, model.networks[own].number, inside)]
+
+
+def _scope(ctx: Context, network: int, choices: list[Choice]) -> Scope:
+    """The switch passes over a port that is down as long as another is up. If all are down, clients are refused."""
+    return Scope(network, tuple(choices) if any(choice.up(ctx) for choice in choices) else ())
 
 
 def _near(
