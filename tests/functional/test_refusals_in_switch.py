@@ -283,7 +283,7 @@ def test_the_only_provider_has_no_link(hosts: Mapping[str, Host], bare: Lab, ver
         else:
             provider.instance.ip("link", "set", provider.port_name, "up")
     wait_for(lambda: healthy(bare) == 1, "the provider to be back")
-    assert ask_again(client, "tcp", vip, 8080).split()[0] == "wa"
+    wait_for(lambda: not reset(client, vip, 8080), "the VIP to answer")
 
 
 def healthy(lab: Lab) -> int:
