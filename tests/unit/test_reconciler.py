@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from ryu_apps import diff, reconciler
+from ryu_apps import diff, reconciler, retired
 from ryu_apps.framework import hub
 from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.session import Disconnected, NoAnswer, Session
@@ -81,8 +81,13 @@ class Running:
         """The switch has what the model wants, no more and no less."""
         program = world.program(self.model)
         assert self.session.flows == {codec.cookie_of(f): f.table for f in program.flows}
-        ours = {n: g for n, g in self.session.groups.items() if n >> 8}
-        assert ours == {g.id: codec.encode_group(g) for g in program.groups}
+        wanted = {g.id: codec.encode_group(g) for g in program.groups}
+
+        def ours() -> dict[int, codec.EncodedGroup]:
+            return {n: g for n, g in self.session.groups.items() if n >> 8}
+
+        self.wait_for(lambda: ours().keys() <= wanted.keys(), "the groups that nobody wants to be deleted")
+        assert ours() == wanted
 
 
 Starter = Callable[..., Running]
@@ -90,9 +95,10 @@ Starter = Callable[..., Running]
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starter]:
-    """Starts reconcilers; retries come soon."""
+    """Starts reconcilers; retries come soon, and what nobody wants goes soon."""
     monkeypatch.setattr(reconciler, "FIRST_RETRY", 0.04)
     monkeypatch.setattr(reconciler, "LAST_RETRY", 0.1)
+    monkeypatch.setattr(retired, "KEPT_FOR", 0.05)
     made: list[Running] = []
 
     def starter(session: FakeSession | None = None, model: Model | None = None, patience: float = 0.0) -> Running:
@@ -232,8 +238,42 @@ def test_many_changes_at_once_are_one_bundle(start: Starter) -> None:
     running.commit((service, None))
     running.settled()
 
-    running.as_wanted()
     assert len(running.session.bundles) == 2
+    running.as_wanted()
+
+
+def test_a_group_stays_for_a_while(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a switch has cached of a service goes to its group: connections of these milliseconds would be lost."""
+    monkeypatch.setattr(retired, "KEPT_FOR", 3600.0)
+    running = start()
+    running.settled()
+    service = cast(Service, running.model.get("service", "default:app-svc"))
+    numbers = {port.number << 8 for port in service.ports}
+
+    running.commit((service, None))
+    running.settled()
+    assert numbers <= running.session.groups.keys()
+
+    running.commit((None, service))  # the session asserts that a group that is there is not added
+    running.settled()
+    running.as_wanted()
+
+
+def test_a_group_that_is_wanted_again_stays(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is made again at once would lose its groups, and with them the flows that use them."""
+    running = start()
+    running.settled()
+    service = cast(Service, running.model.get("service", "default:app-svc"))
+    for change in ((service, None), (None, service)):
+        running.commit(change)
+        running.settled()
+    other = cast(Service, running.model.get("service", "blue:app-svc"))
+
+    running.commit((other, None))  # what is due later goes: so the time of the first is over as well
+    running.settled()
+    running.wait_for(lambda: other.ports[0].number << 8 not in running.session.groups, "the other's group to go")
+
+    running.as_wanted()
 
 
 def test_a_port_number_changes(start: Starter) -> None:
@@ -496,7 +536,7 @@ def test_a_link_that_is_gone_is_not_waited_for_for_ever(start: Starter) -> None:
     after = start(session, patience=0.2)
     after.observed.paths = paths(LINKS[:1])
     after.settled()
-    assert sum(is_way(number) for number in session.groups) == 1
+    after.wait_for(lambda: sum(is_way(number) for number in session.groups) == 1, "the way to be gone")
 
 
 def test_a_switch_without_ways_is_not_waited_for(start: Starter) -> None:
