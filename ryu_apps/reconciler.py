@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Collection, Hashable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from ryu_apps import diff
@@ -219,15 +219,13 @@ class Reconciler:
         for packet in packets:
             self.session.send_plain(packet)
 
-    def _send(self, touched: diff.Touched, retired: frozenset[int] = frozenset()) -> None:
-        """Send what differs. An owner whose wish the switch refuses is left out, and the others sent again.
-
-        Of the groups that nobody wants only those in ``retired`` are deleted; the others' time begins.
-        """
+    def _send(self, touched: diff.Touched) -> None:
+        """Send what differs. An owner whose wish the switch refuses is left out, and the others sent again."""
+        touched.groups.update(self._retired.concerned(touched.groups))
         while True:
             without: frozenset[Hashable] = frozenset(self.refused)
             found = diff.diff(touched, self.wanted, self.actual, without)
-            changes = replace(found, delete_groups=tuple(n for n in found.delete_groups if n in retired))
+            changes = self._retired.keep(found, self.wanted, self.actual.groups, without)
             if not changes:
                 break
             counted = self.kept.read(self.session, self.actual.groups, changes)
@@ -242,12 +240,12 @@ class Reconciler:
             if len(self.refused) == known:
                 # not one owner to leave out: the switch is not what we read, so read again
                 raise SessionError(f"the switch refuses a change of nobody's: {errors}")
-        self._retired.put(n for n in found.delete_groups if n not in retired)
+        self._retired.done(touched.groups, found, changes)
 
     def _retire(self) -> None:
-        """Delete the groups that have not been wanted for a while."""
+        """Delete the groups whose time is over."""
         if due := self._retired.take():
-            self._send(diff.Touched(groups=set(due)), due)
+            self._send(diff.Touched(groups=due))
 
     def _refuse(self, owner: Owner | None, line: str) -> None:
         if owner is None or owner in self.refused:
@@ -262,7 +260,7 @@ class Reconciler:
         self.refused[owner] = Refused(line, 0.0, NEVER)
 
     def _until_due(self) -> float | None:
-        """Seconds until a refused owner is to be tried again, a group to be deleted or a flush is due; None: nothing."""
+        """Seconds until an owner is to be tried again, a group to be deleted, or a flush is due; None: nothing is."""
         due = [r.retry_at for r in self.refused.values() if r.retry_at != NEVER]
         due += [at for at in (self._flusher.next_due(), self._retired.next_due()) if at is not None]
         return max(0.0, min(due) - self._clock()) if due else None

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import pytest
 
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
-from tests.kit.ovs import wait_for
 from tests.kit.running import VIP, join, plug_in, put, running
 from tests.kit.wide import of_family
 
@@ -66,26 +66,30 @@ def that_one_drains(lab: Lab, hosts: Mapping[str, Host]) -> None:
     hosts["i1"].register(lab.rest, "srv", {"tier": "web"}, state="draining")
 
 
-@pytest.mark.parametrize(
-    ("who", "before", "change"),
-    [
-        ("c1", wide_apart, alike),
-        ("c1", wide_apart_with_affinity, alike),
-        ("c2", one_for_its_neighbours_alone, that_one_drains),
-    ],
-    ids=["fewer groups", "fewer groups with session affinity", "no group of its own for the VIP's network"],
-)
-def test_a_group_goes_that_is_still_asked(
-    bare: Lab, hosts: Mapping[str, Host], client: Host, who: str, before: Step, change: Step, version: int
-) -> None:
+class Case(NamedTuple):
+    """What the service is like at first, what changes, and who connects to it."""
+
+    before: Step
+    change: Step
+    who: str = "c1"
+
+
+CASES = {
+    "fewer groups": Case(wide_apart, alike),
+    "fewer groups with session affinity": Case(wide_apart_with_affinity, alike),
+    "no group of its own for the VIP's network": Case(one_for_its_neighbours_alone, that_one_drains, "c2"),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.usefixtures("client")
+def test_a_group_goes_that_is_still_asked(bare: Lab, hosts: Mapping[str, Host], case: Case, version: int) -> None:
     """Of the users that come while containers come and go, some would wait for a second."""
-    asks, vip = hosts[who], of_family(version, VIP)
-    before(bare, hosts)
-    groups = len(bare.groups())
+    asks, vip = hosts[case.who], of_family(version, VIP)
+    case.before(bare, hosts)
     with stale(bare):
         for port in CACHED:
             asks.ask("tcp", vip, 8080, source_port=port)
-        change(bare, hosts)
+        case.change(bare, hosts)
         for port in AFTER:
             asks.ask("tcp", vip, 8080, source_port=port)
-    wait_for(lambda: len(bare.groups()) < groups, "the group to be deleted")
