@@ -28,6 +28,7 @@ from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, METERS
 from ryu_apps.pipeline.values import FieldError
 from ryu_apps.pipeline.ways import is_way
 from ryu_apps.questions import Question, Questions
+from ryu_apps.retired import Retired
 from topology.observed import Observed, Switch
 from topology.snapshot import Model
 
@@ -81,6 +82,7 @@ class Reconciler:
         self.wanted = diff.Wanted()
         self.kept = Kept(model)
         self._flusher = Flusher(session, clock)
+        self._retired = Retired(clock)
         self.marks = 0
         self.carried_out = 0  # of the marks, what the switch has been given
         self.waits = False  # for its links to be found again
@@ -139,6 +141,7 @@ class Reconciler:
                     self._wake.wait(timeout=self._until_due())
                 self._wake.clear()
                 self._retry()
+                self._retire()
                 self._flusher.run()
                 if not self._closed:
                     self._step()
@@ -218,23 +221,31 @@ class Reconciler:
 
     def _send(self, touched: diff.Touched) -> None:
         """Send what differs. An owner whose wish the switch refuses is left out, and the others sent again."""
+        touched.groups.update(self._retired.concerned(touched.groups))
         while True:
             without: frozenset[Hashable] = frozenset(self.refused)
-            changes = diff.diff(touched, self.wanted, self.actual, without)
+            found = diff.diff(touched, self.wanted, self.actual, without)
+            changes = self._retired.keep(found, self.wanted, self.actual.groups, without)
             if not changes:
-                return
+                break
             counted = self.kept.read(self.session, self.actual.groups, changes)
             errors = self.session.apply(mods(changes, self.wanted), REPLY_TIMEOUT)
             if not errors:
                 diff.done(changes, self.actual)
                 self.kept.add(counted)
-                return
+                break
             known = len(self.refused)
             for owner, line in errors:
                 self._refuse(owner, line)
             if len(self.refused) == known:
                 # not one owner to leave out: the switch is not what we read, so read again
                 raise SessionError(f"the switch refuses a change of nobody's: {errors}")
+        self._retired.done(touched.groups, found, changes)
+
+    def _retire(self) -> None:
+        """Delete the groups whose time is over."""
+        if due := self._retired.take():
+            self._send(diff.Touched(groups=due))
 
     def _refuse(self, owner: Owner | None, line: str) -> None:
         if owner is None or owner in self.refused:
@@ -249,10 +260,9 @@ class Reconciler:
         self.refused[owner] = Refused(line, 0.0, NEVER)
 
     def _until_due(self) -> float | None:
-        """Seconds until a refused owner is to be tried again, or a flush is due; None: nothing is."""
+        """Seconds until an owner is to be tried again, a group to be deleted, or a flush is due; None: nothing is."""
         due = [r.retry_at for r in self.refused.values() if r.retry_at != NEVER]
-        if (flush := self._flusher.next_due()) is not None:
-            due.append(flush)
+        due += [at for at in (self._flusher.next_due(), self._retired.next_due()) if at is not None]
         return max(0.0, min(due) - self._clock()) if due else None
 
     def _retry(self) -> None:

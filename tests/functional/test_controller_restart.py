@@ -163,7 +163,7 @@ def test_what_was_changed_by_hand(there: Lab, client: Host) -> None:
     there.controller.stop()
     ofctl = there.instance.ofctl
     flows = there.flows(f"table={Table.ROUTE.value}")
-    route = next(f for f in flows if "nw_dst=10.1.1.2" in f.match and "nw_src" not in f.match)
+    route = next(f for f in flows if f.match.endswith("nw_dst=10.1.1.2") and "nw_src" not in f.match)
     ofctl("del-flows", there.bridge, f"cookie={route.cookie:#x}/-1,table={Table.ROUTE.value}")
     wait_for(lambda: not client.reaches("tcp", "10.1.1.2", 80), "the flow to be missed")
     ofctl("add-group", there.bridge, "group_id=256000,type=select,bucket=drop")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from ryu_apps import diff, reconciler
+from ryu_apps import diff, reconciler, retired
 from ryu_apps.framework import hub
 from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.session import Disconnected, NoAnswer, Session
@@ -234,6 +235,33 @@ def test_many_changes_at_once_are_one_bundle(start: Starter) -> None:
 
     running.as_wanted()
     assert len(running.session.bundles) == 2
+
+
+def test_a_group_stays_while_it_may_be_asked(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a switch has cached goes to a group that the service needs no more: its new connections would be lost."""
+    monkeypatch.setattr(retired, "KEPT_FOR", 0.3)
+    running = start()
+    session, model = running.session, running.model
+    before = cast(Endpoint, model.get("endpoint", "w1"))
+    uneven, even = replace(before, weight=100), replace(before, weight=2)
+    running.commit((before, uneven))
+    running.settled()
+    wanted = {g.id for g in world.program(model).groups}
+
+    running.commit((uneven, before))
+    running.settled()
+    more = wanted - {g.id for g in world.program(model).groups}
+    assert more <= session.groups.keys()
+    assert more, "fewer groups will do"
+    running.commit((before, even))
+    running.settled()
+
+    for number in more:
+        assert number in session.groups, "kept"
+        head = session.groups[number & ~0xFF]
+        assert session.groups[number] == head._replace(id=number), "it is as the others are, to the last change"
+    running.wait_for(lambda: not more & session.groups.keys(), "their time to be over")
+    running.as_wanted()
 
 
 def test_a_port_number_changes(start: Starter) -> None:

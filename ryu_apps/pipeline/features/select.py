@@ -14,7 +14,7 @@ from functools import lru_cache
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import Family
 from ryu_apps.pipeline.features.scopes import Choice, Scope
-from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, GROUP_INSIDE, GROUP_V6
+from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, GROUP_INSIDE, GROUP_V6, GROUP_WAY
 from ryu_apps.pipeline.values import ANY, Action, Bucket, Group
 from topology.model import ServicePort
 
@@ -44,6 +44,21 @@ def of(group: int) -> int:
 def port_number(group: int) -> int:
     """The stored number of the service port that a group is of."""
     return of(group & ~(GROUP_V6 | GROUP_INSIDE))
+
+
+def stand_ins(group: int) -> Iterator[int]:
+    """Where connections of a group go once there are fewer: the first of these groups that is there. A group that leads
+    to another switch, or broadcasts, has none.
+    """
+    if group & GROUP_WAY:
+        return
+    part, found = group % MOST, {group}
+    for head in dict.fromkeys((group - part, (group - part) & ~GROUP_INSIDE)):
+        for bits in range(GROUP_CHUNK_BITS, -1, -1):
+            other = head | part % (1 << bits)
+            if other not in found:
+                found.add(other)
+                yield other
 
 
 def choices(
