@@ -222,10 +222,12 @@ def test_a_container_that_has_lost_its_port(hosts: Hosts) -> None:
     before = hosts.mods()["a"]
     node.instance.vsctl("del-port", port)
     wait_for(lambda: hosts.mods()["a"] > before, "the other hosts to pass over it")
+    wait_for(lambda: providers(hosts.leader()) == "3/4", "the leader to show it")
     for name in hosts.alive:
         hosts.leader().wait_for_switch(hosts.nodes[name].dpid)
     hand_over(hosts)
-    watch(hosts, "4/4")
+    wait_for(lambda: providers(hosts.leader()) == "3/4", "the new leader to hear of its port")
+    watch(hosts, "3/4")
 
 
 def _port_of(hosts: Hosts, container: str) -> str:
