@@ -57,7 +57,8 @@ def test_plugged_in_after_it_is_registered(bare: Lab, client: Host, vip: str) ->
 def test_plugged_in_before_it_is_registered(bare: Lab, client: Host, vip: str) -> None:
     """A container whose switch is faster than its agent would never be reached."""
     early = bare.host("w3", "web", "10.1.1.3", serve=["tcp:80"], register=False)
-    assert not client.reaches("tcp", early.ip, 80)
+    assert client.reaches("tcp", early.ip, 80), "its gateway finds it"
+    assert not client.answered_by({"w3"}, vip, 8080, 1), "nobody has given it labels yet"
 
     early.register(bare.rest, "web", WEB)
 
