@@ -7,6 +7,8 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from math import inf
 
 from tests.cluster.machines import Cluster, Member
 from tests.cluster.stage import Stage
@@ -30,16 +32,19 @@ def allocated(cluster: Cluster) -> int:
 def test_starts_and_stops_on_two_hosts_at_once(stage: Stage) -> None:
     """Else two hosts give one address to two containers, or addresses leak with every start."""
     failed: list[str] = []
-    addresses: dict[str, list[str]] = {}
+    addresses: dict[str, list[tuple[float, str]]] = {}  # when it was seen at which container
+    removed: dict[str, float] = {}  # from when on a container was about to go
 
     def churn(member: Member) -> None:
         try:
             for count in range(STARTS):
                 name = f"{member.host}-{count}"
                 member.docker("run", "-d", "--name", name, "--net=web-net", IMAGE, "sleep", "3600")
-                addresses.setdefault(member.address(name, "web-net"), []).append(name)
+                addresses.setdefault(member.address(name, "web-net"), []).append((time.monotonic(), name))
                 if count % 2:
-                    member.docker("rm", "-f", f"{member.host}-{count - 1}")
+                    before = f"{member.host}-{count - 1}"
+                    removed[before] = time.monotonic()
+                    member.docker("rm", "-f", before)
         except Exception as error:  # noqa: BLE001 - the test shows it
             failed.append(f"{member.host}: {error}")
 
@@ -56,8 +61,9 @@ def test_starts_and_stops_on_two_hosts_at_once(stage: Stage) -> None:
     wait_for(lambda: there <= stage.cluster.endpoints().keys(), "all to be listed")
     wait_for(lambda: len(held(stage.cluster)) == STAGE + len(there), "none that is gone to be listed")
     assert len(set(held(stage.cluster))) == len(held(stage.cluster))
-    for names in addresses.values():
-        assert len(names) == 1, f"{names} had one address within a minute"
+    for holders in addresses.values():  # on a busy machine all of this takes more than the minute that it is kept
+        for (_, before), (seen, name) in pairwise(sorted(holders)):
+            assert seen > removed.get(before, inf) + 60, f"{before} and {name} had one address within a minute"
     for member in pair:
         member.docker("rm", "-f", *(name for name in there if name.startswith(member.host)))
     wait_for(lambda: len(held(stage.cluster)) == STAGE, "the endpoints to be gone")
