@@ -269,6 +269,7 @@ def test_docker_is_killed(host: Node, net: str, live: bool) -> None:
     else:
         wait_for(lambda: "c2" not in host.endpoints(), "c2, which Docker does not start again, to be gone")
     assert host.endpoint("c1")["labels"] == {"a": "b"}
+    wait_for(lambda: not docker_trouble(host), "the agent to reach Docker again")
     host.netctl("net", "create", "late", "-s", "10.5.0.0/24")
     host.container("c3", "late")
     if not live:
