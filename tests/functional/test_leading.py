@@ -83,9 +83,18 @@ class Pair:
         return found[0]
 
     def settled(self) -> tuple[Controller, dict[str, Any]]:
-        """The leader, when its switch carries out the model, and the switch's document."""
-        leader = self.wait_for_roles()
-        return leader, leader.wait_for_switch(self.lab.dpid)
+        """The leader, when its switch carries out the model, and the switch's document.
+
+        Until its lease ends, etcd names a leader that was started again, and the switch shows its old role.
+        """
+        found: list[Controller] = []
+
+        def settled() -> bool:
+            found[:] = [self.wait_for_roles()]
+            return self.programs(found[0])
+
+        wait_for(settled, "the leader to have programmed the switch")
+        return found[0], found[0].switch(self.lab.dpid)
 
     def other(self, leader: Controller) -> Controller:
         """Who does not lead."""

@@ -18,10 +18,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
 
-from netctl.client import Client, ClientError
+from netctl.client import Client, ClientError, Refused
 from tests.kit.ovs import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -146,8 +147,20 @@ class Controller:
 
     def wait_for_switch(self, dpid: str) -> dict[str, Any]:
         """Wait until a switch is connected and carries out the model; its document then."""
-        wait_for(lambda: self.switch(dpid).get("settled"), f"switch {dpid} to be connected and settled")
-        return self.switch(dpid)
+        doc: dict[str, Any] = {}
+
+        def settled() -> bool:
+            nonlocal doc
+            try:
+                doc = self.switch(dpid)
+            except Refused as error:
+                if error.status != HTTPStatus.SERVICE_UNAVAILABLE:  # nobody leads yet: as good as not connected
+                    raise
+                doc = {}
+            return bool(doc.get("settled"))
+
+        wait_for(settled, f"switch {dpid} to be connected and settled")
+        return doc
 
 
 @contextlib.contextmanager
