@@ -68,9 +68,9 @@ class Switches:
         if (old := self.reconcilers.get(dpid)) is not None:
             old.close()
         self._has_come(dpid)
-        before = self._unlinked(dpid)
+        before = self._unlinked_on(dpid)
         switch = self.observed.connect(dpid, ports, version)
-        self._mark_elsewhere(dpid, [*before, *self._unlinked(dpid)])
+        self._mark_elsewhere(dpid, [*before, *self._unlinked_on(dpid)])
         patient_until = max(self._started + START_PATIENCE, time.monotonic() + PATIENCE)
         reconciler = Reconciler(
             session,
@@ -131,7 +131,7 @@ class Switches:
         if reconciler is not None and reconciler.session is session:
             reconciler.close()
             del self.reconcilers[dpid]
-            before = self._unlinked(dpid)
+            before = self._unlinked_on(dpid)
             self.observed.disconnect(dpid)
             self._mark_elsewhere(dpid, before)
 
@@ -168,7 +168,7 @@ class Switches:
         switch = self.observed.switches.get(Context(self._model, 0).switch_of(endpoint))
         return switch is not None and not switch.has_link(endpoint.port_name)
 
-    def _unlinked(self, dpid: int) -> list[Endpoint]:
+    def _unlinked_on(self, dpid: int) -> list[Endpoint]:
         """The endpoints of a switch that is connected, and has no port of them, or one that is down."""
         switch = self.observed.switches.get(dpid)
         return [] if switch is None else [e for e in self._endpoints_on(dpid) if not switch.has_link(e.port_name)]

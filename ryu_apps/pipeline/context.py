@@ -105,12 +105,7 @@ class Context:
         """Whether a new connection finds it. Here the switch itself passes over a port that is down; elsewhere, this
         switch does not know.
         """
-        return self.reachable(endpoint) and (self.switch_of(endpoint) == self.dpid or not self.down(endpoint))
-
-    def down(self, endpoint: Endpoint) -> bool:
-        """Whether its switch is connected, and its port there is down or gone."""
-        there = self.switches.get(self.switch_of(endpoint))
-        return there is not None and not there.has_link(endpoint.port_name)
+        return self.reachable(endpoint) and (self.switch_of(endpoint) == self.dpid or self.up(endpoint))
 
     def up(self, endpoint: Endpoint) -> bool:
         """Whether its port has a link, as far as its switch says."""

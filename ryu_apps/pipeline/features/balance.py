@@ -177,4 +177,4 @@ def keeps(ctx: Context, service: Service, provider: Endpoint, protocol: str) -> 
     """
     if not ctx.model.keeps(provider, service, protocol) or not ctx.reachable(provider):
         return False
-    return protocol != "UDP" or not ctx.down(provider)
+    return protocol != "UDP" or ctx.up(provider)
