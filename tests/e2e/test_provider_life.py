@@ -22,7 +22,7 @@ LABEL = "--label=tier=web"
 TCP, UDP = 80, 53
 HEALTHY = ("--health-cmd", "test -f /tmp/ok", "--health-interval=1s", "--health-retries=1")
 EVERY_TWO_SECONDS = ("--check-interval=2", "--check-timeout=1", "--check-rise=1", "--check-fall=2")
-STUBBORN = "trap '' TERM; for i in 1 2 3 4 5 6 7 8; do sleep 1; done"
+STUBBORN = "trap '' TERM; for i in $(seq 60); do sleep 1; done"
 
 
 class Stage:
@@ -103,7 +103,7 @@ def meanwhile(host: Node, *command: str) -> Iterator[None]:
 
 def goes_on_until_cut(connection: socket.socket, name: str) -> None:
     """The provider answers on an open connection until that is reset."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 20
     with pytest.raises(ConnectionResetError):
         while time.monotonic() < until:
             assert ask_again(connection).split()[0] == name
@@ -212,13 +212,12 @@ def test_stopping_drains(stage: Stage) -> None:
     stage.provider("leaves", command=("sh", "-c", STUBBORN))
     stage.providers("2/2")
     connection = stage.connected_to("leaves")
-    with meanwhile(stage.host, "stop", "-t", "5", "leaves"):
-        sent = time.monotonic()
+    before = time.monotonic()
+    with meanwhile(stage.host, "stop", "-t", "8", "leaves"):
         wait_for(lambda: stage.state("leaves") == "draining", "it to drain")
-        assert time.monotonic() < sent + 2
         assert stage.who(20) == {"stays"}
         goes_on_until_cut(connection, "leaves")
-        assert time.monotonic() > sent + 4.5
+        assert time.monotonic() > before + 8, "cut before Docker killed the provider"
     wait_for(lambda: not stage.state("leaves"), "it to be gone")
 
 
@@ -260,28 +259,29 @@ def test_the_drain_time_ends(stage: Stage) -> None:
     stage.providers("2/2")
     connection = stage.connected_to("leaves")
     other = stage.connected_to("stays")
-    with meanwhile(stage.host, "stop", "-t", "8", "leaves"):
-        began = time.monotonic()
+    before = time.monotonic()
+    with meanwhile(stage.host, "stop", "-t", "10", "leaves"):
         goes_on_until_cut(connection, "leaves")
-        assert 0.8 < time.monotonic() - began < 3.5
+        assert time.monotonic() > before + 1, "cut before the drain time was over"
         assert stage.state("leaves") == "draining"
         assert ask_again(other).split()[0] == "stays"
 
 
 def test_the_controller_restarts_while_a_provider_drains(stage: Stage) -> None:
-    """Else the drain time starts again, or never ends."""
+    """Else the drain time ends at once, or never."""
     stage.service("--drain-timeout=4")
     stage.provider("stays")
     stage.provider("leaves", command=("sh", "-c", STUBBORN))
     stage.providers("2/2")
     connection = stage.connected_to("leaves")
-    with meanwhile(stage.host, "stop", "-t", "8", "leaves"):
+    before = time.monotonic()
+    with meanwhile(stage.host, "stop", "-t", "15", "leaves"):
         wait_for(lambda: stage.state("leaves") == "draining", "it to drain")
-        began = time.monotonic()
         stage.host.kill("controller")
         stage.host.start_controller()
         goes_on_until_cut(connection, "leaves")
-        assert 2 < time.monotonic() - began < 6.5
+        assert time.monotonic() > before + 4, "cut before the drain time was over"
+        assert stage.state("leaves") == "draining", "the drain time did not end before Docker killed the provider"
 
 
 def test_a_paused_provider(stage: Stage) -> None:

@@ -233,6 +233,7 @@ def test_a_leader_that_ends_is_followed(pair: Pair, client: Host, how: signal.Si
         began = time.monotonic()
         if how == signal.SIGTERM:
             leader.stop()
+            assert pair.leader() is not leader, "it has resigned: the other need not wait for the end of its lease"
         else:
             leader.kill()
         wait_for(lambda: pair.programs(other), "the other to lead", TAKE_OVER)
@@ -245,7 +246,6 @@ def test_a_leader_that_ends_is_followed(pair: Pair, client: Host, how: signal.Si
         leader.start()
         assert pair.settled()[0] is other
         tcp.wait_for_more()
-    assert took < (1.5 if how == signal.SIGTERM else TAKE_OVER)
     print(f"the next led after {took:.2f} s")
     assert (tcp.failures, udp.failures) == ([], [])
     assert pair.lab.contents() == before
