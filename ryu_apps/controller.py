@@ -58,7 +58,7 @@ class Controller(fw.App):
         self.store = open_store(conf.store, conf.store_ca_file, conf.store_cert_file, conf.store_key_file)
         self.model = Model()
         self.commands = Commands(self.model, self.store)
-        self.switches = Switches(self.model)
+        self.switches = Switches(self.model, self.commands.changes_since)
         self.commands.subscribe(self.switches.committed)
         drains = Drains(self.commands)
         self.commands.subscribe(drains.committed)

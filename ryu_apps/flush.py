@@ -96,6 +96,10 @@ class Flusher:
         else:
             self._wanted.pop(owner, None)
 
+    def ended(self, entries: Iterable[Entries]) -> None:
+        """These may be there from before this connection of the switch; `changed` flushes those that nobody wants."""
+        self._gone.update(entries)
+
     def _count(self, entries: Iterable[Entries], more: int) -> None:
         for one in entries:
             _add(self._wanting, one, more)

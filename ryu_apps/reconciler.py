@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from ryu_apps import diff
 from ryu_apps.counters import Kept
-from ryu_apps.flush import Flusher
+from ryu_apps.flush import Entries, Flusher
 from ryu_apps.framework import hub
 from ryu_apps.openflow import codec
 from ryu_apps.openflow.codec import EncodedGroup
@@ -65,11 +65,13 @@ class Reconciler:
         observed: Observed | None = None,
         patient_until: float = 0.0,
         awaited: Collection[int] = (),
+        missed: Callable[[Context], Iterable[Entries]] = lambda _: (),
     ) -> None:
         """``generation``: that of us as the leader of several controllers; 0: there are no others.
 
         ``patient_until`` (s, monotonic): no longer is waited for the links that the switch's ways are made of.
-        ``awaited``: the switches that are about to tell of their ports.
+        ``awaited``: the switches that are about to tell of their ports. ``missed``: the connections that ended in the
+        model before this one of the switch.
         """
         self.session = session
         self.switch = switch
@@ -90,6 +92,7 @@ class Reconciler:
         self._generation = generation
         self._patient_until = patient_until
         self._awaited = awaited
+        self._missed = missed
         self._dirty: set[Owner] = set()
         self._packets: list[bytes] = []
         self._questions = Questions()
@@ -135,6 +138,7 @@ class Reconciler:
             self._await_links()
             self._dirty.update(compiler.owners(self.model))
             self._told = self.model.revision
+            self._flusher.ended(self._missed(self.context()))
             self._step(full=True)
             while not self._closed:
                 if not self._questions:  # one at a time, with what has to be written between them

@@ -10,7 +10,9 @@ from functools import partial
 from typing import Any
 
 from ryu_apps.counters import PortCount, Raw, ServiceCount, ServiceReader, read_forged
+from ryu_apps.flush import Entries
 from ryu_apps.framework import hub
+from ryu_apps.missed import LOOK_BACK, missed
 from ryu_apps.openflow.failures import Disconnected
 from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline import compile as compiler
@@ -24,6 +26,7 @@ from topology.observed import Observed, Port, Switch
 from topology.paths import End
 from topology.reach import TUNNEL_PORT
 from topology.snapshot import Model
+from topology.store import StoreUnavailable
 
 LOG = logging.getLogger(__name__)
 
@@ -39,7 +42,10 @@ READ_TIMEOUT = 3.0  # seconds that a question waits for a switch
 class Switches:
     """Turns what changes (commits, ports) into dirty owners of the switches that it concerns."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(
+        self, model: Model, changes_since: Callable[[int], list[Commit] | None] = lambda _: None
+    ) -> None:
+        """``changes_since``: the commits after a revision; None: they are not known any more."""
         self.observed = Observed()
         self.reconcilers: dict[int, Reconciler] = {}
         self.generation = 0
@@ -47,6 +53,9 @@ class Switches:
         self.awaited: set[int] = set()
         """Switches that are about to be ours: as good as connected, but not settled."""
         self._model = model
+        self._changes_since = changes_since
+        self._began_with = model.revision
+        self._carried_out: dict[int, int] = {}  # datapath id → the last revision that it had when it disconnected
         self._started = time.monotonic()
         self._doubles: dict[int, tuple[float, str]] = {}  # datapath id → when another with it came last, from where
         self.on_move: Callable[[set[str]], None] = self._moved
@@ -54,6 +63,8 @@ class Switches:
     def lead(self, generation: int) -> None:
         """We are the leader of several controllers from now on: what is there has to be found anew."""
         self.generation = generation
+        self._began_with = self._model.revision
+        self._carried_out.clear()
         self._started = time.monotonic()
 
     @property
@@ -81,6 +92,7 @@ class Switches:
             observed=self.observed,
             patient_until=patient_until,
             awaited=self.awaited,
+            missed=partial(self._missed, self._carried_out.get(dpid, self._began_with)),
         )
         self.reconcilers[dpid] = reconciler
         return reconciler
@@ -90,6 +102,16 @@ class Switches:
         self.awaited.discard(dpid)
         for reconciler in self.reconcilers.values() if not self.awaited else ():
             reconciler.mark(())
+
+    def _missed(self, carried_out: int, seen: Context) -> Iterable[Entries]:
+        """The connections that ended since a switch carried out that revision."""
+        try:
+            commits = self._changes_since(max(0, carried_out - LOOK_BACK)) or self._changes_since(carried_out) or ()
+        except StoreUnavailable as error:
+            LOG.warning("connections that ended while switch %016x was away: %s", seen.dpid, error)
+            commits = ()
+        others = [endpoint for dpid in self.observed.switches for endpoint in self._unlinked_on(dpid)]
+        return missed(self._model, commits, others, seen)
 
     def is_connected(self, dpid: int) -> bool:
         """Whether a connection of the switch is there, as far as is known."""
@@ -131,6 +153,8 @@ class Switches:
         if reconciler is not None and reconciler.session is session:
             reconciler.close()
             del self.reconcilers[dpid]
+            if reconciler.settled_revision >= 0:
+                self._carried_out[dpid] = reconciler.settled_revision
             before = self._unlinked_on(dpid)
             self.observed.disconnect(dpid)
             self._mark_elsewhere(dpid, before)

@@ -40,7 +40,6 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     kind, key = owner
     flows: list[Flow] = []
     groups: tuple[Group, ...] = ()
-    translations: tuple[Translation | Outgoing, ...] = ()
     if owner == SWITCH:
         flows += _misses()
         for feature in (
@@ -60,20 +59,29 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
                 access, neighbour, discovery, translate, errors, fragments, forgotten, route, outside, ingress,
             ):
                 flows += feature.for_endpoint(ctx, endpoint)
-            for half in (translate, fragments, ingress):
-                translations += tuple(half.translations_for_endpoint(ctx, endpoint))
-            for begun in (outside, forgotten):
-                translations += tuple(begun.outgoing(ctx, endpoint))
     elif kind == Service.kind and key in ctx.model.services:
         service = ctx.model.services[key]
         for feature in (neighbour, discovery, echo, balance, affinity, hairpin, fragments, forgotten, refuse, outside):
             flows += feature.for_service(ctx, service)
         groups = (*balance.groups_for_service(ctx, service), *affinity.groups_for_service(ctx, service))
-        for part in (balance, hairpin):
-            translations += tuple(part.translations_for_service(ctx, service))
     for flow in flows:
         check(flow)
-    return Program(tuple(flows), groups, translations)
+    return Program(tuple(flows), groups, tuple(connections(ctx, owner)))
+
+
+def connections(ctx: Context, owner: Owner) -> Iterator[Translation | Outgoing]:
+    """Which connections the switch may track for ``owner``."""
+    kind, key = owner
+    if kind == Endpoint.kind and key in ctx.model.endpoints:
+        endpoint = ctx.model.endpoints[key]
+        if endpoint.state != "stopped":
+            for half in (translate, fragments, ingress):
+                yield from half.translations_for_endpoint(ctx, endpoint)
+            for begun in (outside, forgotten):
+                yield from begun.outgoing(ctx, endpoint)
+    elif kind == Service.kind and key in ctx.model.services:
+        for part in (balance, hairpin):
+            yield from part.translations_for_service(ctx, ctx.model.services[key])
 
 
 def _misses() -> Iterator[Flow]:
