@@ -28,6 +28,12 @@ OPTIONS = (
     ),
     cfg.StrOpt("ofp-listen-host", default="127.0.0.1", help="Address that switches connect to."),
     cfg.PortOpt("ofp-tcp-listen-port", default=6653, min=1, help="TCP port that switches connect to."),
+    cfg.IntOpt(
+        "ofp-max-connections",
+        default=1024,
+        min=1,
+        help="Most connections on that port at a time; at most half of the descriptors that the process may open.",
+    ),
     cfg.FloatOpt(
         "echo-request-interval",
         default=1.0,

@@ -20,9 +20,10 @@ from ryu_apps.lead import Alone, Elected
 from ryu_apps.links import Links
 from ryu_apps.liveness import Liveness, Verdicts
 from ryu_apps.openflow import codec, messages
-from ryu_apps.openflow.describe import PortDescription
+from ryu_apps.openflow.complaints import COMPLAINTS
+from ryu_apps.openflow.describe import MOST_PORTS, PortDescription
 from ryu_apps.openflow.failures import NoAnswer, SessionError
-from ryu_apps.openflow.rawparse import more_follows
+from ryu_apps.openflow.inbound import OFPPR_DELETE, PortDesc
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
 from ryu_apps.pipeline.tables import NETWORK, PORT, TENANT, Feature
 from ryu_apps.pipeline.values import CONTROLLER, IN_PORT, Output
@@ -45,6 +46,7 @@ LOG = logging.getLogger(__name__)
 OFPP_TABLE = 0xFFFFFFF9
 OFPP_MAX = 0xFFFFFF00
 VERSION = re.compile(r"\d+(\.\d+)+")
+DOUBLE_TIMEOUT = 2.0  # s for a switch to answer when another comes with its datapath id
 DESCRIBE_TIMEOUT = 30.0  # s for the description of all ports
 DOWN = 1  # the lowest bit of both a port's config (administration) and its state (link)
 
@@ -141,23 +143,43 @@ class Controller(fw.App):
         """A switch has said hello and who it is, or its connection has ended."""
         datapath = ev.datapath
         if ev.state == fw.MAIN_DISPATCHER:
-            session = Session(datapath, allowed=lambda: self.lead.leads)
-            self.sessions[id(datapath)] = session
-            if self.lead.connected(session):
-                self._ask_what_it_is(session)
+            self.spawn(self._come, Session(datapath, allowed=lambda: self.lead.leads))
             return
         ended = self.sessions.pop(id(datapath), None)
         if ended is not None:
             ended.close()
             self.switches.disconnect(datapath.id, ended)
-            LOG.info("switch %016x disconnected", datapath.id)
+            COMPLAINTS.say(logging.INFO, datapath.name, "disconnected")
+
+    def _come(self, session: Session) -> None:
+        """A switch is let in, unless another connection has its datapath id and still answers: then that one stays.
+
+        In a thread of its own, as it waits for that answer.
+        """
+        datapath = session.datapath
+        while (first := self._of(datapath.id)) is not None:
+            if first.datapath.answers(DOUBLE_TIMEOUT) and self._of(datapath.id) is first:
+                self.switches.refuse_double(datapath.id, datapath.address[0])
+                session.close()
+                return
+            first.close()
+            self.sessions.pop(id(first.datapath), None)
+            self.switches.disconnect(datapath.id, first)
+        if session.connected:
+            self.sessions[id(datapath)] = session
+            if self.lead.connected(session):
+                self._ask_what_it_is(session)
+
+    def _of(self, dpid: int) -> Session | None:
+        """The connection of a switch, which may have ended a moment ago."""
+        return next((session for session in self.sessions.values() if session.datapath.id == dpid), None)
 
     @fw.set_ev_cls(fw.ofp_event.EventOFPDescStatsReply, fw.MAIN_DISPATCHER)
     def described(self, ev: Any) -> None:
         """What the switch is: asked before its ports, and so answered."""
         session = self.sessions.get(id(ev.msg.datapath))
         if session is not None:
-            session.version = version_of(ev.msg.body.sw_desc)
+            session.version = version_of(ev.msg.sw_desc)
 
     @fw.set_ev_cls(fw.ofp_event.EventOFPPortDescStatsReply, fw.MAIN_DISPATCHER)
     def ports_described(self, ev: Any) -> None:
@@ -166,18 +188,15 @@ class Controller(fw.App):
         session = self.sessions.get(id(datapath))
         if session is None or session.described is None or not self.lead.leads or self._served(session):
             return
-        some = [p for p in map(_port, msg.body) if p.number < OFPP_MAX]
+        some = [p for p in map(_port, msg.ports) if p.number < OFPP_MAX]
         try:
-            ports = session.described.add(msg.xid, some, more=more_follows(msg))
+            ports = session.described.add(msg.xid, some, more=msg.more)
         except SessionError as error:
             self._end(session, error)
             return
         if ports is None:
             return
-        if self.switches.is_connected(datapath.id):
-            self.spawn(self._second, datapath, session)
-            return
-        LOG.info("switch %016x connected with %d ports", datapath.id, len(ports))
+        COMPLAINTS.say(logging.INFO, datapath.name, f"connected with {len(ports)} ports")
         self.liveness.heard(datapath.id)
         self._forget_replaced(datapath.id, ports)
         reconciler = self.switches.connect(session, datapath.id, ports, session.version)
@@ -192,8 +211,7 @@ class Controller(fw.App):
         if session.described is None or session.described.complete:  # else the answer is on its way
             session.described = PortDescription()
             self.spawn(self._expect_ports, session, session.described)
-        session.datapath.send_msg(fw.parser.OFPDescStatsRequest(session.datapath, 0))
-        session.datapath.send_msg(fw.parser.OFPPortDescStatsRequest(session.datapath, 0))
+        session.ask_what_it_is()
 
     def _expect_ports(self, session: Session, described: PortDescription[Port]) -> None:
         """A switch that does not describe its ports in time is disconnected: it would be idle for ever."""
@@ -203,9 +221,8 @@ class Controller(fw.App):
 
     @staticmethod
     def _end(session: Session, error: SessionError) -> None:
-        LOG.error("switch %016x: %s; connecting anew", session.datapath.id, error)
         session.described = None  # what has come in already is not looked at
-        session.close()
+        session.end(str(error))
 
     def _served(self, session: Session) -> bool:
         return any(r.session is session for r in self.switches.reconcilers.values())
@@ -227,16 +244,6 @@ class Controller(fw.App):
             if reconciler is not None:
                 reconciler.session.close()
 
-    def _second(self, datapath: Any, session: Session) -> None:
-        """A second connection of a switch: it has come again, unless the first one still answers."""
-        if self.switches.answers(datapath.id):
-            self.switches.refuse_double(datapath.id, datapath.address[0])
-            session.close()
-            return
-        self.switches.drop(datapath.id)
-        if session.connected:  # its ports may be others by now
-            self._ask_what_it_is(session)
-
     def _reconciler_of(self, datapath: Any) -> Reconciler | None:
         """Of a connection that is the switch's; None: it is not yet, or another with the same datapath id."""
         reconciler = self.switches.reconcilers.get(datapath.id)
@@ -250,9 +257,14 @@ class Controller(fw.App):
         datapath, port = ev.msg.datapath, _port(ev.msg.desc)
         if port.number >= OFPP_MAX:
             return
-        gone = ev.msg.reason == fw.ofproto.OFPPR_DELETE
+        gone = ev.msg.reason == OFPPR_DELETE
         session = self.sessions.get(id(datapath))
-        if self._reconciler_of(datapath) is not None:
+        reconciler = self._reconciler_of(datapath)
+        if reconciler is not None:
+            ports = reconciler.switch.ports
+            if len(ports) >= MOST_PORTS and not gone and port.name not in ports:
+                reconciler.session.end(f"it has more than {MOST_PORTS} ports")
+                return
             self._port_changed(datapath.id, port, gone=gone)
         elif session is not None and session.described is not None:
             try:
@@ -302,7 +314,7 @@ class Controller(fw.App):
         reconciler = self._reconciler_of(msg.datapath)
         if reconciler is None:
             return
-        frame, in_port, switch = bytes(msg.data), msg.match["in_port"], reconciler.switch
+        frame, in_port, switch = msg.data, msg.match["in_port"], reconciler.switch
         try:
             match codec.feature_of(msg.cookie):
                 case Feature.REFUSE:
@@ -421,17 +433,13 @@ def own_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _text(value: Any) -> str:
-    return value.decode("ascii", "replace").rstrip("\0") if isinstance(value, bytes) else str(value)
-
-
-def version_of(described: Any) -> tuple[int, ...]:
+def version_of(described: str) -> tuple[int, ...]:
     """The numbers of a version such as 3.1.0 or 3.3.0~beta; none where it does not begin with one."""
-    found = VERSION.match(_text(described))
+    found = VERSION.match(described)
     return tuple(map(int, found[0].split("."))) if found else ()
 
 
-def _port(desc: Any) -> Port:
-    return Port(_text(desc.name), desc.port_no, desc.hw_addr, up=not (desc.config & DOWN or desc.state & DOWN))
+def _port(desc: PortDesc) -> Port:
+    return Port(desc.name, desc.port_no, desc.hw_addr, up=not (desc.config & DOWN or desc.state & DOWN))
 
 

@@ -38,6 +38,7 @@ LOG = logging.getLogger(__name__)
 REPLY_TIMEOUT = 30.0  # seconds for a read-back or a bundle
 OTHERS_PATIENCE = 2.0  # seconds that a new leader waits for the ports of all switches, before it changes one
 AT_ONCE = 100  # owners compiled before others have their turn: a few dozen milliseconds
+MOST_PACKETS = 1024  # that wait until the switch carries out the model
 NEVER = math.inf
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0  # seconds before an owner that the switch refused is tried again
 
@@ -105,8 +106,9 @@ class Reconciler:
         self._wake.set()
 
     def send_after(self, packet_out: bytes) -> None:
-        """Send this packet once the switch carries out the model as it is now."""
-        self._packets.append(packet_out)
+        """Send this packet once the switch carries out the model as it is now; lost where too many wait for that."""
+        if len(self._packets) < MOST_PACKETS:
+            self._packets.append(packet_out)
         self._wake.set()
 
     def ask(self, read: Callable[[], T]) -> Question[T]:
@@ -146,10 +148,10 @@ class Reconciler:
                 if not self._closed:
                     self._step()
                     self._questions.ask_next()
-        except Disconnected as lost:
-            LOG.info("switch %016x: %s", self.switch.dpid, lost)
+        except Disconnected:
+            pass  # whoever has ended the connection has said why
         except SessionError as doubt:
-            LOG.error("switch %016x: %s; connecting anew", self.switch.dpid, doubt)
+            self.session.end(str(doubt))
         finally:
             self.session.close()
             self._questions.close()

@@ -28,6 +28,7 @@ class FakeSession:
         self.meters: list[bytes] = []
         self.flushed: list[tuple[int, int, Tuple5 | None, Tuple5 | None]] = []
         self.closed = False
+        self.ended = ""  # why, where something was wrong
         self.refused_at: list[float] = []
 
     def ensure_meter(self, message: bytes, _timeout: float) -> None:
@@ -82,6 +83,10 @@ class FakeSession:
 
     def send_plain(self, message: bytes) -> None:
         self.plain.append((len(self.flows), message))
+
+    def end(self, reason: str) -> None:
+        self.ended = reason
+        self.close()
 
     def close(self) -> None:
         self.closed = True
