@@ -197,7 +197,7 @@ def parse(raw: bytes) -> Message:
     if size != len(raw):
         raise BrokenMessageError(f"a message of type {kind} says that it has {size} bytes, and has {len(raw)}")
     if version != VERSION and kind not in _ANY_VERSION:
-        raise BrokenMessageError(f"a message of type {kind} in version {version} of OpenFlow, not {VERSION} as agreed on")
+        raise BrokenMessageError(f"a message of type {kind} in OpenFlow version {version}, not {VERSION} as agreed on")
     read = _PARSERS.get(kind)
     if read is None:
         raise BrokenMessageError(f"a message of type {kind}, which no switch sends")
