@@ -32,6 +32,7 @@ from tests.kit.rawswitch import (
     PORT_STATUS,
     RawSwitch,
     address,
+    flow_stat,
     message,
     multipart,
     packet_in,
@@ -314,11 +315,6 @@ def test_more_connections_than_there_may_be(tmp_path: Path) -> None:
         wait_for(lambda: go_on() == 4 and len(ctl.client.switches()) == 4, "a place to be free")
         late = all_of_them.enter_context(raw_switch(ctl, 201))
         late.run_until(lambda: late.identified)
-
-
-def flow_stat() -> bytes:
-    """One flow with an empty match, as a switch tells of it."""
-    return struct.pack("!HBxIIHHHH4xQQQ", 56, 0, 0, 0, 1, 0, 0, 0, 0x4E << 56, 0, 0) + bytes.fromhex("0001000400000000")
 
 
 def ended_within(seconds: float, peers: Sequence[socket.socket], meanwhile: Callable[[], object]) -> list[bool]:

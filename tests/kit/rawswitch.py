@@ -57,6 +57,11 @@ def packet_in(fields: bytes, frame: bytes, cookie: int = 0x4E << 56) -> bytes:
     return message(PACKET_IN, 0, head + match + bytes(-len(match) % 8) + bytes(2) + frame)
 
 
+def flow_stat() -> bytes:
+    """One flow with an empty match, as a switch tells of it."""
+    return struct.pack("!HBxIIHHHH4xQQQ", 56, 0, 0, 0, 1, 0, 0, 0, 0x4E << 56, 0, 0) + bytes.fromhex("0001000400000000")
+
+
 def ports_reply(xid: int, numbers: Iterable[int], *, more: bool = False) -> bytes:
     """A part of a description of the ports, or the last of it."""
     return multipart(PORT_DESC, b"".join(map(port, numbers)), xid, more=more)
