@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz import openflow as fuzz
 from tests.kit.controller import Controller, controller
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
@@ -331,3 +332,70 @@ def ended_within(seconds: float, peers: Sequence[socket.socket], meanwhile: Call
                 except ConnectionError:
                     ended[number] = True
     return ended
+
+
+def test_many_switches_that_are_nearly_right(bare: Lab) -> None:
+    """Some combination that nobody has thought of would end the controller, or take its memory."""
+    host, number = bare.controller.host, bare.controller.ofp_port
+    with unharmed(bare, 150 * MEGABYTE):
+        ended = fuzz.connect(host, number, 15, seed=2611)
+    assert ended["closed by the controller"] > 20, ended
+    wait_for(lambda: len(bare.controller.client.switches()) == 1, "all of them to be gone")
+
+
+def stubborn(switch: RawSwitch) -> Callable[[], bool]:
+    """Let a switch live on in a step, and say whether it still has its connection."""
+
+    def step() -> bool:
+        switch.run_once()
+        return not switch.closed
+
+    return step
+
+
+def test_a_second_switch_is_not_let_in_while_the_first_answers(bare: Lab) -> None:
+    """A copied bridge, or anybody who knows the number, would throw a switch out that works."""
+    with unharmed(bare), served(bare.controller) as first, raw_switch(bare.controller) as second:
+        alive = stubborn(first)
+        began = time.monotonic()
+        while not second.closed:
+            assert alive()
+            assert time.monotonic() - began < 5
+            second.run_once()
+        assert not second.identified
+        assert alive()
+        first.run_until(lambda: "datapath id" in bare.controller.switch(first.dpid).get("errors", {}))
+
+
+def test_a_second_connection_is_let_in_when_the_first_is_silent(bare: Lab) -> None:
+    """A switch whose wire was cut could not come back before its old connection has timed out."""
+    with unharmed(bare), served(bare.controller), raw_switch(bare.controller) as second:
+        began = time.monotonic()
+        second.run_until(lambda: second.identified)
+        assert time.monotonic() - began < 6
+        second.run_until(lambda: bare.controller.switch(second.dpid).get("settled"))
+
+
+def test_a_second_connection_is_let_in_at_once_when_the_first_was_closed(bare: Lab) -> None:
+    """A switch that restarts would wait for nothing."""
+    with unharmed(bare), served(bare.controller) as first:
+        for _ in range(10):
+            first.close()
+            began = time.monotonic()
+            with raw_switch(bare.controller) as second:
+                second.run_until(lambda: second.identified)
+                assert time.monotonic() - began < 1.5, "not after the first has been asked in vain, which takes 2 s"
+
+
+def test_one_that_is_frozen_while_a_bundle_is_under_way(bare: Lab) -> None:
+    """The second would be let in as the first is busy, not gone: an echo is answered before a bundle is."""
+    with unharmed(bare), raw_switch(bare.controller) as first:
+        first.answers[FLOW] = lambda _: []  # it answers echo requests, and this never
+        first.run_until(lambda: (18, FLOW) in first.requests)
+        with raw_switch(bare.controller) as second:
+            began = time.monotonic()
+            while not second.closed:
+                first.run_once()
+                second.run_once()
+                assert time.monotonic() - began < 5
+            assert not first.closed
