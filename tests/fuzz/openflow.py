@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from ryu_apps.openflow import inbound, messages
+from ryu_apps.pipeline.tables import Feature
 from tests.kit.rawswitch import flow_stat, message, multipart, packet_in, port, port_status
 
 MEMORY = 512 << 20
@@ -35,6 +36,52 @@ METER = struct.pack("!HHI", 24, 13, 1) + struct.pack("!HHIII", 1, 16, 100, 0, 0)
 DESCRIPTION = struct.pack("!256s256s256s32s256s", b"Nicira", b"Open vSwitch", b"3.1.0", b"None", b"\xff\n\x1b")
 FEATURES = struct.pack("!QIBB2xII", 0x5EED, 0, 254, 0, 0x4F, 0)
 HELLO_ELEMENTS = bytes.fromhex("0001 0008 00000010 0002 0005 00 000000")
+
+FEATURES_OF_FLOWS = tuple(Feature)
+
+
+def _ip4(protocol: int, payload: bytes, source: str = "0a010101", target: str = "64010101") -> bytes:
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 7, 0, 64, protocol, 0) + bytes.fromhex(source + target)
+    total = sum(struct.unpack("!10H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    return _ETHERNET + b"\x08\x00" + head[:10] + struct.pack("!H", ~total & 0xFFFF) + head[12:] + payload
+
+
+def _ip6(protocol: int, payload: bytes) -> bytes:
+    ends = bytes.fromhex("fd00000100000000000000000a010101 fd00010000000000000000006401 0101")
+    return _ETHERNET + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64) + ends + payload
+
+
+_ETHERNET = bytes.fromhex("020000000002 020000000001")
+_TCP = struct.pack("!HHIIBBHHH", 5000, 80, 1, 2, 5 << 4, 0x10, 1000, 0, 0)
+_UDP = struct.pack("!HHHH", 5000, 53, 12, 0) + b"data"
+_OPTIONS = bytes.fromhex("3c00 000000000000 2c00 000000000000 0600 0001 00000001")  # and a fragment's header
+_AUTHENTICATION = bytes.fromhex("0604 0000 00000001 00000000") + bytes(12)
+_PING, _PING6 = bytes.fromhex("0800000000010001"), bytes.fromhex("8000000000010001")
+_ARP = "ffffffffffff 020000000001 0806 0001 0800 06 04 0001 020000000001 0a010105 000000000000 0a010109"
+_LLDP = "0180c200000e 0e4e43000002 88cc 0209 07 0000000000000001 0405 07 00000001 0602 0004 0000"
+FRAMES = [
+    _ip4(6, _TCP), _ip4(6, _TCP + b"x"), _ip4(17, _UDP), _ip4(132, bytes(12)), _ip4(1, _PING),
+    _ip6(6, _TCP), _ip6(17, _UDP), _ip6(0, _OPTIONS + _TCP), _ip6(51, _AUTHENTICATION + _TCP), _ip6(58, _PING6),
+    bytes.fromhex(_ARP), bytes.fromhex(_LLDP) + bytes(40),
+]  # fmt: skip
+
+
+def frame(rng: random.Random) -> bytes:
+    """What a host sends, or nearly that."""
+    raw = rng.choice(FRAMES)
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        raw = rng.choice((_cut, _flipped, _number, _inserted, _repeated))(rng, raw)
+    return raw[: LARGEST // 2]
+
+
+def _from_a_flow(rng: random.Random) -> bytes:
+    """A frame that a flow of ours has sent, by each of our features."""
+    fields = struct.pack("!HBBI", 0x8000, 0, 4, rng.choice((1, 1, 2, 0, 0xFFFFFFFE, rng.randrange(1 << 32))))
+    for number in range(3):
+        fields += struct.pack("!HBBI", 1, number << 1, 4, rng.choice((0, 1, 1, 2, 3, rng.randrange(1 << 32))))
+    return packet_in(fields, frame(rng), 0x4E << 56 | rng.choice(FEATURES_OF_FLOWS) << 48)
+
 
 VALID = {
     "hello": message(0, 1),
@@ -136,6 +183,8 @@ def mutated(rng: random.Random) -> bytes:
     """A message that is right in most parts; its length is mostly that which it says."""
     if rng.random() < 0.05:
         return rng.choice(NAMED)
+    if rng.random() < 0.2:
+        return _from_a_flow(rng)
     raw = rng.choice(_ALL)
     for _ in range(rng.choice((0, 1, 1, 2, 4))):
         raw = rng.choice(MUTATIONS)(rng, raw)[: 2 * LARGEST]
