@@ -80,6 +80,8 @@ def test_broken_frames_are_refused() -> None:
             parse(good[:at] + bytes([value]) + good[at + 1 :])
     with pytest.raises(BrokenPacketError):
         parse(arp(b"\1" + mac(9)[1:], "10.1.1.9", "10.1.1.254"))
+    with pytest.raises(BrokenPacketError, match="too many for ARP"):  # no packet-out to all ports could hold it
+        parse(good + bytes(60_000))
 
 
 def test_network_of_an_address() -> None:
