@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ryu_apps.openflow.rate import Bucket
+
 BURST = 10
 REFILL = 30.0  # s
 MOST = 4096
@@ -19,20 +21,11 @@ MOST_TOGETHER, REFILL_TOGETHER = 500, 0.5  # the same for all of them together: 
 
 
 @dataclass(slots=True)
-class _Bucket:
-    """Lines that may still be said, as of then, and those that were not."""
+class _Lines:
+    """Lines that may be said, and how many were not."""
 
-    left: float
-    at: float
+    bucket: Bucket
     dropped: int = 0
-
-    def take(self, now: float, most: int, refill: float) -> bool:
-        self.left = min(float(most), self.left + (now - self.at) / refill)
-        self.at = now
-        if self.left < 1.0:
-            return False
-        self.left -= 1.0
-        return True
 
 
 class Complaints:
@@ -41,28 +34,30 @@ class Complaints:
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._clock = clock
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
-        self._together = _Bucket(MOST_TOGETHER, clock())
+        self._lines: OrderedDict[str, _Lines] = OrderedDict()
+        self._together = _Lines(Bucket(MOST_TOGETHER, 1 / REFILL_TOGETHER, clock()))
 
     def say(self, level: int, whom: str, text: str) -> None:
         """One line about ``whom``, unless there were too many lately."""
         now = self._clock()
-        bucket = self._buckets.setdefault(whom, _Bucket(BURST, now))
-        self._buckets.move_to_end(whom)
-        if len(self._buckets) > MOST:
-            self._buckets.popitem(last=False)
-        if not bucket.take(now, BURST, REFILL):
-            bucket.dropped += 1
-        elif not self._together.take(now, MOST_TOGETHER, REFILL_TOGETHER):
+        lines = self._lines.get(whom)
+        if lines is None:
+            lines = self._lines[whom] = _Lines(Bucket(BURST, 1 / REFILL, now))
+        self._lines.move_to_end(whom)
+        if len(self._lines) > MOST:
+            self._lines.popitem(last=False)
+        if not lines.bucket.take(now):
+            lines.dropped += 1
+        elif not self._together.bucket.take(now):
             self._together.dropped += 1
         else:
-            self._log.log(level, "%s: %s%s", whom, text, self._left_out(bucket))
+            self._log.log(level, "%s: %s%s", whom, text, self._left_out(lines))
 
-    def _left_out(self, bucket: _Bucket) -> str:
-        out = f" ({bucket.dropped} lines about it were left out)" if bucket.dropped else ""
+    def _left_out(self, lines: _Lines) -> str:
+        out = f" ({lines.dropped} lines about it were left out)" if lines.dropped else ""
         if self._together.dropped:
             out += f" ({self._together.dropped} lines about several switches were left out)"
-        bucket.dropped = self._together.dropped = 0
+        lines.dropped = self._together.dropped = 0
         return out
 
 

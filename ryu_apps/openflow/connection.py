@@ -6,6 +6,7 @@ a message that makes no sense ends their thread with a traceback. Here all is bo
 - what comes in is cut and read by `inbound`; wrong bytes end the connection (`end`), with one line in the log;
 - a peer has `IDENTIFY_SECONDS` to say who it is, and `MESSAGE_SECONDS` for each message that it has begun;
 - what is to go out waits in a queue of `SEND_MOST` bytes; a peer that does not read is disconnected;
+- a switch that says too much is read more slowly (`MESSAGES`), and its packet-ins are dropped (`PACKETS`);
 - a switch that leaves echo requests unanswered is disconnected, as the options say.
 
 An exception of ours that nobody expected stops the process, as anywhere else (`framework.fatal`).
@@ -17,6 +18,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import time
 from collections import deque
 from typing import Any
 
@@ -27,14 +29,20 @@ from ryu_apps.openflow.codec import VERSION
 from ryu_apps.openflow.complaints import COMPLAINTS
 from ryu_apps.openflow.failures import error_text
 from ryu_apps.openflow.inbound import BrokenMessageError, Message
+from ryu_apps.openflow.rate import Bucket
 
 IDENTIFY_SECONDS = 10.0  # from the connection's begin to the switch's features
 MESSAGE_SECONDS = 10.0  # from a message's first bytes to its last
+MESSAGES, MESSAGES_PER_SECOND = 100_000, 20_000
+"""That come in: a switch that has more to say is read more slowly."""
+PACKETS, PACKETS_PER_SECOND = 4_000, 2_000
+"""Packet-ins: all meters together let 1,500 a second pass (`pipeline/tables.py`). What is beyond is dropped."""
 SEND_SECONDS = 30.0  # for a piece of what we send to be taken
 SEND_PIECE = 1 << 16
 SEND_PAUSE = 4 << 20  # bytes that wait to be sent: who sends in bulk waits from here on
 SEND_MOST = 16 << 20  # nobody waits for more: the switch does not read
 _READ = 1 << 16
+_PAUSE = 0.05  # s
 _AT_ONCE = 256  # messages of one switch, then others have their turn
 _FLUSH_SECONDS = 1.0  # for the line that says why we hang up
 
@@ -73,6 +81,9 @@ class Connection(_Datapath):  # type: ignore[misc]
         self._unanswered: deque[int] = deque()
         self._pings: dict[int, Any] = {}
         self._identify: Any = None
+        now = time.monotonic()
+        self._messages = Bucket(MESSAGES, MESSAGES_PER_SECOND, now)
+        self._packets = Bucket(PACKETS, PACKETS_PER_SECOND, now)
         super().__init__(sock, address)
         self.socket.settimeout(None)  # deadlines are ours
         self._whom = f"OpenFlow peer {address[0]}"
@@ -212,7 +223,9 @@ class Connection(_Datapath):  # type: ignore[misc]
                         finish = None
                     self._take(inbound.parse(raw))
                     count += 1
-                    if not count % _AT_ONCE:
+                    if not self._messages.take(time.monotonic()):
+                        hub.sleep(_PAUSE)
+                    elif not count % _AT_ONCE:
                         hub.sleep(0)
                     if self._ended:
                         return
@@ -280,6 +293,10 @@ class Connection(_Datapath):  # type: ignore[misc]
         """To the applications: as an event of the library's, with a message of ours."""
         if message.msg_type in (inbound.OFPT_HELLO, inbound.OFPT_FEATURES_REPLY):
             raise BrokenMessageError(f"a message of type {message.msg_type} again")
+        if isinstance(message, inbound.PacketIn) and not self._packets.take(time.monotonic()):
+            text = f"sends more than {PACKETS_PER_SECOND} packets a second, whatever its meters: the others are dropped"
+            COMPLAINTS.say(logging.WARNING, self._whom, text)
+            return
         if isinstance(message, inbound.Multipart):
             event = _MULTIPARTS.get(message.type)
         elif isinstance(message, inbound.BundleControl):

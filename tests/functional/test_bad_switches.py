@@ -242,6 +242,20 @@ def test_a_flood_of_what_nobody_asked_for(bare: Lab) -> None:
     wait_for(lambda: not bare.controller.switch(f"{0x5EED:016x}"), "it to be gone")
 
 
+def test_a_flood_of_packets(bare: Lab) -> None:
+    """A switch that does not carry out its meters would keep the controller busy, and all other switches waiting."""
+    one = packet_in(IN_PORT, bytes(60))
+    with unharmed(bare) as said, served(bare.controller) as switch:
+        for _ in range(30):
+            switch.send(one * 1000)
+        switch.send(message(ECHO_REQUEST, 99))
+        switch.run_until(lambda: (ECHO_REPLY, 0) in switch.requests or switch.closed, 60)
+        assert not switch.closed, "it says nothing that is wrong"
+        taken = bare.controller.switch(switch.dpid)["brokenPackets"]
+        assert 4000 <= taken < 25_000
+        assert "sends more than 2000 packets a second" in said()
+
+
 def test_a_frame_too_large_to_be_passed_on(bare: Lab) -> None:
     """A packet-in may hold what no packet-out can: the controller would end while it passes it on."""
     bare.network("asked", "10.77.1.0/24", "10.77.1.254")

@@ -45,4 +45,4 @@ def test_who_always_says_to_be_another(said: pytest.LogCaptureFixture) -> None:
     now[0] += complaints.REFILL_TOGETHER
     about.say(logging.ERROR, "peer", "wrong")
     assert f"({MOST + 2000 - MOST_TOGETHER} lines about several switches were left out)" in said.messages[-1]
-    assert len(about._buckets) == MOST
+    assert len(about._lines) == MOST
