@@ -193,7 +193,9 @@ class Connection(_Datapath):  # type: ignore[misc]
         self._identify = hub.spawn_after(IDENTIFY_SECONDS, self._slow_to_identify)
         try:
             if self._tls is not None:
-                self.socket = self._tls.wrap_socket(self.socket, server_side=True)
+                # in two steps: so that the socket is there to be shut down while a peer takes its time
+                self.socket = self._tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+                self.socket.do_handshake()
             threads += [framework.spawn(self._send_loop), framework.spawn(self._echo_request_loop)]
             self.send_now(inbound.HEADER.pack(VERSION, inbound.OFPT_HELLO, 8, 1))
             self._receive()

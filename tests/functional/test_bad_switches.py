@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import resource
 import socket
+import ssl
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import openflow as fuzz
-from tests.kit.controller import Controller, controller
+from tests.kit.controller import Controller, controller, free_port
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
 from tests.kit.rawswitch import (
@@ -413,3 +415,27 @@ def test_one_that_is_frozen_while_a_bundle_is_under_way(bare: Lab) -> None:
                 second.run_once()
                 assert time.monotonic() - began < 5
             assert not first.closed
+
+
+def test_over_tls(tmp_path: Path) -> None:
+    """A peer that begins no handshake would take a place for ever; a switch with TLS could not connect."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=controller"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    port_number = free_port()
+    options = ("--ctl-privkey", str(key), "--ctl-cert", str(certificate), "--ofp-ssl-listen-port", str(port_number))
+    context = ssl.create_default_context(cafile=str(certificate))
+    with controller(tmp_path, "127.0.0.1", *options) as ctl, contextlib.ExitStack() as all_of_them:
+        silent, garbage, good = [
+            all_of_them.enter_context(socket.create_connection(("127.0.0.1", port_number), 20, (address(), 0)))
+            for _ in range(3)
+        ]
+        garbage.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        with context.wrap_socket(good, server_hostname="controller") as switch:
+            switch.sendall(message(HELLO, 1) + fuzz.VALID["features"])
+            said = b""
+            while said.count(bytes((4, 18))) < 2:
+                said += switch.recv(1000)
+            assert said.startswith(message(HELLO, 1))
+            assert all(ended_within(20, [silent, garbage], lambda: None))
+        assert "Traceback" not in ctl.log()
