@@ -210,6 +210,7 @@ class ControllerDoc(TypedDict, total=False):
 
     url: str
     leads: bool
+    open: bool  # whoever reaches it can use it: it is not on the loopback device, and has no authentication
 
 
 class VersionDoc(TypedDict, total=False):

@@ -27,6 +27,7 @@ from ryu_apps.openflow.session import EVENTS, Session, datapath_of
 from ryu_apps.pipeline.tables import NETWORK, PORT, TENANT, Feature
 from ryu_apps.pipeline.values import CONTROLLER, IN_PORT, Output
 from ryu_apps.reconciler import Reconciler
+from ryu_apps.rest import auth
 from ryu_apps.rest.api import Api
 from ryu_apps.rest.hosts import HostTracker
 from ryu_apps.seeking import Kept, Seeker
@@ -88,6 +89,7 @@ class Controller(fw.App):
             self.switches,
             leader_url=lambda: self.lead.leader_url,
             controllers=self.lead.controllers,
+            listener=self._listener(),
         )
         self.rest = wsgi.serve(self.api, fw.CONF.rest_host, fw.CONF.rest_port)
         self.spawn(self.rest.wait)
@@ -110,9 +112,17 @@ class Controller(fw.App):
         self.lead.resign()
         self.store.close()
 
+    @staticmethod
+    def _listener() -> auth.Listener:
+        """Where we listen; a warning if that is not on the loopback device."""
+        found = auth.listener(wsgi.address_of(fw.CONF.rest_host), _our_url(), fw.CONF.rest_name or ())
+        if found.open:
+            LOG.warning(auth.OPEN, own_url(fw.CONF.rest_host, fw.CONF.rest_port))
+        return found
+
     def _join(self) -> Alone | Elected:
         """Take our place among the controllers of this store."""
-        url = fw.CONF.rest_url.rstrip("/") or own_url(fw.CONF.rest_host, fw.CONF.rest_port)
+        url = _our_url()
         if isinstance(self.store, SqliteStore):
             return Alone(url)
         self.spawn(Follower(self.commands, self.store).run)
@@ -414,6 +424,11 @@ class Controller(fw.App):
         self.fabric.wait()
         for end, message in found:
             self.switches.send(end.switch, message)
+
+
+def _our_url() -> str:
+    """Where others reach our REST API."""
+    return str(fw.CONF.rest_url.rstrip("/")) or own_url(fw.CONF.rest_host, fw.CONF.rest_port)
 
 
 def own_url(host: str, port: int) -> str:

@@ -79,6 +79,7 @@ def _configure(argv: Sequence[str] | None) -> list[str]:
         # a wrong value in a file shows only when it is read: ask for each now
         for option in config.OPTIONS:
             conf[option.dest]
+        config.check(conf)
     except cfg.ConfigFilesNotFoundError as exc:
         raise _Refused(f"no such file: {', '.join(exc.config_files)}", 2) from exc
     except ValueError as exc:

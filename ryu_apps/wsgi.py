@@ -37,10 +37,12 @@ __all__ = [
     "Response",
     "Router",
     "Server",
+    "address_of",
     "application",
     "body_parts",
     "defer",
     "eventlet",
+    "headers_of",
     "json_response",
     "new_event",
     "on_disconnect",
@@ -158,6 +160,12 @@ def stream_response(request: Request, chunks: Iterable[bytes]) -> Response:
     """A response whose chunks go out one by one, as they come; ``chunks.close`` is called at its end."""
     request.environ["eventlet.minimum_write_chunk_size"] = 1
     return webob.Response(status=200, content_type="application/x-ndjson", charset="utf-8", app_iter=chunks)
+
+
+def headers_of(request: Request) -> list[tuple[str, str]]:
+    """Names and values as the client sent them, each as often as it sent it."""
+    raw = request.environ.get("headers_raw")  # the environment proper joins them, and makes up a content type
+    return list(request.headers.items()) if raw is None else list(raw)
 
 
 def read_body(request: Request, most: int = 0) -> bytes:
@@ -325,6 +333,15 @@ class Server:
 def serve(app: Application, host: str, port: int) -> Server:
     """Serves ``app`` from now on, in greenthreads. OSError: the port is taken, or the host not ours."""
     return Server(app, host, port)
+
+
+def address_of(host: str) -> str:
+    """The address that a server of that host listens on."""
+    try:
+        found = socket.getaddrinfo(host, None, socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    except OSError:
+        return host  # and `serve` will say so
+    return str(found[0][4][0])
 
 
 def _listen(host: str, port: int) -> Any:

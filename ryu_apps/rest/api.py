@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ryu_apps.pipeline.trace import Question
+from ryu_apps.rest import auth, forward, schemas
 from ryu_apps.rest import documents as docs
-from ryu_apps.rest import forward, schemas
 from ryu_apps.rest.agents import AgentApi, parse_revision
 from ryu_apps.rest.decode import parse_object
 from ryu_apps.rest.documents import Document
@@ -26,6 +26,7 @@ from ryu_apps.wsgi import (
     Response,
     Router,
     application,
+    headers_of,
     json_response,
     query,
     read_body,
@@ -104,10 +105,12 @@ class Api:
         alive_period: float = ALIVE_PERIOD,
         leader_url: Callable[[], str] = lambda: "",
         controllers: Callable[[], Mapping[str, bool]] = dict,
+        listener: auth.Listener = auth.Listener(),  # noqa: B008 - immutable
     ) -> None:
         """``leader_url``: where the REST of the leading controller is; empty: it is this one. ``controllers``: the
-        URLs of all, and whether each leads.
+        URLs of all, and whether each leads. ``listener``: where the API is served.
         """
+        self._listener = listener
         self._leader_url = leader_url
         self._controllers = controllers
         self._commands = commands
@@ -132,6 +135,8 @@ class Api:
         self._feed.end_all()
 
     def _handle(self, request: Request) -> Response:
+        if line := auth.refusal(str(request.method), headers_of(request), self._listener):
+            raise auth.Forbidden(line)
         handler, values = self._router.find(request)
         if forward.is_leaders(request):
             try:
@@ -226,7 +231,7 @@ class Api:
                 "GET": self._get_global,
                 **dict.fromkeys(("POST", "PUT", "DELETE"), _refuse("globals")),
             },
-            "/controllers": {"GET": lambda _: [{"url": u, "leads": leads} for u, leads in self._controllers().items()]},
+            "/controllers": {"GET": self._list_controllers},
             "/switches": {"GET": lambda _: self._switches.switches()},
             "/trace": {"GET": self._trace},
             "/settled/{key}": {"GET": self._settled},
@@ -374,6 +379,10 @@ class Api:
 
     def _trace(self, request: Request) -> Document:
         return self._switches.trace(question(partial(query, request), self._model))
+
+    def _list_controllers(self, request: Request) -> list[Document]:
+        known = self._controllers().items()
+        return [{"url": url, "leads": leads, "open": auth.is_open(url, self._listener)} for url, leads in known]
 
     def _version(self, request: Request) -> Document:
         return {"GitCommit": "", "Version": VERSION, "BuildTime": ""}

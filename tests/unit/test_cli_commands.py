@@ -417,6 +417,16 @@ def test_controllers(fake: FakeController, run: Run) -> None:
     assert run("controller", "ls", "-q") == "http://a:1\nhttp://b:1\n"
 
 
+def test_controllers_that_anybody_can_use(fake: FakeController, capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise nobody notices that the whole office can delete networks."""
+    fake.docs["controllers"] = {url: {"url": url, "leads": False, "open": url != "b"} for url in ("c", "b", "a")}
+    for flags in ([], ["-q"], ["--json"]):
+        assert main(["controller", "ls", *flags]) == 0
+        out, err = capsys.readouterr()
+        assert err == "Warning: no authentication, whoever reaches it can use it: a, c\n"
+        assert "Warning" not in out
+
+
 def test_version(run: Run) -> None:
     """Otherwise a report of a fault can't say which versions it is about."""
     assert run("version") == "Client Version:\nVersion: 0.1.0\n\nServer Version:\nVersion: 9.9.9\n"
