@@ -124,7 +124,7 @@ class Controller(fw.App):
         """Take our place among the controllers of this store."""
         url = _our_url()
         if isinstance(self.store, SqliteStore):
-            return Alone(url)
+            return Alone(url, self.store.check)
         self.spawn(Follower(self.commands, self.store).run)
         return Elected(
             self.commands,

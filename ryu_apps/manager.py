@@ -20,6 +20,7 @@ from typing import Any
 from oslo_config import cfg
 
 from ryu_apps import config, framework
+from topology import private
 from topology.errors import NetctlError
 from topology.heartbeat import PERIOD, Heartbeat
 
@@ -42,6 +43,7 @@ class _Refused(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
     framework.patch()
+    os.umask(private.UMASK)
     try:
         applications = _configure(argv)
         conf = framework.CONF

@@ -38,8 +38,9 @@ from topology.etcd import (
     read,
     value_of,
 )
-from topology.model import Change, Commit, Object, from_json, to_json
+from topology.model import Change, Commit, Object
 from topology.store import StaleRevision, StoreUnavailable, StoreUnusable
+from topology.stored import from_json, to_json
 
 FORMAT = 1
 KEPT_REVISIONS = 2_000  # for who was away; etcd is for small data

@@ -39,6 +39,7 @@ from netctl.agent.ways import Ways
 from netctl.agent.zones import Zones
 from netctl.client import DEFAULT_URL
 from netctl.documents import HostDoc
+from topology import private
 from topology.heartbeat import PERIOD, Heartbeat
 
 LOG = logging.getLogger("netctl.agent")
@@ -146,6 +147,7 @@ def run(options: Options) -> int:
         failed.append(line)
         stop.set()
 
+    os.umask(private.UMASK)
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     threading.excepthook = on_error

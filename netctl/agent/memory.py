@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import asdict, fields
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
 
 from netctl.agent.state import LocalNetwork, State
+from topology import private
 
 LOG = logging.getLogger(__name__)
 FILE = "agent-networks.json"
@@ -31,6 +31,7 @@ class Memory:
     def load(self) -> None:
         """Take over what was remembered; Docker's own listing, when it comes, replaces it."""
         try:
+            private.close_to_others(self._path)
             for item in json.loads(self._path.read_text(encoding="utf-8")):
                 self._state.set_network(_network(item))
         except FileNotFoundError:
@@ -46,11 +47,9 @@ class Memory:
             text = json.dumps(items, default=_plain, indent=1)
             if text == self._written:
                 return
-            temporary = self._path.with_suffix(".new")
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_text(text, encoding="utf-8")
-                os.replace(temporary, self._path)
+                private.make_directory(self._path.parent)
+                private.write(self._path, text)
             except OSError as error:
                 LOG.error("%s can't be written: %s", self._path, error.strerror or error)
             self._written = text

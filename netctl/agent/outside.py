@@ -18,6 +18,7 @@ from netctl.agent.errors import SwitchError
 from netctl.agent.hostport import HostPorts
 from netctl.agent.kernel_rules import KernelRules, Published
 from netctl.agent.state import State, Subnet, subnets_of
+from topology import private
 from topology.model import HOST_BASE
 from topology.reach import HIDDEN, PUBLISHED, host_address6, reached
 
@@ -121,8 +122,9 @@ class Outside:
         subnets = [subnet for subnet in wanted.subnets if subnet.version == 4]
         elsewhere = hostlink.ensure(self._device, wanted.address, [HIDDEN, PUBLISHED, *subnets], wanted.mtu)
         if wanted.forward and not hostlink.forwards():
-            self._state_dir.mkdir(parents=True, exist_ok=True)
-            (self._state_dir / FORWARDING).write_text(BOOT_ID.read_text())  # for `make down`, which turns it off again
+            private.make_directory(self._state_dir)
+            # for `make down`, which turns it off again
+            private.write(self._state_dir / FORWARDING, BOOT_ID.read_text())
             hostlink.forward()
             LOG.info("net.ipv4.ip_forward is on now: a network with nat, or a published port, needs it")
         return elsewhere

@@ -185,8 +185,8 @@ class AgentApi:
         since = None if asked is None else parse_revision(asked, "since")
         if since is not None:
             self._commands.catch_up(since)  # another controller may have told of more than we know yet
-        host = query(request, "host")
-        stream = self._feed.open(since)
+        host = query(request, "host") or ""
+        stream = self._feed.open(since, host if host in self._model.hosts else "")
         if host:
             self._tracker.connect(host)
             stream.at_close(lambda: self._tracker.disconnect(host))
