@@ -22,6 +22,7 @@ class Connection(list[Any]):
     def __init__(self, room: Room, address: Any, socket: Any, state: str) -> None:
         super().__init__([address, socket, state])
         self._room = room
+        self.thread: Any = None
         self.peer = str(address[0]) if address else ""
         self.in_request = False
         self.ended = False
@@ -55,10 +56,13 @@ class Connection(list[Any]):
 
 
 class Room:
-    """Of one server. ``end`` is called with a connection that has to go."""
+    """Of one server."""
 
-    def __init__(self, most: int, most_held: int, end: Callable[[Connection], None]) -> None:
-        """``most`` connections; ``most_held`` bytes that all clients together may leave with us."""
+    def __init__(self, most: int, most_held: int, end: Callable[[Connection, int], None]) -> None:
+        """``most`` connections; ``most_held`` bytes that all clients together may leave with us.
+
+        ``end`` is told how many bytes we held for the connection; it may let others have their turn.
+        """
         self.most = most
         self._in_requests = max(1, most - most // SPARE)
         self._of_one_peer = max(1, self._in_requests * 3 // 4)
@@ -129,13 +133,11 @@ class Room:
             return
         connection.held += size
         self._held += size
-        excess = self._held - self._most_held
-        for other in list(self._stalled):
-            if excess <= 0:
+        while self._held > self._most_held:
+            other = next((c for c in self._stalled if c is not connection and c.held), None)
+            if other is None:
                 return
-            if other is not connection and other.held:
-                excess -= other.held
-                self._end_one(other)
+            self._end_one(other)
 
     def make(self) -> bool:
         """Ends one that waits for its client; whether there was any."""
@@ -153,11 +155,11 @@ class Room:
         return self._requests.total() > self._in_requests or self._requests[peer] > self._of_one_peer
 
     def _end_one(self, connection: Connection) -> None:
-        # it counts as gone at once, though its own thread ends later
+        held = connection.held
         connection.ended = True
         self.finish(connection)
         self._forget(connection)
-        self._end(connection)
+        self._end(connection, held)
 
     def _forget(self, connection: Connection) -> None:
         idle = self._idle.get(connection.peer)

@@ -36,7 +36,7 @@ from topology.errors import Invalid, NetctlError, NotFound, Unavailable
 from topology.model import Endpoint, Network, Service, Tenant
 from topology.observed import SCTP_NEEDS
 from topology.providers import HOST_DOWN, PORT_DOWN
-from topology.store import StoreUnavailable
+from topology.store import StoreUnavailable, StoreUnusable
 from topology.validate import show
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class Api:
     def _forward(self, request: Request, leader: str, body: bytes | None = None) -> Response:
         there = forward.forward(request, leader, body)
         if request.method != "GET":
-            with contextlib.suppress(StoreUnavailable):  # whoever asks us next sees what was done there
+            with contextlib.suppress(StoreUnavailable, StoreUnusable):  # whoever asks us next sees what was done there
                 self._commands.catch_up()
         return there
 

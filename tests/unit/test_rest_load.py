@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -21,10 +22,10 @@ from tests.unit.manager_process import DEADLINE, ROOT, Manager, app_file, ports,
 SLOW = 1010
 RIGHT = 60.0  # s: far more than all limits together
 QUICK = """
-from ryu_apps import wsgi
+from ryu_apps import server, wsgi
 
-wsgi.IDLE_TIMEOUT = wsgi.HEAD_TIMEOUT = wsgi.BODY_TIMEOUT = 4.0
-wsgi.DISCARD_TIMEOUT = 2.0
+server.IDLE_TIMEOUT = server.HEAD_TIMEOUT = wsgi.BODY_TIMEOUT = 4.0
+server.DISCARD_TIMEOUT = 2.0
 """  # limits that a test can wait for
 
 
@@ -185,13 +186,38 @@ def test_other_slow_clients(rest: int, crowd: Callable[..., Crowd], begin: bytes
         assert until(lambda: slow.ended() == SLOW)
 
 
+def test_no_descriptors_left(tmp_path: Path, crowd: Callable[..., Crowd]) -> None:
+    """Clients that take all of the process's descriptors would lock everybody out, or end it."""
+    options, _, port = ports()
+    with running(*options, "--store", str(tmp_path / "netctl.db")) as manager:
+        manager.wait_for("running ")
+        serves(port, 1)
+        pid = manager._process.pid
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors_of(pid) + 20, hard))
+        silent = crowd(port, b"GET /info HTTP/1.1\r\n")
+        silent.grow(100)
+        manager.wait_for("no new connection can be accepted: Too many open files")
+        serves(port, 2)
+        assert silent.ended() >= 70
+        assert alive(manager)
+        manager.signal(signal.SIGTERM)
+        assert manager.ended() == 0
+    assert sum("no new connection" in line for line in manager.lines) == 1, "and the log is not filled"
+
+
 def memory_of(pid: int) -> int:
     """Bytes of a process that are in memory."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def descriptors_of(pid: int) -> int:
+    """How many a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def test_answers_that_nobody_takes(tmp_path: Path, crowd: Callable[..., Crowd]) -> None:
-    """A few hundred clients that ask for much and read nothing would fill the controller's memory."""
+    """A few clients that ask for much and read nothing would fill the controller's memory."""
     options, _, port = ports()
     with running(*options, "--store", str(tmp_path / "netctl.db")) as manager:
         manager.wait_for("running ")
@@ -203,10 +229,10 @@ def test_answers_that_nobody_takes(tmp_path: Path, crowd: Callable[..., Crowd]) 
             client.sync_endpoints("h", endpoints)  # type: ignore[arg-type]
             size = len(json.dumps(client.endpoints()))
             assert size > 4_000_000
-            before = memory_of(manager._process.pid)
+            before, before_them = memory_of(manager._process.pid), descriptors_of(manager._process.pid)
             deaf = crowd(port, b"GET /api/v1/endpoints/ HTTP/1.1\r\n\r\n")
-            deaf.grow(200)
+            deaf.grow(80)
             serves(port, 2)
-            assert until(lambda: len(client.endpoints()) == 1000)
-            assert memory_of(manager._process.pid) - before < 400_000_000, "200 answers of that size are more"
+            assert memory_of(manager._process.pid) - before < 200_000_000, "80 answers of that size are twice as much"
+            assert until(lambda: descriptors_of(manager._process.pid) < before_them + 10), "each is given up"
         assert alive(manager)
