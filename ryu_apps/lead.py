@@ -17,7 +17,7 @@ from ryu_apps.rest.forward import NOBODY
 from ryu_apps.switches import Switches
 from topology.commands import Commands
 from topology.errors import Unavailable
-from topology.store import StoreUnavailable
+from topology.store import StoreUnavailable, StoreUnusable
 
 if TYPE_CHECKING:
     from topology.etcd_store import EtcdStore
@@ -174,7 +174,7 @@ class Elected:
         while self._election.generation == generation:
             try:
                 self._commands.catch_up()
-            except StoreUnavailable as error:
+            except (StoreUnavailable, StoreUnusable) as error:
                 LOG.debug("taking over: %s", error)
                 hub.sleep(RETRY_SECONDS)
                 continue
