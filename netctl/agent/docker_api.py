@@ -101,21 +101,37 @@ class Docker:
         answer: dict[str, Any] = self._ask(lambda client: client.inspect_network(network_id))
         return answer
 
-    def create_network(self, name: str, tenant: str, network: str, subnets: Subnets, *, internal: bool) -> None:
-        """Make the Docker network that stands for a network of the model."""
-        options = {"tenant": tenant, "network": network}
+    def create_network(
+        self,
+        name: str,
+        tenant: str,
+        network: str,
+        subnets: Subnets,
+        *,
+        internal: bool,
+        made: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make the Docker network that stands for a network of the model; ``made``: as its user had made it."""
+        made = dict(made) if made else {
+            "options": {"tenant": tenant, "network": network},
+            "labels": {},
+            "attachable": None,
+            "ipam": self.driver,
+            "ipamOptions": {"tenant": tenant, "network": network},
+        }
         pools = [_pool(subnets.subnet, subnets.gateway)]
         if subnets.subnet6 is not None:
             pools.append(_pool(subnets.subnet6, subnets.gateway6))
-        ipam = IPAMConfig(driver=self.driver, pool_configs=pools, options=dict(options))
+        ipam = IPAMConfig(driver=made["ipam"], pool_configs=pools, options=made["ipamOptions"])
         self._ask(
             lambda client: client.create_network(
                 name,
                 driver=self.driver,
-                options=options,
+                options=made["options"],
+                labels=made["labels"],
                 ipam=ipam,
                 check_duplicate=True,
-                attachable=None,
+                attachable=made["attachable"],
                 enable_ipv6=subnets.subnet6 is not None,
                 internal=internal,
             )
@@ -276,6 +292,15 @@ def network_of(item: Mapping[str, Any], driver: str) -> LocalNetwork | None:
             internal=bool(item.get("Internal")),
             subnet6=subnet6,
             gateway6=None if subnet6 and gateway6 == subnet6.network_address else gateway6,
+            by_agent={"tenant", "network"} <= pool_options.keys(),  # as `create_network` names them
+            picked=ipam.get("Driver") != driver,  # Docker does not say
+            made={
+                "options": dict(options),
+                "labels": dict(item.get("Labels") or {}),
+                "attachable": bool(item.get("Attachable")),
+                "ipam": str(ipam.get("Driver") or "default"),
+                "ipamOptions": dict(pool_options),
+            },
         )
     except (Refusal, ValueError):
         return None

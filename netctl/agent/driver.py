@@ -77,7 +77,11 @@ class Driver:
             or (modelled["networkName"], subnets_of(modelled)) != (network.network, network.subnets)
             or modelled.get("internal", False) != network.internal
         ):
-            self._check(network)
+            if modelled is not None and not network.network and not self._state.stands(modelled["key"]):
+                # a user makes again what the model has kept; Docker tells no name, its event will
+                self._check(network, modelled["networkName"])
+            else:
+                self._check(network)
             with self._state.changed:
                 self._state.pending[network.id] = Pending()
         self._state.set_network(network)
@@ -115,6 +119,7 @@ class Driver:
             internal=flag(options, "com.docker.network.internal"),
             subnet6=pool6,
             gateway6=gateway6,
+            picked=asked[1].picked if asked else True,
         )
 
     def _pool(self, tenant: str, pool: Subnet) -> tuple[str, Pool]:
@@ -140,10 +145,10 @@ class Driver:
             )
         return "", candidates[""]
 
-    def _check(self, network: LocalNetwork) -> None:
+    def _check(self, network: LocalNetwork, name: str = "") -> None:
         try:
             with Client(self._sync.url) as client:
-                client.check_network(document(network, f"docker-{network.id[:12]}"))
+                client.check_network(document(network, name or f"docker-{network.id[:12]}"))
         except NoConnection as error:
             raise Refusal(f"no network can be made now: {error}") from error
         except ClientError as error:
@@ -155,6 +160,8 @@ class Driver:
         with self._state.changed:
             if network_id in self._state.pending:
                 self._state.drop_network(network_id)
+            elif network_id in self._state.networks:
+                self._state.leaving.add(network_id)
         return {}
 
     # Endpoints

@@ -123,6 +123,7 @@ class Follower:
         with state.changed:
             for network_id, network in networks.items():
                 state.set_network(merged(network, state.networks.get(network_id)))
+            state.leaving.clear()
             for network_id in state.networks.keys() - networks.keys() - state.pending.keys():
                 state.drop_network(network_id)
             young = False
@@ -228,10 +229,15 @@ class Follower:
 
 
 def merged(network: LocalNetwork, known: LocalNetwork | None) -> LocalNetwork:
-    """A network of Docker's listing, which does not always have the gateway that our IPAM driver chose."""
+    """A network of Docker's listing, which does not always have what our IPAM driver chose."""
     if known is None:
         return network
-    return replace(network, gateway=network.gateway or known.gateway, gateway6=network.gateway6 or known.gateway6)
+    return replace(
+        network,
+        gateway=network.gateway or known.gateway,
+        gateway6=network.gateway6 or known.gateway6,
+        picked=network.picked or known.picked,
+    )
 
 
 def endpoints_of(item: Mapping[str, Any]) -> list[LocalEndpoint]:

@@ -1,4 +1,4 @@
-"""What the agent remembers over its own restart: its Docker networks.
+"""What the agent remembers over its own restart: its Docker networks, and those that users removed from Docker.
 
 Docker Engine starts its containers before it answers anybody, so an agent that has just started can't ask it which
 network an endpoint is for.
@@ -31,8 +31,12 @@ class Memory:
     def load(self) -> None:
         """Take over what was remembered; Docker's own listing, when it comes, replaces it."""
         try:
-            for item in json.loads(self._path.read_text(encoding="utf-8")):
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            if isinstance(found, list):  # as an earlier version wrote it
+                found = {"networks": found}
+            for item in found["networks"]:
                 self._state.set_network(_network(item))
+            self._state.left = {str(key) for key in found.get("left") or ()}
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -43,7 +47,7 @@ class Memory:
         with self._state.changed:
             networks = sorted(self._state.networks.values(), key=lambda n: n.id)
             items = [asdict(n) for n in networks if n.network and n.id not in self._state.pending]
-            text = json.dumps(items, default=_plain, indent=1)
+            text = json.dumps({"networks": items, "left": sorted(self._state.left)}, default=_plain, indent=1)
             if text == self._written:
                 return
             temporary = self._path.with_suffix(".new")

@@ -12,7 +12,7 @@ from netctl.agent.docker_api import Docker, DockerGone, DockerRefused
 from netctl.agent.engine_watch import ABOUT as DOCKER
 from netctl.agent.errors import AgentError
 from netctl.agent.registry import Registry
-from netctl.agent.state import LocalNetwork, State, Subnets, subnets_of
+from netctl.agent.state import LocalNetwork, State, agree, subnets_of
 from netctl.agent.sync import Synchroniser
 from netctl.client import Client, ClientError, NoConnection
 from netctl.documents import StreamNetworkDoc
@@ -116,6 +116,8 @@ class Networks:
         """A service, tenant or host came, changed or went."""
         if kind == "service":
             self._state.set_service(key, document)
+            if document is None:
+                self._registry.withdraw_left(key.partition(":")[0])
             return
         if kind == "tenant":
             self._state.set_tenant(key, document)
@@ -148,6 +150,7 @@ class Networks:
         with self._state.changed:
             if document is None:
                 self._state.model.pop(key, None)
+                self._state.left.discard(key)
             else:
                 self._state.model[key] = document
                 for network in self._state.networks_of(key):
@@ -163,7 +166,7 @@ class Networks:
                 if document is not None:
                     self._ensure(key, document)
                 else:
-                    for network in self._state.networks_of(key):
+                    for network in self._registered(key):
                         self._remove(network)
             except AgentError as error:
                 LOG.error("network %s: %s", key, error)
@@ -204,6 +207,7 @@ class Networks:
                     return {}
                 wanted = dict(self._state.model)
                 surplus = [n for n in self._state.networks.values() if n.network and n.key not in wanted]
+            self._registry.withdraw_left()
             for network in surplus:
                 try:
                     self._surplus(network)
@@ -227,7 +231,7 @@ class Networks:
     def _ensure(self, key: str, document: StreamNetworkDoc) -> None:
         wanted, internal = subnets_of(document), document.get("internal", False)
         right = 0
-        for network in self._state.networks_of(key):
+        for network in self._registered(key):
             if agree(network.subnets, wanted) and network.internal >= internal:
                 right += 1
                 if network.subnets != wanted:  # a gateway that our IPAM driver chose: Docker does not list it
@@ -237,22 +241,29 @@ class Networks:
             else:
                 # The network was deleted and made anew while this agent was away.
                 self._remove(network)
-        if right:
+        if right or key in self._state.left:
             return
         name = document["dockerName"]
+        form = self._state.forms.get(key)
         try:
             self._docker.create_network(
-                name,
+                form.name if form else name,
                 document["tenantName"],
                 document["networkName"],
                 wanted,
                 internal=internal,
+                made=form.made if form else None,
             )
         except DockerRefused as error:
             if "already exists" in str(error):
                 raise DockerRefused(f'Docker has another network called "{name}"', error.status) from error
             raise
         LOG.info("network %s: made Docker network %s", key, name)
+
+    def _registered(self, key: str) -> list[LocalNetwork]:
+        """The Docker networks for one of the model, without those that the model does not have yet, or refuses."""
+        with self._state.changed:
+            return [n for n in self._state.networks_of(key) if n.id not in self._state.pending]
 
     def _surplus(self, network: LocalNetwork) -> None:
         with self._state.changed:
@@ -277,7 +288,3 @@ class Networks:
         self._state.drop_network(network.id)
         LOG.info("network %s: removed Docker network %s", network.key, network.name)
 
-
-def agree(found: Subnets, wanted: Subnets) -> bool:
-    """Whether a Docker network is as wanted; a gateway that Docker does not list is as wanted."""
-    return wanted == found._replace(gateway=found.gateway or wanted.gateway, gateway6=found.gateway6 or wanted.gateway6)

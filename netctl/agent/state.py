@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from netctl.agent.pulse import Pulse
 from netctl.agent.troubles import Troubles
@@ -51,6 +51,9 @@ class LocalNetwork:
     internal: bool = False
     subnet6: IPv6Network | None = None
     gateway6: IPv6Address | None = None
+    by_agent: bool = False  # an agent made it for a network of the model; else a user of Docker did
+    picked: bool = False  # its user named no subnet
+    made: Mapping[str, Any] = field(default_factory=dict, compare=False)  # what else Docker was told when it was made
 
     @property
     def key(self) -> str:
@@ -119,6 +122,7 @@ class Pool:
 
     ip_range: IPv4Network | None = None
     reserved: list[Address] = field(default_factory=list)
+    picked: bool = False  # it named none
 
 
 class State:
@@ -131,6 +135,9 @@ class State:
         self.followed = False  # whether the model's networks are known
         self.networks: dict[str, LocalNetwork] = {}  # by Docker's id
         self.pending: dict[str, Pending] = {}  # by Docker's id of the network
+        self.leaving: set[str] = set()  # by Docker's id: networks that Docker is removing
+        self.left: set[str] = set()  # keys: their users removed them from this host's Docker, the model keeps them
+        self.forms: dict[str, LocalNetwork] = {}  # by key: networks that Docker is to get back as they were
         self.pools: dict[tuple[str, Subnet], Pool] = {}
         self.model: dict[str, StreamNetworkDoc] = {}  # by key
         self.tenants: dict[str, int] | None = None  # their numbers; None: not known yet
@@ -166,6 +173,7 @@ class State:
         """Forget a Docker network."""
         with self.changed:
             self.pending.pop(network_id, None)
+            self.leaving.discard(network_id)
             self.changed.notify_all()
             return self.networks.pop(network_id, None)
 
@@ -173,6 +181,10 @@ class State:
         """The Docker networks that stand for a network of the model."""
         with self.changed:
             return [n for n in self.networks.values() if n.network and n.key == key]
+
+    def stands(self, key: str) -> bool:
+        """Whether Docker has a network for one of the model, and is not removing it."""
+        return any(network.id not in self.leaving for network in self.networks_of(key))
 
     def network_of_pool(self, tenant: str, subnet: Subnet) -> LocalNetwork | None:
         """The Docker network whose addresses come from this pool; tenant "": not named to the IPAM driver."""
@@ -451,6 +463,11 @@ def subnets_of(document: NetworkDoc) -> Subnets:
         IPv6Network(subnet6) if subnet6 else None,
         IPv6Address(gateway6) if gateway6 else None,
     )
+
+
+def agree(found: Subnets, wanted: Subnets) -> bool:
+    """Whether a Docker network is as wanted; a gateway that Docker does not list is as wanted."""
+    return wanted == found._replace(gateway=found.gateway or wanted.gateway, gateway6=found.gateway6 or wanted.gateway6)
 
 
 def model_name(docker_name: str, tenant: str) -> str:
