@@ -35,6 +35,7 @@ class NetworkDoc(TypedDict, total=False):
     ipv6Gateway: str
     nat: bool  # its containers reach what their host reaches
     internal: bool  # closed in both directions
+    dockerIPAM: bool  # Docker's own IPAM driver gives its containers their addresses
     cfgdTag: str
 
 

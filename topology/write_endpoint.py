@@ -137,7 +137,7 @@ def grant(draft: Draft, network: Network, wanted: Address | None, host: str, ver
     if wanted is None:
         if version not in {subnet.version for subnet in network.subnets}:
             raise Invalid(f"family {version}: network {network.key} has no IPv6; take 4, or leave it out")
-        address = draft.lowest_free(network, version)
+        address = draft.free_address(network, version)
     else:
         address = validate.within("ipAddress", wanted, network)
         holder = draft.holder(network.key, address)
@@ -266,7 +266,7 @@ def _addresses(
     found: list[Address] = []
     for subnet in network.subnets:
         of_family = [a for a in asked if a.version == subnet.version] or [a for a in had if a.version == subnet.version]
-        found += of_family or [draft.lowest_free(network, subnet.version)]
+        found += of_family or [draft.free_address(network, subnet.version)]
     return tuple(found)
 
 

@@ -80,7 +80,7 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         _unchanged("cfgdTag", old.cfgd_tag, cfgd_tag)
         if tag != old.requested_tag:  # the tag it got is as good as the one asked for
             _unchanged("pktTag", old.tag, tag)
-        return _closed(draft, old) if spec.internal else old
+        return _marked(draft, _closed(draft, old) if spec.internal else old, spec)
 
     _apart(draft, spec.tenant, subnet.subnet)
     if subnet6 is not None:
@@ -103,6 +103,7 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         nat=spec.nat,
         vlan=_vlan(draft),
         internal=spec.internal,
+        docker_ipam=spec.docker_ipam,
     )
     draft.put(network)
     return network
@@ -121,6 +122,15 @@ def _closed(draft: Draft, network: Network) -> Network:
     closed = replace(network, internal=True)
     draft.put(closed)
     return closed
+
+
+def _marked(draft: Draft, network: Network, spec: NetworkSpec) -> Network:
+    """The network, with what an agent finds out about its addresses; others say nothing about it."""
+    if network.docker_ipam or not spec.docker_ipam:
+        return network
+    marked = replace(network, docker_ipam=True)
+    draft.put(marked)
+    return marked
 
 
 def delete_network(draft: Draft, key: str) -> Network:

@@ -184,9 +184,13 @@ class Driver:
             accepted.result(ACCEPT_TIMEOUT)
         except (NoConnection, TimeoutError):
             pass  # the address is granted; the controller is told when it is back
-        except (SwitchError, Refused) as error:
+        except SwitchError as error:
             self._forget(endpoint_id)
             raise Refusal(str(error)) from error
+        except Refused as error:
+            self._forget(endpoint_id)
+            taken = not network.own_ipam and " is taken: " in error.line
+            raise Refusal(_not_ours(error.line) if taken else error.line) from error
         LOG.info("endpoint %s: %s in %s", endpoint_id[:12], " ".join(map(str, endpoint.addresses)), network.key)
         return {"Interface": {} if asked else {"MacAddress": mac}}
 
@@ -243,6 +247,16 @@ def _pool(data: Body, name: str, subnets: type[S], addresses: type[A]) -> tuple[
         raise Malformed(f"{name}: Pool is missing")
     gateway = address(data, "Gateway", addresses)
     return pool, None if gateway == pool.network_address else gateway
+
+
+def _not_ours(line: str) -> str:
+    """What a user can do about an address that Docker's own IPAM driver chose."""
+    what, _, _ = line.partition("; ")
+    return (
+        f"{what}; Docker's own IPAM driver chose it, which does not know who has which address in netctl: make the"
+        " network with --ipam-driver netctl (Compose: ipam: {driver: netctl}), or give the container a free address"
+        " (--ip, in Compose ipv4_address)"
+    )
 
 
 def _id(body: Body, name: str) -> str:

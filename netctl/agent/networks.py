@@ -236,8 +236,9 @@ class Networks:
                 right += 1
                 if network.subnets != wanted:  # a gateway that our IPAM driver chose: Docker does not list it
                     self._state.set_network(replace(network, gateway=wanted.gateway, gateway6=wanted.gateway6))
-                if network.internal and not internal:  # registered by an agent that did not report it
-                    self._registry.close(network.id)
+                by_docker = not network.own_ipam and not document.get("dockerIPAM", False)
+                if (network.internal and not internal) or by_docker:  # registered by an agent that did not report it
+                    self._registry.report(network.id)
             else:
                 # The network was deleted and made anew while this agent was away.
                 self._remove(network)

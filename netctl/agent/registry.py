@@ -67,9 +67,9 @@ class Registry:
         """Put a network into the model."""
         self._jobs.put(lambda client: self._register(client, network_id))
 
-    def close(self, network_id: str) -> None:
-        """Tell the controller that a network of the model is internal in Docker."""
-        self._jobs.put(lambda client: self._close(client, network_id))
+    def report(self, network_id: str) -> None:
+        """Tell the controller what a network of the model is in Docker: internal, or with Docker's own IPAM driver."""
+        self._jobs.put(lambda client: self._report(client, network_id))
 
     def destroyed(self, network_id: str) -> None:
         """Docker has removed a network; where a user did that, it leaves the model.
@@ -170,18 +170,18 @@ class Registry:
         if network.reserved:
             self._sync.reserve(network.tenant, network.network, network.reserved)
 
-    def _close(self, client: Client, network_id: str) -> None:
+    def _report(self, client: Client, network_id: str) -> None:
         network = self._state.networks.get(network_id)
         if network is None:
             return
         try:
             client.put_network(document(network))
         except NoConnection as error:
-            LOG.warning("network %s is not reported as internal yet: %s", network.key, error)
+            LOG.warning("network %s is not reported yet: %s", network.key, error)
         except Refused as error:
-            LOG.error("network %s is internal in Docker, but not in the model: %s", network.key, error)
+            LOG.error("network %s is another in Docker than in the model: %s", network.key, error)
         else:
-            LOG.info("network %s: reported as internal", network.key)
+            LOG.info("network %s: reported as Docker has it", network.key)
 
     def _withdraw(self, client: Client, key: str) -> None:
         try:
@@ -218,7 +218,11 @@ class Registry:
 
 def _same(network: LocalNetwork, modelled: StreamNetworkDoc) -> bool:
     """Whether the model has a network just so."""
-    return agree(network.subnets, subnets_of(modelled)) and network.internal == modelled.get("internal", False)
+    return (
+        agree(network.subnets, subnets_of(modelled))
+        and network.internal == modelled.get("internal", False)
+        and (network.own_ipam or modelled.get("dockerIPAM", False))
+    )
 
 
 def document(network: LocalNetwork, name: str = "") -> NetworkDoc:
@@ -234,6 +238,8 @@ def document(network: LocalNetwork, name: str = "") -> NetworkDoc:
         found["ipv6Gateway"] = str(network.gateway6 or "")
     if network.internal:
         found["internal"] = True
+    if not network.own_ipam:
+        found["dockerIPAM"] = True
     return found
 
 

@@ -74,6 +74,7 @@ def network_spec(document: Document, key: str) -> NetworkSpec:
         gateway6=document.get("ipv6Gateway", ""),
         nat=document.get("nat", False),
         internal=document.get("internal", False),
+        docker_ipam=document.get("dockerIPAM", False),
     )
 
 
@@ -183,6 +184,7 @@ def network_document(network: Network, model: Model | None = None) -> Document:
         {
             "key": network.key,
             "cfgdTag": network.cfgd_tag,
+            "dockerIPAM": network.docker_ipam,
             "encap": network.encap,
             "gateway": _text(network.gateway),
             "ipv6Gateway": _text(network.gateway6),

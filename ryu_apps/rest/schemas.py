@@ -21,6 +21,7 @@ NETWORK = Schema(
         "ipv6Gateway": STRING,
         "nat": TRUTH,
         "internal": TRUTH,
+        "dockerIPAM": TRUTH,
         "cfgdTag": STRING,
         **_LINKS,
     },
