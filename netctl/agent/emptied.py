@@ -48,12 +48,12 @@ def _inhabited(ip: IPRoute) -> set[int]:
     for entry in PROC.iterdir():
         if not entry.name.isdigit():
             continue
-        with suppress(OSError, NetlinkError):  # a process that has just ended
-            with (entry / "ns" / "net").open("rb") as file:
-                inode = os.fstat(file.fileno()).st_ino
-                if inode not in seen:
-                    seen.add(inode)
-                    found.add(int((ip.get_netnsid(fd=file.fileno()) or {}).get("nsid", -1)))
+        # suppressed: a process that has just ended
+        with suppress(OSError, NetlinkError), (entry / "ns" / "net").open("rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            if inode not in seen:
+                seen.add(inode)
+                found.add(int((ip.get_netnsid(fd=file.fileno()) or {}).get("nsid", -1)))
     return found
 
 
