@@ -61,7 +61,7 @@ def wanted(device: str, published: Sequence[Published]) -> dict[str, Table]:
                     f"! -s {HIDDEN} -i {device} -j DROP",
                     f"-d {PUBLISHED} -o {device} -m conntrack --ctstate DNAT -j ACCEPT",
                     # to containers only by what is published; nor from one tenant to another by this way
-                    f"-o {device} -j DROP",
+                    *_refused(device, "icmp-admin-prohibited"),
                     f"-i {device} -j ACCEPT",
                 ],
             },
@@ -90,9 +90,22 @@ def wanted6(device: str) -> dict[str, Table]:
     return {
         "filter": Table(
             {"INPUT": f"-i {device} -j NETCTL-INPUT", "FORWARD": "-j NETCTL-FORWARD"},
-            {"NETCTL-INPUT": [known, "-j DROP"], "NETCTL-FORWARD": [f"-i {device} -j DROP", f"-o {device} -j DROP"]},
+            {
+                "NETCTL-INPUT": [known, "-j DROP"],
+                "NETCTL-FORWARD": [f"-i {device} -j DROP", *_refused(device, "icmp6-adm-prohibited")],
+            },
         )
     }
+
+
+def _refused(device: str, prohibited: str) -> list[str]:
+    """The client is told at once, as a container on Docker's own bridge is one. But a packet that fits no connection
+    may be a late one of a good connection, which a reset would end."""
+    return [
+        f"-o {device} -m conntrack --ctstate INVALID -j DROP",
+        f"-o {device} -p tcp -j REJECT --reject-with tcp-reset",
+        f"-o {device} -j REJECT --reject-with {prohibited}",
+    ]
 
 
 def _publish(one: Published) -> str:

@@ -166,6 +166,35 @@ def test_nothing_else_is_open_from_outside(place: Place) -> None:
             assert not place.out.reaches(kind, address, port, timeout=0.1)
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_who_is_elsewhere_is_refused_at_once(place: Place, version: int) -> None:
+    """A container on Docker's own bridge would wait for minutes for a VIP that it can't reach, and not know why."""
+    forwards = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}[version]
+    if version == 6:
+        place.side.run("ip", "address", "replace", "fd00:9::1/64", "dev", "wan", "nodad")
+        place.out.ip_command("address replace fd00:9::9/64 dev eth0 nodad")
+    place.out.ip_command(f"-{version} route replace default via {'fd00:9::1' if version == 6 else place.side.ip}")
+    place.side.run("sysctl", "-qw", f"{forwards}=1")
+    for address in (place.vip, "10.1.1.1", "20.1.1.1", "10.1.1.254"):
+        with pytest.raises(ConnectionRefusedError):
+            place.out.connect("tcp", of_family(version, address), 8080, timeout=2)
+        with place.out.connect("udp", of_family(version, address), 53, timeout=0.2) as connection:
+            wait_for(lambda c=connection: prohibited(c), f"a word about {address}")  # type: ignore[misc]
+
+
+def prohibited(connection: socket.socket) -> bool:
+    """Whether a datagram is answered with "administratively prohibited". Kernels bound how often they say so."""
+    try:
+        connection.send(b"x")
+        connection.recv(100)
+    except TimeoutError:
+        return False
+    except OSError as error:
+        assert error.errno in (errno.EHOSTUNREACH, errno.EACCES)
+        return True
+    raise AssertionError("somebody answered")
+
+
 def test_errors_find_their_way_back(place: Place) -> None:
     """A connection to a closed port would hang instead of failing; `traceroute` would show nothing."""
     for name in ("w1", "x1"):

@@ -46,11 +46,18 @@ class NoDocker:
 
     driver = "netctl"
 
-    def create_network(self, *_: Any, internal: bool) -> None:
+    def create_network(self, *_: Any, **__: Any) -> None:
         """Nothing to be made."""
 
     def remove_network(self, *_: Any) -> None:
         """Nothing to be removed."""
+
+
+class NoRegistry:
+    """No user makes or removes a network in Docker here."""
+
+    def withdraw_left(self, tenant: str = "") -> None:
+        """Nothing was left."""
 
 
 class Bridged(Protocol):
@@ -256,7 +263,7 @@ def main(url: str, dpid: str, bridge: str, *more: str) -> None:
     if tunnel:
         state.mtu = containers_mtu(ETHERNET_MTU)
     sync = Synchroniser(url, state, lambda: {"hostName": name, "switch": dpid, "tunnelAddress": tunnel})
-    registry: Any = None
+    registry: Any = NoRegistry()
     docker: Any = NoDocker()
     networks = Networks(url, state, docker, sync, registry)
     ensure = KernelRules.ensure
