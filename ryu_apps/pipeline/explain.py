@@ -275,7 +275,7 @@ class Words:
         if isinstance(holder, Network):
             return f"{to} is the gateway of {holder.key}, which only answers pings"
         if not isinstance(holder, Endpoint):
-            return f"no container or service in tenant {self._sender.tenant} has {to}"
+            return _special(to) or f"no container or service in tenant {self._sender.tenant} has {to}"
         who, ctx = f"{to} is {name(holder)}'s", self._ctx
         if holder.state == "stopped":
             return f"{who}, which is stopped"
@@ -330,6 +330,13 @@ class Words:
     def holder(self, address: Address) -> Service | Endpoint | Network | None:
         """Who has an address, as seen by the sender."""
         return next(iter(holders(self._ctx, self._sender.tenant, address)), None)
+
+
+def _special(to: Address) -> str:
+    """What an address is that nobody routes; empty: it is like any other."""
+    if to.is_link_local:
+        return f"{to} is link-local: containers reach only their host there"
+    return f"{to} is a reserved address" if to.is_reserved else ""
 
 
 def _set(step: Step, register: str) -> int:

@@ -142,6 +142,7 @@ class _Tracer:
         self, ctx: Context, question: Question, down: Collection[int], last: int, others: Places
     ) -> None:
         self._ctx = ctx
+        self._down = down
         self._question = question
         self._sender = question.sender
         self._family = BY_VERSION[question.to.version]
@@ -161,6 +162,10 @@ class _Tracer:
     def run(self) -> Trace:
         if self._port is None:
             why = f"{name(self._sender)} is not plugged in: the switch has no port {self._sender.port_name}"
+            return Trace((), (End("dropped", f"dropped: {why}"),))
+        if self._port in self._down:
+            at = f"port {self._sender.port_name}"
+            why = f"the link of {name(self._sender)} is down ({at}): its interface is down, or it has just ended"
             return Trace((), (End("dropped", f"dropped: {why}"),))
         hop = next_hop(self._ctx, self._walker, self._sender, self._question.to)
         if hop.mac is None:
