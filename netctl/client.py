@@ -111,6 +111,10 @@ class Client:
         """All tenants."""
         return cast(list[TenantDoc], self._list("tenants"))
 
+    def tenant(self, name: str) -> TenantDoc:
+        """One tenant."""
+        return cast(TenantDoc, self._call("GET", _path("tenants", name)))
+
     def put_tenant(self, name: str) -> TenantDoc:
         """Make a tenant."""
         return cast(TenantDoc, self._call("PUT", _path("tenants", name), {"tenantName": name}))

@@ -78,6 +78,7 @@ class ServiceDoc(TypedDict, total=False):
     numProviders: int
     healthyProviders: int  # absent: not known, as no leading controller answers
     noWayBack: list[str]  # why providers are not healthy that could not answer: line by reason
+    labelErrors: list[str]  # what is wrong with labels of its providers that are for netctl
 
 
 class StreamServiceDoc(ServiceDoc, total=False):
@@ -105,6 +106,7 @@ class EndpointDoc(TypedDict, total=False):
     state: str  # created | running | paused | draining | stopped
     origin: str  # agent | rest | learned
     weight: int  # 1..100; absent: 1, or what the label netctl.weight says
+    labelErrors: list[str]  # what is wrong with those of its labels that are for netctl
     noWayBack: str  # why its address can't answer beyond its own network; absent: it can
     primary: bool  # of its container's addresses, the one that the container's kernel takes as source
     passed: list[str]  # keys of the services whose active check it passes

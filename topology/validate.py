@@ -69,6 +69,11 @@ ROUTER_MAC = f"{OWN_MACS}00:00:01"  # every gateway and VIP answers ARP with it
 SHOWN = 60
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things: ``1 service``, ``2 services``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def show(value: object) -> str:
     """A user's value, fit to stand in one line of an error."""
     text = str(value)

@@ -31,9 +31,8 @@ def delete_tenant(draft: Draft, name: str) -> Tenant:
     tenant = draft.tenant(name)
     if name == DEFAULT_TENANT:
         raise Conflict(f"tenant {DEFAULT_TENANT} can't be deleted")
-    count = draft.model.count("network", "tenant", name)
-    if count:
-        raise Conflict(f"cannot delete {name} has {count} networks: delete them first")
+    if draft.model.count("network", "tenant", name):
+        raise Conflict(_still_has(name, "network", [n.name for n in draft.model.networks_of(name)]))
     draft.delete(tenant)
     return tenant
 
@@ -142,8 +141,7 @@ def delete_network(draft: Draft, key: str) -> Network:
     network = draft.network(tenant, name)
     services = draft.model.services_of(network.key)
     if services:
-        names = _some([s.name for s in services])
-        raise Conflict(f"cannot delete {name} has {len(services)} services: delete {names} first")
+        raise Conflict(_still_has(name, "service", [s.name for s in services]))
     endpoints = draft.model.endpoints_of(network.key)
     active = [e.container_name.lstrip("/") or e.id for e in endpoints if e.origin != "learned"]
     if active:
@@ -229,6 +227,12 @@ def _vlan(draft: Draft) -> int:
         return draft.number("vlan")
     except Conflict:
         return 0  # only links between switches need one: all else of the network works
+
+
+def _still_has(name: str, kind: str, names: list[str]) -> str:
+    """Why something is not deleted: what is in it."""
+    which = "it" if len(names) == 1 else "them"
+    return f"cannot delete {name}: it has {validate.counted(len(names), kind)} ({_some(names)}): delete {which} first"
 
 
 def _some(names: list[str]) -> str:

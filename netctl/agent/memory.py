@@ -50,14 +50,19 @@ class Memory:
             text = json.dumps({"networks": items, "left": sorted(self._state.left)}, default=_plain, indent=1)
             if text == self._written:
                 return
-            temporary = self._path.with_suffix(".new")
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_text(text, encoding="utf-8")
-                os.replace(temporary, self._path)
-            except OSError as error:
-                LOG.error("%s can't be written: %s", self._path, error.strerror or error)
+            write(self._path, text)
             self._written = text
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a state file. One that can't be written is in the log, and no more."""
+    temporary = path.with_suffix(".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        LOG.error("%s can't be written: %s", path, error.strerror or error)
 
 
 def _plain(value: object) -> str:

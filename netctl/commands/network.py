@@ -171,8 +171,8 @@ def create(
 def ls(target: Target, tenant: str, every: bool, as_json: bool, quiet: bool) -> None:
     """List networks."""
     with target.connect() as client:
-        docs = client.networks()
-    LISTING.show(of_tenant([*docs], tenant, every), as_json=as_json, quiet=quiet)
+        docs = of_tenant(client, client.networks(), tenant, every)
+    LISTING.show(docs, as_json=as_json, quiet=quiet)
 
 
 @network.command()

@@ -64,7 +64,7 @@ def import_(store: str, ca: str, cert: str, key: str) -> None:
         check(parse(lines)[0])  # before anything is made
     with opened(store, ca, cert, key, make=True) as place:
         count = import_lines(place, lines)
-    click.echo(f"Imported {count} objects into {store}", err=True)
+    click.echo(f"Imported {count} {'object' if count == 1 else 'objects'} into {store}", err=True)
 
 
 @contextmanager

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ryu_apps.liveness import Life
+from ryu_apps.pipeline.explain import name as shown_name
 from ryu_apps.rest.schemas import HEALTH_CHECK, NETWORK, SERVICE
 from topology.errors import BadRequest, Invalid
 from topology.model import DEFAULT_DRAIN, Address, Check, Endpoint, Host, Network, Service, Tenant
+from topology.options import label_troubles
 from topology.providers import healthy, providers
 from topology.snapshot import Model
 from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
@@ -22,6 +24,7 @@ from topology.validate import subnet_text
 
 Document = dict[str, Any]
 
+MOST_LINES = 5  # about labels, of one service
 OPEN_VSWITCH = "Open vSwitch"
 """Under this name an agent reports that its Open vSwitch does not work."""
 
@@ -253,6 +256,9 @@ def listed_service_document(service: Service, model: Model, away: Callable[[Endp
     """
     found = providers(model, service)
     document = service_document(service) | service_vips(service) | {"numProviders": len(found)}
+    wrong = [f"{shown_name(p.lead)}: {line}" for p in found for line in label_troubles(p.lead.labels)]
+    more = [f"and {len(wrong) - MOST_LINES} more"] if len(wrong) > MOST_LINES else []
+    document |= filled({"labelErrors": wrong[:MOST_LINES] + more})
     if away is None:
         return document
     states = [healthy(model, service, provider, away) for provider in found]
@@ -291,6 +297,7 @@ def endpoint_document(endpoint: Endpoint) -> Document:
             "state": endpoint.state,
             "origin": endpoint.origin,
             "weight": weight_shown(endpoint),
+            "labelErrors": label_troubles(endpoint.labels),
             "noWayBack": endpoint.no_way_back,
             "primary": endpoint.primary,
             "passed": list(endpoint.passed),

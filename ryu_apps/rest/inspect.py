@@ -17,6 +17,7 @@ from ryu_apps.rest.documents import (
 )
 from topology.errors import Conflict, NotFound
 from topology.model import Endpoint, Network, Service, Tenant
+from topology.options import label_troubles
 from topology.providers import HOST_DOWN, PORT_DOWN, Provider, lost, providers, shown
 from topology.snapshot import Model
 
@@ -167,6 +168,7 @@ def endpoint_oper(endpoint: Endpoint, model: Model) -> Document:
             "state": endpoint.state,
             "health": endpoint.health,
             "weight": weight_shown(endpoint),
+            "labelErrors": label_troubles(endpoint.labels),
             "passed": list(endpoint.passed),
             "noWayBack": lost(model, Provider((endpoint,))),
         }

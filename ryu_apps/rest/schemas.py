@@ -47,6 +47,7 @@ SERVICE = Schema(
         "numProviders": IGNORED,
         "healthyProviders": IGNORED,
         "noWayBack": IGNORED,
+        "labelErrors": IGNORED,
         **_LINKS,
     },
 )
@@ -80,6 +81,7 @@ ENDPOINT = Schema(
         "origin": STRING,
         "weight": INTEGER,
         "noWayBack": STRING,
+        "labelErrors": IGNORED,
         "primary": TRUTH,
         "passed": IGNORED,
         "key": STRING,

@@ -129,6 +129,16 @@ def test_ls_by_tenant(run: Run) -> None:
     assert run("net", "ls", "-aq") == "blue-net\nred-net\n"
 
 
+@pytest.mark.parametrize("noun", ["net", "service", "endpoint"])
+def test_ls_of_a_tenant_that_is_not_there(
+    noun: str, fake: FakeController, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped tenant would look like an empty one."""
+    assert main((noun, "ls", "-t", "nosuch")) == 3
+    assert capsys.readouterr().err == "Tenant nosuch not found\n"
+    assert run(noun, "ls", "-q", "--all") == ""
+
+
 def test_ls_json(run: Run) -> None:
     """Otherwise `netctl net ls --json | jq` breaks."""
     assert run("net", "ls", "--json") == "[]\n"

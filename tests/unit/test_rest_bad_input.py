@@ -58,8 +58,8 @@ def test_a_number_of_too_many_digits(rest: Rest) -> None:
 
 
 NETWORK_FIELDS = (
-    "tenantName, networkName, nwType, encap, pktTag, subnet, gateway, ipv6Subnet, ipv6Gateway, nat, internal, cfgdTag, "
-    "key"
+    "tenantName, networkName, nwType, encap, pktTag, subnet, gateway, ipv6Subnet, ipv6Gateway, nat, internal, "
+    "dockerIPAM, cfgdTag, key"
 )
 
 
