@@ -72,6 +72,8 @@ class Driver:
         """Docker is making a network: for the agent itself, or for a user, whose wish is checked here."""
         network = self._asked(body)
         modelled = self._state.modelled(network.tenant, network.subnet)
+        if modelled is None and network.network and network.key == self._state.making:
+            raise Refusal(f"network {network.key} has just been removed from the model")
         if (
             modelled is None
             or (modelled["networkName"], subnets_of(modelled)) != (network.network, network.subnets)

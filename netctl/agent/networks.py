@@ -213,7 +213,10 @@ class Networks:
                     self._surplus(network)
                 except AgentError as error:
                     LOG.error("network %s: %s", network.key, error)
-            for key, document in wanted.items():
+            for key in wanted:
+                document = self._state.model.get(key)
+                if document is None:
+                    continue  # it has gone while others were made
                 try:
                     self._ensure(key, document)
                 except AgentError as error:
@@ -246,6 +249,7 @@ class Networks:
             return
         name = document["dockerName"]
         form = self._state.forms.get(key)
+        self._state.making = key
         try:
             self._docker.create_network(
                 form.name if form else name,
@@ -259,6 +263,8 @@ class Networks:
             if "already exists" in str(error):
                 raise DockerRefused(f'Docker has another network called "{name}"', error.status) from error
             raise
+        finally:
+            self._state.making = ""
         LOG.info("network %s: made Docker network %s", key, name)
 
     def _registered(self, key: str) -> list[LocalNetwork]:

@@ -137,6 +137,7 @@ class State:
         self.pending: dict[str, Pending] = {}  # by Docker's id of the network
         self.leaving: set[str] = set()  # by Docker's id: networks that Docker is removing
         self.left: set[str] = set()  # keys: their users removed them from this host's Docker, the model keeps them
+        self.making = ""  # key of the network that the agent itself is making in Docker
         self.forms: dict[str, LocalNetwork] = {}  # by key: networks that Docker is to get back as they were
         self.pools: dict[tuple[str, Subnet], Pool] = {}
         self.model: dict[str, StreamNetworkDoc] = {}  # by key

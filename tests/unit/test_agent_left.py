@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,6 +97,19 @@ def test_removed_and_made_again_at_once(world: World) -> None:
     assert list(world.docker.items) == [made]
     assert "default:mine" in world.controller.networks
     assert not world.state.pending
+
+
+def test_several_removed_at_once(world: World) -> None:
+    """`docker network prune` would bring back what nobody needs, while it brings back what a VIP needs."""
+    world.state.model = {"default:a": doc("a"), "default:b": doc("b", "10.2.0.0/24")}
+
+    def made(item: dict[str, Any]) -> None:
+        world.know(item)
+        world.state.model.pop("default:b", None)  # the change stream tells that it is withdrawn
+
+    world.docker.made = made
+    world.networks.reconcile()
+    assert world.names() == ["a"]
 
 
 def test_it_goes_when_nothing_needs_it_any_more(world: World) -> None:
