@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ryu_apps import answers, forgotten, learning, wsgi
+from ryu_apps import answers, forgotten, learning, nobody, wsgi
 from ryu_apps import framework as fw
 from ryu_apps.drain import Drains
 from ryu_apps.fabric import Fabric
@@ -310,6 +310,9 @@ class Controller(fw.App):
                     self._reset_itself(reconciler, msg.match.get(TENANT, 0), in_port, frame)
                 case Feature.EXPIRE:
                     answer = self._expire(msg.match.get(NETWORK, 0), frame)
+                case Feature.UNREACHABLE:
+                    place = (msg.match.get(TENANT, 0), msg.match.get(NETWORK, 0))
+                    answer = nobody.answer(self.model, *place, switch.port_name(in_port), frame)
                 case Feature.FORGOTTEN:
                     context, tenant, port = reconciler.context(), msg.match.get(TENANT, 0), msg.match.get(PORT, 0)
                     for actions, reset in self._forgotten.heard(context, tenant, port, frame):

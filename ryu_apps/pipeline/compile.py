@@ -28,6 +28,7 @@ from ryu_apps.pipeline.features import (
     route,
     transit,
     translate,
+    unreachable,
 )
 from ryu_apps.pipeline.tables import TABLES, Feature, Priority, check
 from ryu_apps.pipeline.values import Flow, Group, match
@@ -50,7 +51,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
         groups = tuple(transit.groups(ctx))
     elif kind == Network.kind and key in ctx.model.networks:
         network = ctx.model.networks[key]
-        for feature in (neighbour, discovery, echo, flood, learning, outside, transit, ingress):
+        for feature in (neighbour, discovery, echo, flood, learning, outside, unreachable, transit, ingress):
             flows += feature.for_network(ctx, network)
         groups = tuple(flood.groups_for_network(ctx, network))
     elif kind == Endpoint.kind and key in ctx.model.endpoints:

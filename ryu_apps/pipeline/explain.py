@@ -259,6 +259,8 @@ class Words:
             return f"to all ports of network {self._sender.network_key}"
         if flow.feature == Feature.SEEK and flow.actions:
             return f"nobody in tenant {self._sender.tenant} is known to have {to}: its gateway asks by ARP who has it"
+        if flow.feature == Feature.UNREACHABLE:
+            return self.no_way(to)
         port = next((a.value for a in flow.actions if isinstance(a, SetField) and a.field == PORT), None)
         if port is None and flow.actions:
             return f"{to} is {self.what(to)} → {self._way(to)}"

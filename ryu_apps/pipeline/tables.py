@@ -84,6 +84,7 @@ class Feature(IntEnum):
     INGRESS = 16
     SEEK = 17
     FORGOTTEN = 18
+    UNREACHABLE = 19
 
 
 ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it
@@ -101,7 +102,7 @@ ANSWER_METER = 2  # of its own: a flood to a closed port must not keep hosts fro
 ANSWER_RATE = 100  # packets a second that a switch may send to the controller to be answered
 LINK_METER = 3  # of what comes in by links that are known: one frame a second for each
 LINK_RATE = 1000  # frames a second that a switch may hear from its neighbours
-SEEK_METER = 4  # of its own: who sends to nobody must not keep hosts from being learned
+SEEK_METER = 4  # of its own: who sends to nobody must not keep hosts from being learned, or VIPs from refusing
 SEEK_RATE = 100  # packets a second that a switch may send to the controller for want of their receiver or sender
 FORGOTTEN_METER = 5  # of its own: after a restart of the switch many providers may speak at once
 FORGOTTEN_RATE = 100  # packets a second of forgotten connections

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import SWITCH, Context, Owner, mac_int
-from ryu_apps.pipeline.explain import holders, listed, name, place, where, with_port
+from ryu_apps.pipeline.explain import Words, holders, listed, name, place, where, with_port
 from ryu_apps.pipeline.family import BY_VERSION, destination
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.fields import TCP, TCP_SYN, UDP
@@ -34,7 +34,7 @@ from ryu_apps.pipeline.values import (
 )
 from ryu_apps.pipeline.walk import Walker
 from ryu_apps.pipeline.ways import is_way
-from topology.model import Address, Endpoint, Service
+from topology.model import Address, Endpoint, Network, Service
 
 EPHEMERAL = 49152  # a client's port, where it does not matter
 
@@ -307,8 +307,9 @@ class _Tracer:
             return end("dropped", f"{text} ({name(provider)})" if provider else text)
         if any(sent.port == CONTROLLER for sent in walk.sent):
             if last.flow.feature == Feature.REFUSE:
-                how = {TCP: "with a reset", UDP: "with port unreachable"}.get(self._question.protocol, "")
-                return end("refused", f"refused {how}: {text}")
+                return end("refused", f"refused {self._refused()}: {text}")
+            if last.flow.feature == Feature.UNREACHABLE:
+                return end(*self._nobody(words, text))
             return end("asked", f"to the controller: {text}")
         if last.flow.feature == Feature.ECHO:
             return end("answered", f"answered by the switch: {text}")
@@ -329,6 +330,18 @@ class _Tracer:
             if isinstance(holder, Endpoint):
                 return end("delivered", f"delivered to {name(holder)} {at} at {where(ctx, holder)}", holder)
         return end("delivered", f"delivered to {at} out of port {words.port(sent.port)}")
+
+    def _refused(self) -> str:
+        return {TCP: "with a reset", UDP: "with port unreachable"}.get(self._question.protocol, "")
+
+    def _nobody(self, words: Words, text: str) -> tuple[str, str]:
+        """Verdict and words for an address that no packet can be sent to: see `ryu_apps.nobody`."""
+        match words.holder(self._question.to):
+            case Endpoint():
+                return "dropped", f"dropped: {text}"
+            case Network():
+                return "refused", f"refused {self._refused()}: {text}"
+        return "refused", f"refused with host unreachable: {text}"
 
 
 def _chooses(flow: Flow) -> bool:

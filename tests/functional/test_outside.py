@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from ryu_apps.pipeline.tables import Table
 from tests.kit import frames, hostside
-from tests.kit.hosts import ask_again
+from tests.kit.hosts import Namespace, ask_again
 from tests.kit.hostside import FAR_IP, FAR_MTU, SERVE, Place
 from tests.kit.ovs import wait_for
 from tests.kit.private_ovs import Private
 from tests.kit.wide import of_family
 
 HOST, HOST6 = "169.254.0.1", "100::1:0:1"  # the host, as its containers see it
-IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_RECVERR = 10, 2, 11  # Linux
+IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_RECVERR, IPV6_RECVERR = 10, 2, 11, 25  # Linux
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +181,49 @@ def test_who_is_elsewhere_is_refused_at_once(place: Place, version: int) -> None
             place.out.connect("tcp", of_family(version, address), 8080, timeout=2)
         with place.out.connect("udp", of_family(version, address), 53, timeout=0.2) as connection:
             wait_for(lambda c=connection: prohibited(c), f"a word about {address}")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("name", ["w1", "s1", "host"])
+def test_an_address_that_nobody_has(place: Place, name: str, version: int) -> None:
+    """Whoever mistypes an address, or asks for a container that is gone, would wait for minutes."""
+    client = place.side if name == "host" else place.hosts[name]
+    of_another = {"w1": "20.1.1.77", "s1": "10.1.1.77", "host": "10.1.1.77"}[name]
+    addresses = [of_another, "30.1.1.77"] if name != "host" and version == 4 else [of_another]
+    for address in (of_family(version, a) for a in addresses):
+        for kind in ("tcp", "udp"):
+            wait_for(lambda k=kind, a=address: unreachable(client, k, a), f"an answer for {kind}")  # type: ignore[misc]
+    there = of_family(version, of_another.replace(".77", ".1"))
+    assert client.reaches("tcp", there, 80), "who is there is reached as ever"
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("name", ["w1", "s1", "host"])
+def test_a_gateways_ports_are_closed(place: Place, name: str, version: int) -> None:
+    """Whoever tries a gateway's ports would wait for minutes."""
+    client = place.side if name == "host" else place.hosts[name]
+    for kind in ("tcp", "udp"):
+        with pytest.raises(ConnectionRefusedError):
+            client.ask(kind, of_family(version, "20.1.1.254"), 4)
+
+
+def unreachable(client: Namespace, kind: str, address: str) -> bool:
+    """Whether the gateway says at once that the host is unreachable. The switch bounds how often it does."""
+    began, six = time.monotonic(), ":" in address
+    try:
+        with client.open(kind, 0, 1, version=6 if six else 4) as asks:
+            if kind == "udp":  # Linux tells only sockets that want to know
+                asks.setsockopt(*((socket.IPPROTO_IPV6, IPV6_RECVERR) if six else (socket.IPPROTO_IP, IP_RECVERR)), 1)
+            asks.connect((address, 4))
+            asks.send(b"x")
+            asks.recv(100)
+    except TimeoutError:
+        return False
+    except OSError as error:
+        assert error.errno == errno.EHOSTUNREACH, error
+        assert time.monotonic() - began < 1
+        return True
+    raise AssertionError("somebody answered")
 
 
 def prohibited(connection: socket.socket) -> bool:
