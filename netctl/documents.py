@@ -34,6 +34,7 @@ class NetworkDoc(TypedDict, total=False):
     ipv6Subnet: str
     ipv6Gateway: str
     nat: bool  # its containers reach what their host reaches
+    natHost: bool  # and their host's own ports
     internal: bool  # closed in both directions
     cfgdTag: str
 
@@ -120,6 +121,7 @@ class HostDoc(TypedDict, total=False):
     datapathType: str  # of its bridge: netdev (userspace) or system (kernel)
     mtu: int  # of its containers
     hostAddress: str  # as its own containers see it
+    controlPlane: list[str]  # in the answer to its agent: listeners that containers never reach, tcp:ADDRESS:PORT
     draining: bool  # absent: no
     state: str  # up | degraded | down | draining; unknown: no leading controller answers
     since: str  # of the state: UTC, ISO 8601

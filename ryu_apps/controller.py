@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ryu_apps import answers, forgotten, learning, wsgi
+from ryu_apps import answers, forgotten, learning, listeners, wsgi
 from ryu_apps import framework as fw
 from ryu_apps.drain import Drains
 from ryu_apps.fabric import Fabric
@@ -66,6 +66,9 @@ class Controller(fw.App):
         self.sessions: dict[int, Session] = {}
         self._forgotten = forgotten.Forgotten()
         self.lead = self._join()
+        self.control_plane = self._listeners()
+        self.control_plane.step()  # before REST answers anybody
+        self.spawn(self.control_plane.run, fw.hub.sleep)
         connected = self.switches.reconcilers.keys
         self.liveness = Liveness(self.model, connected, ready=self._filled, leads=lambda: self.lead.leads)
         self.liveness.subscribe(self.switches.set_dead)
@@ -88,6 +91,7 @@ class Controller(fw.App):
             self.switches,
             leader_url=lambda: self.lead.leader_url,
             controllers=self.lead.controllers,
+            control_plane=self.control_plane.known,
         )
         self.rest = wsgi.serve(self.api, fw.CONF.rest_host, fw.CONF.rest_port)
         self.spawn(self.rest.wait)
@@ -110,9 +114,23 @@ class Controller(fw.App):
         self.lead.resign()
         self.store.close()
 
+    def _listeners(self) -> listeners.ControlPlane:
+        """What containers must not reach."""
+        conf = fw.CONF
+        rest, openflow = (conf.rest_host, conf.rest_port), (conf.ofp_listen_host, conf.ofp_tcp_listen_port)
+        if isinstance(self.store, SqliteStore):
+            return listeners.ControlPlane(rest, openflow, conf.rest_url)
+        from topology.announced import Announced  # with etcd's client, which nobody else needs
+
+        return listeners.ControlPlane(rest, openflow, conf.rest_url, Announced(self.store.etcd, self._url))
+
+    @property
+    def _url(self) -> str:
+        return fw.CONF.rest_url.rstrip("/") or own_url(fw.CONF.rest_host, fw.CONF.rest_port)
+
     def _join(self) -> Alone | Elected:
         """Take our place among the controllers of this store."""
-        url = fw.CONF.rest_url.rstrip("/") or own_url(fw.CONF.rest_host, fw.CONF.rest_port)
+        url = self._url
         if isinstance(self.store, SqliteStore):
             return Alone(url)
         self.spawn(Follower(self.commands, self.store).run)

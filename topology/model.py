@@ -65,6 +65,7 @@ class Network:
     nat: bool = False  # its endpoints reach what their host reaches, translated to the host's address
     vlan: int = 0  # 1..4094: its 802.1Q tag on links between switches; 0: there was none left
     internal: bool = False  # closed in both directions: it has no way to other networks or to its hosts
+    nat_host: bool = False  # with nat: its endpoints also reach the ports of their host, but never the control plane's
 
     @property
     def key(self) -> str:

@@ -24,6 +24,7 @@ class NetworkSpec:
     gateway6: str = ""
     nat: bool = False
     internal: bool = False
+    nat_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ RESERVED = {
     IPv4Network("224.0.0.0/4"): "is multicast",
     IPv4Network("240.0.0.0/5"): "is kept for what comes in by other hosts",
     IPv4Network("249.0.0.0/8"): "is kept for published services",
-    IPv4Network("250.0.0.0/8"): "is kept for the providers' hidden addresses",
+    IPv4Network("250.0.0.0/7"): "is kept for the containers' hidden addresses",
     IPv4Network("255.255.255.255/32"): "is broadcast",
 }
 RESERVED6 = {

@@ -60,6 +60,8 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         raise Invalid("nat needs a gateway: that is the way out; give one, or leave nat out")
     if spec.nat and spec.internal:
         raise Invalid("nat has no effect on an internal network: leave out nat, or internal")
+    if spec.nat_host and not spec.nat:
+        raise Invalid("natHost needs nat: without it containers have no way to their host; give both, or neither")
     encap = validate.choice("encap", spec.encap or "vxlan", validate.ENCAPS)
     nw_type = validate.choice("nwType", spec.nw_type or "data", validate.NW_TYPES)
     tag = validate.tag(encap, spec.pkt_tag)
@@ -73,6 +75,7 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         _unchanged("ipv6Subnet", old.subnet6, subnet6)
         _unchanged("ipv6Gateway", old.gateway6, gateway6)
         _unchanged("nat", _on(old.nat), _on(spec.nat))
+        _unchanged("natHost", _on(old.nat_host), _on(spec.nat_host))
         if not spec.internal:
             _unchanged("internal", _on(old.internal), _on(spec.internal))
         _unchanged("encap", old.encap, encap)
@@ -103,6 +106,7 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         nat=spec.nat,
         vlan=_vlan(draft),
         internal=spec.internal,
+        nat_host=spec.nat_host,
     )
     draft.put(network)
     return network

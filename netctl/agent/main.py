@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from netctl import __version__
 from netctl.agent.bridge import Bridge
 from netctl.agent.checks import Checks
+from netctl.agent.closed import Names, of_options
 from netctl.agent.daemons import Daemons
 from netctl.agent.docker_api import Docker
 from netctl.agent.driver import Driver
@@ -55,6 +56,7 @@ class Agent:
             Ovsdb(options.ovsdb), options.bridge, options.host, options.controller, options.datapath_type
         )
         self._state = state = State(options.host)
+        state.own_control = of_options(options)
         docker = Docker(options.docker, options.driver)
         memory = Memory(options.state_dir, state)
         memory.load()
@@ -82,6 +84,7 @@ class Agent:
         self._watch = EngineWatch(docker, state, self._networks.troubles_changed)
         self._checks = Checks(state, self._sync, docker)
         self._outside = Outside(options.bridge, state, options.state_dir, self._networks.troubles_changed)
+        self._names = Names(state)
         self._daemons = Daemons(options.ovsdb, state, self._networks.troubles_changed)
         ipam = Ipam(state, self._sync)
         driver = Driver(state, self._sync, self._ports, ipam, self._ways)
@@ -103,7 +106,7 @@ class Agent:
     def start(self) -> None:
         """Start every part."""
         parts = (self._ports, self._sync, self._registry, self._networks, self._ways, self._plugin, self._follower)
-        for part in (*parts, self._checks, self._outside, self._daemons, self._watch):
+        for part in (*parts, self._checks, self._names, self._outside, self._daemons, self._watch):
             part.start()
         LOG.info("netctl-agent %s of host %s serves %s", __version__, self._options.host, self._options.socket)
 
@@ -118,6 +121,7 @@ class Agent:
         self._follower.stop()
         self._checks.stop(STOP_TIMEOUT)
         self._outside.stop()
+        self._names.stop()
         self._daemons.stop()
         self._networks.stop()
         self._ways.stop()

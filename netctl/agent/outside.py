@@ -14,9 +14,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from netctl.agent import hostlink, kernel_rules
+from netctl.agent.closed import closed
 from netctl.agent.errors import SwitchError
 from netctl.agent.hostport import HostPorts
-from netctl.agent.kernel_rules import KernelRules, Published
+from netctl.agent.kernel_rules import NOTHING, Closed, KernelRules, Published
 from netctl.agent.state import State, Subnet, subnets_of
 from topology.model import HOST_BASE
 from topology.reach import HIDDEN, PUBLISHED, host_address6, reached
@@ -37,6 +38,7 @@ class Wish:
     published: tuple[Published, ...]
     forward: bool  # whether packets are to pass through this host
     mtu: int = 1500  # of what may be sent on to another host's containers
+    closed: Closed = NOTHING  # what containers never reach
 
 
 def wish(state: State) -> Wish | None:
@@ -50,7 +52,7 @@ def wish(state: State) -> Wish | None:
         subnets: list[Subnet] = reached((number, s.subnet, s.subnet) for number, s in both)
         subnets += reached((number, s.subnet6, s.subnet6) for number, s in both if s.subnet6)
         forward = bool(published) or any(n.get("nat") for n in networks)
-        return Wish(state.host_address, tuple(subnets), published, forward, state.mtu)
+        return Wish(state.host_address, tuple(subnets), published, forward, state.mtu, closed(state))
 
 
 def _published(state: State) -> Iterator[Published]:
@@ -117,7 +119,7 @@ class Outside:
     # What may not pass comes first: without the rules the device has no address, and nothing passes.
 
     def _ipv4(self, wanted: Wish) -> dict[Subnet, str]:
-        self._ensure(self._rules, kernel_rules.wanted(self._device, wanted.published))
+        self._ensure(self._rules, kernel_rules.wanted(self._device, wanted.published, wanted.closed))
         subnets = [subnet for subnet in wanted.subnets if subnet.version == 4]
         elsewhere = hostlink.ensure(self._device, wanted.address, [HIDDEN, PUBLISHED, *subnets], wanted.mtu)
         if wanted.forward and not hostlink.forwards():

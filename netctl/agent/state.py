@@ -16,6 +16,7 @@ from netctl.agent.pulse import Pulse
 from netctl.agent.troubles import Troubles
 from netctl.agent.veth import host_end
 from netctl.documents import EndpointDoc, HostDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc, StreamTenantDoc
+from topology.control import Listener
 from topology.reach import SECOND_ZONES
 
 Address = IPv4Address | IPv6Address
@@ -137,6 +138,9 @@ class State:
         self.services: dict[str, StreamServiceDoc] = {}  # by key: those of the model that have an active check
         self.published: dict[str, StreamServiceDoc] = {}  # by key: those that have ports of the hosts
         self.host_address: IPv4Address | None = None  # as this host's containers see it
+        self.own_control: tuple[Listener, ...] = ()  # the control plane's, as this agent's options tell them
+        self.control: tuple[Listener, ...] = ()  # and as the controller does
+        self.addresses: dict[str, tuple[IPv4Address, ...]] = {}  # of names among them
         self.mtu = 1500  # of this host's containers
         self.peers: dict[str, IPv4Address] = {}  # the other hosts' tunnel addresses, by name
         self.troubles = Troubles()
@@ -207,6 +211,22 @@ class State:
         with self.changed:
             if known != self.host_address:
                 self.host_address = known
+                self.changed.notify_all()
+
+    # The control plane
+
+    def set_control(self, listeners: tuple[Listener, ...]) -> None:
+        """Know the listeners that the controller tells: these and no others."""
+        with self.changed:
+            if listeners != self.control:
+                self.control = listeners
+                self.changed.notify_all()
+
+    def set_addresses(self, name: str, addresses: tuple[IPv4Address, ...]) -> None:
+        """Know where a name leads."""
+        with self.changed:
+            if addresses != self.addresses.get(name):
+                self.addresses[name] = addresses
                 self.changed.notify_all()
 
     # Tenants

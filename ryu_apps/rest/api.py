@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -104,9 +104,10 @@ class Api:
         alive_period: float = ALIVE_PERIOD,
         leader_url: Callable[[], str] = lambda: "",
         controllers: Callable[[], Mapping[str, bool]] = dict,
+        control_plane: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """``leader_url``: where the REST of the leading controller is; empty: it is this one. ``controllers``: the
-        URLs of all, and whether each leads.
+        URLs of all, and whether each leads. ``control_plane``: listeners that containers must not reach.
         """
         self._leader_url = leader_url
         self._controllers = controllers
@@ -117,7 +118,7 @@ class Api:
         self._networks = NetworkDoor(commands, tracker, host_timeout)
         self._feed = ChangeFeed(commands.model, commands.changes_since, alive_period)
         commands.subscribe(self._feed.publish)
-        self._router = Router(self._table(AgentApi(commands, tracker, self._feed, self._leads)))
+        self._router = Router(self._table(AgentApi(commands, tracker, self._feed, self._leads, control_plane)))
         self._application: Application = application(self._handle)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

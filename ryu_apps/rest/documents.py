@@ -73,6 +73,7 @@ def network_spec(document: Document, key: str) -> NetworkSpec:
         subnet6=document.get("ipv6Subnet", ""),
         gateway6=document.get("ipv6Gateway", ""),
         nat=document.get("nat", False),
+        nat_host=document.get("natHost", False),
         internal=document.get("internal", False),
     )
 
@@ -189,6 +190,7 @@ def network_document(network: Network, model: Model | None = None) -> Document:
             "ipv6Subnet": "" if network.subnet6 is None else str(network.subnet6),
             "internal": network.internal,
             "nat": network.nat,
+            "natHost": network.nat_host,
             "networkName": network.name,
             "nwType": network.nw_type,
             "pktTag": network.requested_tag,

@@ -103,18 +103,21 @@ def test_network_ls(run: Run) -> None:
     run("net", "create", "a", "-s", "10.1.1.0/24", "-g", "10.1.1.254", "-p", "7", "-tag", "t")
     run("net", "create", "c", "-s", "10.3.1.0/24", "-g", "10.3.1.1", "--nat", "-s6=fd00:3::/64", "-g6=fd00:3::1")
     run("net", "create", "d", "-s", "10.4.0.0/16", "--internal")
+    run("net", "create", "e", "-s", "10.5.0.0/16", "-g", "10.5.0.1", "--nat", "--nat-host")
     assert run("net", "ls").splitlines() == [
         "Tenant   Network  Nw Type  Encap type  Packet tag  Subnet       Gateway     IPv6Subnet   IPv6Gateway"
-        "  Cfgd Tag  NAT  Internal",
+        "  Cfgd Tag  NAT   Internal",
         "------   -------  -------  ----------  ----------  ------       -------     ----------   -----------"
-        "  --------  ---  --------",
+        "  --------  ---   --------",
         "default  a        data     vxlan       7           10.1.1.0/24  10.1.1.254                          "
         "  t",
         "default  b        data     vxlan       0           10.2.0.0/16",
         "default  c        data     vxlan       0           10.3.1.0/24  10.3.1.1    fd00:3::/64  fd00:3::1  "
         "            yes",
         "default  d        data     vxlan       0           10.4.0.0/16                                      "
-        "                 yes",
+        "                  yes",
+        "default  e        data     vxlan       0           10.5.0.0/16  10.5.0.1                            "
+        "            host",
     ]
 
 

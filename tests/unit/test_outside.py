@@ -73,7 +73,23 @@ def test_two_that_look_alike_leave_and_are_answered() -> None:
         assert sent(it, LOCAL, tcp(WORLD_IP, hidden, (80, 5001))) == [], "nobody asked for it"
 
 
-@pytest.mark.parametrize("to", ["127.0.0.1", "169.254.0.8", "249.0.0.1", "250.0.0.2", "224.0.0.1", "10.1.1.99"])
+def test_the_hidden_address_tells_whom_the_host_is_open_to() -> None:
+    """A network that was made without natHost would have its host's ports, or one with it would not."""
+    of = model()
+    network = of.networks["default:clients"]
+    of.load(2, [HOST, *(o for o in map(outside, world.objects()) if o != network), replace(network, nat_host=True)])
+    it = switch(of)
+    out = tcp("20.1.1.1", WORLD_IP, (5000, 80), mac=world.mac(1))
+    assert sent(it, 1, out) == [(LOCAL_IN_REGISTER, "251.0.0.1", WORLD_IP)]
+    assert sent(it, LOCAL, tcp(WORLD_IP, "251.0.0.1", (80, 5000))) == [(1, WORLD_IP, "20.1.1.1")]
+    assert sent(it, LOCAL, tcp(WORLD_IP, "250.0.0.1", (80, 5000))) == [], "it has that one alone"
+    other = tcp("20.1.1.1", WORLD_IP, (5000, 80), mac=world.mac(6))
+    assert sent(it, 6, other) == [(LOCAL_IN_REGISTER, "250.0.0.6", WORLD_IP)]
+
+
+@pytest.mark.parametrize(
+    "to", ["127.0.0.1", "169.254.0.8", "249.0.0.1", "250.0.0.2", "251.0.0.2", "224.0.0.1", "10.1.1.99"]
+)
 def test_what_never_leaves(to: str) -> None:
     """A container could reach its host's loopback, or what a gone container is asked would go to the world."""
     assert sent(switch(model()), 1, tcp("20.1.1.1", to, (5000, 80), mac=world.mac(1))) == []
