@@ -28,6 +28,7 @@ from ryu_apps.pipeline.features import (
     route,
     transit,
     translate,
+    unfit,
 )
 from ryu_apps.pipeline.tables import TABLES, Feature, Priority, check
 from ryu_apps.pipeline.values import Flow, Group, match
@@ -45,6 +46,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
         flows += _misses()
         for feature in (
             balance, discovery, hairpin, fragments, forgotten, route, learning, refuse, outside, transit, ingress,
+            unfit,
         ):
             flows += feature.for_switch(ctx)
         groups = tuple(transit.groups(ctx))
@@ -57,7 +59,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
         endpoint = ctx.model.endpoints[key]
         if endpoint.state != "stopped":
             for feature in (
-                access, neighbour, discovery, translate, errors, fragments, forgotten, route, outside, ingress,
+                access, neighbour, discovery, translate, errors, fragments, forgotten, route, outside, ingress, unfit,
             ):
                 flows += feature.for_endpoint(ctx, endpoint)
             for half in (translate, fragments, ingress):

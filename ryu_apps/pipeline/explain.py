@@ -144,6 +144,8 @@ class Words:
                 return f"dropped: {self.no_way(destination(step.packet))}"
             case Table.DELIVER:
                 return f"out of port {self.port(step.packet.get(PORT, 0))}"
+            case Table.UNFIT:
+                return "dropped: no container may send this"
             case Table.FORGOTTEN:
                 return "to the controller: it belongs to no connection, and its ends are reset"
         return "dropped" if not step.flow.actions else "as its flow says"

@@ -38,6 +38,7 @@ class Table(IntEnum):
     DEPART = 16
     DELIVER = 17
     FORGOTTEN = 18
+    UNFIT = 19
 
 
 # Registers, 32 bits each; they live as long as the packet, also through conntrack.
@@ -60,6 +61,7 @@ class Priority(IntEnum):
     NORMAL = 100
     REFUSE_FIRST = 150  # counted drops of what NORMAL would admit
     EXACT = 200  # exceptions to NORMAL
+    UNFIT = 300  # before all that says who may send
 
 
 class Feature(IntEnum):
@@ -152,7 +154,10 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.GUARD: Declaration(
         "source address, ARP sender, what neighbour discovery says are the port's own; else dropped and counted",
-        _of("in_port", "eth_src", "eth_dst", "arp_sha", "arp_spa", "nd_tll") | _ADDRESSES | _ND,
+        _of("in_port", "eth_src", "eth_dst", "vlan_vid", "arp_sha", "arp_spa", "nd_tll")
+        | _of("ip_frag", "ip_ttl")
+        | _ADDRESSES
+        | _ND,
     ),
     Table.NEIGHBOUR: Declaration(
         "ARP and neighbour solicitations for gateways, VIPs and endpoints answered here",
@@ -240,6 +245,10 @@ TABLES: dict[Table, Declaration] = {
     Table.FORGOTTEN: Declaration(
         "of a connection that conntrack does not know: to the controller, which resets whoever waits in vain",
         _of("eth_type", "ip_proto"),
+    ),
+    Table.UNFIT: Declaration(
+        "what nobody may send, whoever it is: dropped, and counted by port",
+        _of("in_port", "eth_src"),
     ),
 }
 

@@ -147,6 +147,29 @@ def test_forged_frames_do_not_reach_the_host(place: Place, name: str) -> None:
     assert datagrams(place.side.run("cat", "/proc/net/snmp")) == datagrams(heard)
 
 
+@pytest.mark.parametrize("name", ["w1", "o1"])
+def test_a_source_route_by_the_host_leads_nowhere(place: Place, name: str) -> None:
+    """On a host that takes source routes, a container would reach what never leaves the switch: a cloud's metadata."""
+    metadata = "169.254.169.254"
+    place.out.ip_command(f"address add {metadata}/32 dev lo")
+    place.side.run("ip", "route", "add", metadata, "via", OUTSIDE_IP)
+    setting = "net.ipv4.conf.all.accept_source_route"
+    before = place.side.run("sysctl", "-n", setting).strip()
+    place.side.run("sysctl", "-qw", f"{setting}=1")
+    client = place.hosts[name]
+    heard = place.out.ears(frames.MARK)
+    try:
+        with client.open("raw") as raw:
+            for target in (HOST, place.side.ip):
+                raw.send(frames.source_routed(frames.udp(client.mac, client.ip, target, 7), metadata))
+        assert client.ask("tcp", OUTSIDE_IP, 7).startswith("out "), "what it sent before has left"
+        assert not heard(0.2)
+    finally:
+        place.side.run("sysctl", "-qw", f"{setting}={before}")
+        place.side.run("ip", "route", "delete", metadata)
+        place.out.ip_command(f"address delete {metadata}/32 dev lo")
+
+
 def datagrams(snmp: str) -> int:
     """UDP datagrams that the host's programs were given."""
     names, values = (line.split() for line in snmp.splitlines() if line.startswith("Udp:"))
