@@ -37,10 +37,11 @@ class ControlPlane:
         self._rest_url = rest_url
         self._announced = announced
         self._known: list[str] = []
+        self._complete = announced is None  # whether etcd has told of the others once
 
     def known(self) -> list[str]:
-        """The listeners, as text."""
-        return self._known
+        """The listeners, as text; nothing before the others' are known: agents then keep what they were told."""
+        return self._known if self._complete else []
 
     def run(self, sleep: Callable[[float], object]) -> None:
         """Look again, for ever."""
@@ -55,6 +56,7 @@ class ControlPlane:
         if self._announced is not None:
             try:
                 others = self._announced.step(own)
+                self._complete = True
             except StoreUnavailable as error:
                 LOG.debug("listeners: %s", error)
         else:

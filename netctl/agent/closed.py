@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
 
 from netctl.agent.kernel_rules import Closed
 from netctl.agent.options import Options
@@ -34,7 +33,7 @@ def of_options(options: Options) -> tuple[Listener, ...]:
     return tuple(sorted({*own, *filter(None, found)}))
 
 
-def told(listeners: Any) -> tuple[Listener, ...]:
+def told(listeners: object) -> tuple[Listener, ...]:
     """The listeners that a controller tells. What is none of them is left out, with a line in the log."""
     out: set[Listener] = set()
     lines = listeners if isinstance(listeners, list) else []

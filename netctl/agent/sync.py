@@ -152,7 +152,8 @@ class Synchroniser:
             return  # no switch yet
         try:
             answer = client.put_host(document)
-            self._state.set_control(told(answer.get("controlPlane")))  # first: with the address, the way is open
+            if "controlPlane" in answer:  # else the controller does not know yet
+                self._state.set_control(told(answer["controlPlane"]))  # first: with the address, the way is open
             self._state.set_host_address(answer.get("hostAddress", ""))
         except NoConnection as error:
             self._lost(error)

@@ -314,8 +314,7 @@ class _Tracer:
         address = destination(sent.packet)
         port = sent.packet.get(PORTS.get(self._question.protocol, ("", ""))[1])
         if sent.port == LOCAL_IN_REGISTER:
-            on = "" if address in self._ctx.host_addresses else f", which sends it on to {address}"
-            return end("delivered", f"delivered to the host{on}")
+            return end("delivered", f"delivered to the host, which {self._at_host(address)}")
         at = with_port(address, port or 0)
         for holder in holders(self._ctx, self._sender.tenant, address):
             if isinstance(holder, Endpoint) and ctx.port_of(holder) != sent.port:
@@ -324,6 +323,15 @@ class _Tracer:
             if isinstance(holder, Endpoint):
                 return end("delivered", f"delivered to {name(holder)} {at} at {where(ctx, holder)}", holder)
         return end("delivered", f"delivered to {at} out of port {words.port(sent.port)}")
+
+    def _at_host(self, address: Address) -> str:
+        """What the host does with a packet of the sender's for an address."""
+        network = self._ctx.network_of(self._sender)
+        if address not in self._ctx.host_addresses:
+            return f"sends it on to {address}"
+        if network.nat_host:
+            return "lets it in if its own rules do"
+        return f"refuses it unless the port is published: network {network.key} has no natHost"
 
 
 def _chooses(flow: Flow) -> bool:

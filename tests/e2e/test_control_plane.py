@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,12 +17,14 @@ from tests.e2e.machine import PREFIX, run, wait_for
 from tests.e2e.node import Node
 from tests.e2e.test_walkthrough import Inside
 from tests.kit import frames
-from tests.kit.hosts import Namespace
+from tests.kit.hosts import Namespace, inside
 
 LAN, OUTSIDE = "192.0.2.1", "192.0.2.9"
 HOST, HOST6 = "169.254.0.1", "100::1:0:1"
 DOCKER0 = "172.31.0.1"
 REST, OPENFLOW = 9999, 6653
+QUESTION = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0\7example\0\0\1\0\1"  # the address of "example"
+NO_SUCH_NAME = b"\x81\x83"  # the flags of an answer
 RIGHTS = ("--cap-add=NET_ADMIN", "--cap-add=NET_RAW")  # all that there are in a network namespace of one's own
 
 
@@ -141,6 +145,54 @@ def test_the_rest_of_the_host_is_open_with_nat_host_only(stage: Stage) -> None:
         assert stage.open.ask("udp", HOST, 53).startswith("host ")
     finally:
         itself.stop_serving()
+
+
+@contextlib.contextmanager
+def name_server(at: Namespace, address: str) -> Iterator[None]:
+    """One that has heard of nothing, and says so."""
+    with inside(at.netns):
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((address, 53))
+
+    def answer() -> None:
+        while True:
+            question, client = server.recvfrom(2048)
+            if not client:
+                return  # its end
+            server.sendto(question[:2] + NO_SUCH_NAME + question[4:], client)
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RD)  # which wakes it, though it says that there is no connection
+        thread.join(5)
+        server.close()
+
+
+def resolves(client: Inside) -> bool:
+    """Whether Docker's resolver in the container is answered by its server."""
+    with client.connect("udp", "127.0.0.11", 53, timeout=2) as asking:
+        asking.send(QUESTION)
+        try:
+            return asking.recv(2048)[2:4] == NO_SUCH_NAME
+        except TimeoutError:
+            return False
+
+
+def test_names(stage: Stage) -> None:
+    """A container with a way out could look up no name; or one whose name server is its host could, and reach it."""
+    for network, server, expected in (("shut", OUTSIDE, True), ("shut", LAN, False), ("open", LAN, True)):
+        name = f"dns-{network}"
+        container = stage.host.container(name, network, f"--dns={server}")
+        try:
+            at = stage.out if server == OUTSIDE else stage.itself
+            with name_server(at, server), Inside(stage.host, name, container) as client:
+                assert resolves(client) is expected, f"{network} → {server}"
+        finally:
+            stage.host.docker("rm", "-f", name)
 
 
 def test_by_ipv6(stage: Stage) -> None:

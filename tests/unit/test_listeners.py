@@ -10,6 +10,7 @@ from ryu_apps import listeners
 from ryu_apps.listeners import ControlPlane, machine_addresses
 from topology.announced import Announced
 from topology.etcd import Etcd, parse_url, put
+from topology.store import StoreUnavailable
 
 OPENFLOW = ("127.0.0.1", 6653)
 TRIE = """Main:
@@ -75,10 +76,26 @@ def test_what_another_has_written_is_not_believed(etcd_url: str) -> None:
         assert not [text for text in found if "192.0.2.14" in text or ":x:" in text]
 
 
-def test_etcd_is_away() -> None:
-    """What was known would be forgotten, and open."""
+def test_etcd_is_away_at_the_start() -> None:
+    """A controller that knows only itself would have the agents open the others, and etcd."""
     plane = ControlPlane(
         ("127.0.0.1", 9999), OPENFLOW, "", Announced(Etcd(parse_url("etcd://127.0.0.1:1/x")), "http://h:1")
     )
     plane.step()
-    assert plane.known() == ["tcp:127.0.0.1:6653", "tcp:127.0.0.1:9999"]
+    assert plane.known() == [], "nothing, so that agents keep what they have been told"
+
+
+def test_etcd_goes_away(etcd_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was known would be forgotten, and open."""
+    announced = Announced(Etcd(parse_url(etcd_url)), "http://192.0.2.11:9999")
+    plane = ControlPlane(("127.0.0.1", 9999), OPENFLOW, "", announced)
+    plane.step()
+    before = plane.known()
+    assert len(before) > 2
+
+    def away(own: object) -> set[str]:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(announced, "step", away)
+    plane.step()
+    assert plane.known() == before

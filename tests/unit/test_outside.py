@@ -138,7 +138,11 @@ def test_no_host_no_way(host: Host | None) -> None:
     ("sender", "to", "text"),
     [
         ("c1", WORLD_IP, "delivered to the host, which sends it on to 192.0.2.9"),
-        ("c1", HOST_IP, "delivered to the host"),
+        (
+            "c1", HOST_IP,
+            "delivered to the host, which refuses it unless the port is published: "
+            "network default:clients has no natHost",
+        ),
         ("c1", "10.1.1.99", "dropped: no container or service in tenant default has 10.1.1.99"),
         ("c1", "127.0.0.1", "dropped: no container or service in tenant default has 127.0.0.1"),
         ("w1", WORLD_IP, "delivered to the host, which sends it on to 192.0.2.9"),
