@@ -1,7 +1,8 @@
 """What containers never reach: the control plane's listeners, as this host's own options and the controller tell them.
 
 A name is looked up by a thread of its own, again every minute: what it led to last counts until it leads elsewhere.
-Until it is known, its port is closed to containers wherever it may be.
+While the name service has not answered yet, the port is closed to containers wherever it may be. A name that it never
+knew closes nothing (the port may be 443, the world's), and is reported.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 
 from netctl.agent.kernel_rules import Closed
 from netctl.agent.options import Options
-from netctl.agent.state import State
+from netctl.agent.state import Address, State
 from topology.control import MAX_LISTENERS, Listener, of_url, parse, tunnel
 
 LOG = logging.getLogger(__name__)
 INTERVAL = 60.0  # s between two look-ups of a name
 RETRY = 5.0  # s, where the last one gave nothing
 ANYWHERE = IPv4Network("0.0.0.0/0")
+NO_SUCH_NAME = (socket.EAI_NONAME, socket.EAI_NODATA)
+UNKNOWN_NAME = "this host's name service does not know {name}: containers are not kept from it; name it by an address"
 
 
 def of_options(options: Options) -> tuple[Listener, ...]:
@@ -65,10 +68,10 @@ def closed(state: State) -> Closed:
     return Closed(tuple(sorted(ports)), tuple(sorted(elsewhere)))
 
 
-def _where(listener: Listener, addresses: Mapping[str, tuple[IPv4Address, ...]]) -> Iterator[IPv4Network]:
+def _where(listener: Listener, addresses: Mapping[str, tuple[Address, ...]]) -> Iterator[IPv4Network]:
     own = listener.address
     if own is None and listener.host not in addresses:
-        yield ANYWHERE  # a name that nobody knows now: it may lead anywhere
+        yield ANYWHERE
     for address in addresses.get(listener.host, ()) if own is None else (own,):
         if isinstance(address, IPv4Address) and not address.is_loopback:
             yield IPv4Network(address)
@@ -79,20 +82,30 @@ def names(found: Iterable[Listener]) -> set[str]:
     return {listener.host for listener in found if listener.address is None}
 
 
-def look_up(name: str) -> tuple[IPv4Address, ...]:
-    """A name's IPv4 addresses; none: nobody knows it now."""
+def look_up(name: str) -> tuple[Address, ...] | None:
+    """A name's addresses; none: there is no such name. None: the name service does not answer."""
     try:
-        found = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        return () if error.errno in NO_SUCH_NAME else None
     except (OSError, UnicodeError):
-        return ()
-    return tuple(sorted({IPv4Address(entry[4][0]) for entry in found}))
+        return None
+    addresses = {ip_address(str(entry[4][0]).partition("%")[0]) for entry in found}
+    return tuple(sorted(addresses, key=lambda address: (address.version, int(address))))
 
 
 class Names:
     """Keeps the addresses of the control plane's names in the state."""
 
-    def __init__(self, state: State, look_up: Callable[[str], tuple[IPv4Address, ...]] = look_up) -> None:
+    def __init__(
+        self,
+        state: State,
+        report: Callable[[], None] = lambda: None,
+        look_up: Callable[[str], tuple[Address, ...] | None] = look_up,
+    ) -> None:
+        """``report``: called when the lines for the user are others."""
         self._state = state
+        self._report = report
         self._look_up = look_up
         self._due: dict[str, float] = {}  # when (monotonic) it is looked up again
         self._stop = False
@@ -124,5 +137,9 @@ class Names:
             self._state.pulse.within()
             found = self._look_up(name)
             self._due[name] = time.monotonic() + (INTERVAL if found else RETRY)
-            if found:
+            if found or (found == () and name not in self._state.addresses):
                 self._state.set_addresses(name, found)
+        unknown = [name for name in sorted(wanted) if self._state.addresses.get(name) == ()]
+        lines = {f"control plane {name}": UNKNOWN_NAME.format(name=name) for name in unknown}
+        if self._state.troubles.say("control plane", lines):
+            self._report()

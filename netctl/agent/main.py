@@ -84,7 +84,7 @@ class Agent:
         self._watch = EngineWatch(docker, state, self._networks.troubles_changed)
         self._checks = Checks(state, self._sync, docker)
         self._outside = Outside(options.bridge, state, options.state_dir, self._networks.troubles_changed)
-        self._names = Names(state)
+        self._names = Names(state, self._networks.troubles_changed)
         self._daemons = Daemons(options.ovsdb, state, self._networks.troubles_changed)
         ipam = Ipam(state, self._sync)
         driver = Driver(state, self._sync, self._ports, ipam, self._ways)

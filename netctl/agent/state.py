@@ -140,7 +140,7 @@ class State:
         self.host_address: IPv4Address | None = None  # as this host's containers see it
         self.own_control: tuple[Listener, ...] = ()  # the control plane's, as this agent's options tell them
         self.control: tuple[Listener, ...] = ()  # and as the controller does
-        self.addresses: dict[str, tuple[IPv4Address, ...]] = {}  # of names among them
+        self.addresses: dict[str, tuple[Address, ...]] = {}  # of names among them; (): there is no such name
         self.mtu = 1500  # of this host's containers
         self.peers: dict[str, IPv4Address] = {}  # the other hosts' tunnel addresses, by name
         self.troubles = Troubles()
@@ -222,7 +222,7 @@ class State:
                 self.control = listeners
                 self.changed.notify_all()
 
-    def set_addresses(self, name: str, addresses: tuple[IPv4Address, ...]) -> None:
+    def set_addresses(self, name: str, addresses: tuple[Address, ...]) -> None:
         """Know where a name leads."""
         with self.changed:
             if addresses != self.addresses.get(name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
 import pytest
@@ -111,14 +111,40 @@ def test_a_name_that_is_not_known_yet() -> None:
 
 def test_names_are_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A manager that has moved would be open, and one whose name server is away for a moment as well."""
-    state, answers = made(), [(IPv4Address("192.0.2.12"),), (), (IPv4Address("192.0.2.14"),)]
-    names = closed.Names(state, lambda name: answers.pop(0))
+    state, answers = made(), [(IPv4Address("192.0.2.12"),), None, (), (IPv4Address("192.0.2.14"),)]
+    names = closed.Names(state, look_up=lambda name: answers.pop(0))
     monkeypatch.setattr(closed, "INTERVAL", 0.0)
     monkeypatch.setattr(closed, "RETRY", 0.0)
-    for expected in ("192.0.2.12", "192.0.2.12", "192.0.2.14"):
+    for expected in ("192.0.2.12", "192.0.2.12", "192.0.2.12", "192.0.2.14"):
         names.step()
         assert state.addresses == {"m.example": (IPv4Address(expected),)}
-    monkeypatch.setattr(closed, "INTERVAL", 60.0)
+
+
+def test_a_name_that_there_is_not() -> None:
+    """Containers would reach no server of the world at that port (443, say); or nobody would know that it is open."""
+    state, told = made(), []
+    names = closed.Names(state, lambda: told.append(state.troubles.lines()), look_up=lambda name: ())
+    names.step()
+    names.step()
+    assert [where for where, _, port in closed.closed(state).elsewhere if port == 9998] == []
+    assert told == [{"control plane m.example": closed.UNKNOWN_NAME.format(name="m.example")}]
+    state.set_control(())
+    names.step()
+    assert told[1:] == [{}]
+
+
+def test_a_name_with_ipv6_alone() -> None:
+    """Its port would be closed everywhere, for ever."""
+    state = made()
+    closed.Names(state, look_up=lambda name: (IPv6Address("2001:db8::1"),)).step()
+    assert [where for where, _, port in closed.closed(state).elsewhere if port == 9998] == []
+
+
+def test_this_machine_looks_names_up() -> None:
+    """The system's answers would be taken for others than they are."""
+    assert IPv4Address("127.0.0.1") in (closed.look_up("localhost") or ())
+    assert closed.look_up("no such name.invalid") in ((), None)
+    assert closed.look_up("\udcff" * 3) in ((), None)
 
 
 def test_a_name_is_not_looked_up_all_the_time() -> None:
@@ -130,7 +156,7 @@ def test_a_name_is_not_looked_up_all_the_time() -> None:
         asked.append(name)
         return (IPv4Address("192.0.2.12"),)
 
-    names = closed.Names(state, look_up)
+    names = closed.Names(state, look_up=look_up)
     names.step()
     names.step()
     state.set_control((parse("tcp:m.example:9998"), parse("tcp:n.example:1")))
