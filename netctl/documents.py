@@ -186,11 +186,11 @@ TraceDoc = TypedDict(
     "TraceDoc",
     {
         "from": str,
-        "endpointID": str,
+        "endpointID": NotRequired[str],
         "tenantName": str,
         "networkName": str,
         "source": str,
-        "sourcePort": int,
+        "sourcePort": NotRequired[int],
         "to": str,
         "proto": str,
         "port": int,
@@ -220,10 +220,89 @@ class VersionDoc(TypedDict, total=False):
     BuildTime: str
 
 
-class ChangeDoc(TypedDict, total=False):
-    """One line of the change stream. ``sync`` and ``alive`` have no key and no object."""
+class SubnetDoc(TypedDict):
+    """A subnet that is free."""
+
+    subnet: str
+
+
+class RevisionDoc(TypedDict):
+    """The revision that something was done with."""
 
     revision: int
+
+
+class InspectDoc(TypedDict, total=False):
+    """What was asked, and what is."""
+
+    Config: dict[str, Any]
+    Oper: dict[str, Any]
+
+
+class PortCountDoc(TypedDict):
+    """What the switches have counted for a port of a service."""
+
+    port: str
+    connections: int
+    other: int
+
+
+class CountersDoc(TypedDict, total=False):
+    """What the switches have counted for a service."""
+
+    ports: list[PortCountDoc]
+    packets: int
+    refused: int
+    providers: dict[str, int]  # by endpoint id
+    unread: dict[str, str]  # line by datapath id
+    errors: dict[str, str]  # line by datapath id
+
+
+class ProviderDoc(TypedDict, total=False):
+    """A provider, as a service's inspection lists it."""
+
+    endpointID: str
+    containerName: str
+    ipAddress: list[str]
+    state: str
+    health: str
+    check: str
+    weight: int
+
+
+class ServiceOperDoc(TypedDict, total=False):
+    """What a service is."""
+
+    serviceVip: str
+    serviceVip6: str
+    counters: CountersDoc
+    providers: list[ProviderDoc]
+
+
+class ServiceInspectDoc(TypedDict, total=False):
+    """What was asked of a service, and what is."""
+
+    Config: dict[str, Any]
+    Oper: ServiceOperDoc
+
+
+class _Change(TypedDict):
+    revision: int
     kind: Literal["tenant", "network", "service", "endpoint", "host", "sync", "alive"]
+
+
+class ChangeDoc(_Change, total=False):
+    """One line of the change stream. ``sync`` and ``alive`` have no key and no object."""
+
     key: str
     object: Mapping[str, Any] | None  # None: deleted
+
+
+CHANGES: Mapping[str, Any] = {
+    "tenant": StreamTenantDoc,
+    "network": StreamNetworkDoc,
+    "service": StreamServiceDoc,
+    "endpoint": EndpointDoc,
+    "host": HostDoc,
+}
+"""The objects of the change stream, by kind."""

@@ -161,7 +161,7 @@ def test_something_else_answers(fake: FakeController, client: Client, raw: bytes
 def test_a_list_that_is_none(fake: FakeController, client: Client) -> None:
     """Otherwise a wrong URL ends in a traceback."""
     fake.raw = b"{}"
-    with pytest.raises(Refused, match="networks is no list"):
+    with pytest.raises(Refused, match="a list, not an object"):
         client.networks()
 
 
