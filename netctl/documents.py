@@ -2,8 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, NotRequired, TypedDict
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+_PORT = re.compile(r"([0-9]{1,5}):([0-9]{1,5}):(TCP|UDP|SCTP)")
+_PATH = re.compile(r"(/[!-~]*)?")
+
+
+def _subnet(text: str) -> None:
+    """``a.b.c.d[-e.f.g.h]/len``"""
+    addresses, _, length = text.partition("/")
+    first, _, last = addresses.partition("-")
+    IPv4Network(f"{first}/{length}", strict=False)
+    IPv4Address(last or first)
+
+
+def _path(text: str) -> None:
+    if not _PATH.fullmatch(text):
+        raise ValueError
+
+
+def _port(text: str) -> None:
+    found = _PORT.fullmatch(text)
+    if found is None or not all(0 < int(number) < 1 << 16 for number in found.groups()[:2]):
+        raise ValueError
+
+
+def _between(least: int, most: int) -> Callable[[int], None]:
+    def holds(number: int) -> None:
+        if not least <= number <= most:
+            raise ValueError
+
+    return holds
+
+
+# What a text or number has to be, which `netctl.reading` checks: its words, and what raises ValueError
+IPv4Text = Annotated[str, "an IPv4 address", lambda text: text and IPv4Address(text)]
+IPv6Text = Annotated[str, "an IPv6 address", lambda text: text and IPv6Address(text)]
+InterfaceText = Annotated[str, "an address with its prefix length", ip_interface]
+SubnetText = Annotated[str, "an IPv4 subnet a.b.c.d/len", _subnet]
+Subnet6Text = Annotated[str, "an IPv6 subnet x:x::/len", lambda text: text and IPv6Network(text)]
+PortText = Annotated[str, "a port as in 80:8080:TCP", _port]
+PathText = Annotated[str, "a path as in /healthz", _path]
+Seconds = Annotated[int, "from 1 to 86400", _between(1, 86400)]
+Times = Annotated[int, "from 1 to 1000", _between(1, 1000)]
 
 
 class TenantDoc(TypedDict, total=False):
@@ -29,10 +73,10 @@ class NetworkDoc(TypedDict, total=False):
     nwType: str  # data | infra
     encap: str  # vxlan | vlan
     pktTag: int
-    subnet: str  # a.b.c.d[-e.f.g.h]/len
-    gateway: str
-    ipv6Subnet: str
-    ipv6Gateway: str
+    subnet: SubnetText  # a.b.c.d[-e.f.g.h]/len
+    gateway: IPv4Text
+    ipv6Subnet: Subnet6Text
+    ipv6Gateway: IPv6Text
     nat: bool  # its containers reach what their host reaches
     internal: bool  # closed in both directions
     cfgdTag: str
@@ -49,11 +93,11 @@ class HealthCheckDoc(TypedDict, total=False):
     """An active check of a service's providers."""
 
     protocol: str  # tcp | http
-    path: str  # http only
-    interval: int  # s
-    timeout: int  # s
-    rise: int  # passes in a row
-    fall: int  # failures in a row
+    path: PathText  # http only
+    interval: Seconds
+    timeout: Seconds
+    rise: Times  # passes in a row
+    fall: Times  # failures in a row
 
 
 class ServiceDoc(TypedDict, total=False):
@@ -66,8 +110,8 @@ class ServiceDoc(TypedDict, total=False):
     ipAddress: str  # VIP that was asked for
     ipv6Address: str  # the same, of IPv6
     selectors: list[str]  # key=value
-    ports: list[str]  # port:target:protocol
-    publish: list[str]  # host port:port:protocol
+    ports: list[PortText]  # port:target:protocol
+    publish: list[PortText]  # host port:port:protocol
     sessionAffinity: int  # s
     affinityMode: str  # idle | absolute
     drainTimeout: int  # s; absent: 30
@@ -82,7 +126,7 @@ class ServiceDoc(TypedDict, total=False):
 class StreamServiceDoc(ServiceDoc, total=False):
     """A service in the change stream: with what agents need to publish it."""
 
-    publishedAddress: str  # absent: no port is published
+    publishedAddress: IPv4Text  # absent: no port is published
 
 
 class EndpointDoc(TypedDict, total=False):
@@ -115,11 +159,11 @@ class HostDoc(TypedDict, total=False):
     key: str
     hostName: str
     switch: str  # datapath id, 16 hexadecimal digits
-    tunnelAddress: str
+    tunnelAddress: IPv4Text
     version: str
     datapathType: str  # of its bridge: netdev (userspace) or system (kernel)
     mtu: int  # of its containers
-    hostAddress: str  # as its own containers see it
+    hostAddress: IPv4Text  # as its own containers see it
     draining: bool  # absent: no
     state: str  # up | degraded | down | draining; unknown: no leading controller answers
     since: str  # of the state: UTC, ISO 8601
@@ -148,7 +192,7 @@ class LeaseDoc(TypedDict):
     """An address granted to a host."""
 
     key: str  # tenant:network:address
-    ipAddress: str  # with its prefix length: 10.1.1.1/24, fd00:1::1/64
+    ipAddress: InterfaceText  # with its prefix length: 10.1.1.1/24, fd00:1::1/64
 
 
 class StepDoc(TypedDict):
@@ -223,7 +267,7 @@ class VersionDoc(TypedDict, total=False):
 class SubnetDoc(TypedDict):
     """A subnet that is free."""
 
-    subnet: str
+    subnet: SubnetText
 
 
 class RevisionDoc(TypedDict):
@@ -298,11 +342,11 @@ class ChangeDoc(_Change, total=False):
     object: Mapping[str, Any] | None  # None: deleted
 
 
-CHANGES: Mapping[str, Any] = {
-    "tenant": StreamTenantDoc,
-    "network": StreamNetworkDoc,
-    "service": StreamServiceDoc,
-    "endpoint": EndpointDoc,
-    "host": HostDoc,
+CHANGES: Mapping[str, tuple[Any, tuple[str, ...]]] = {
+    "tenant": (StreamTenantDoc, ()),
+    "network": (StreamNetworkDoc, ("tenantName", "networkName", "number", "subnet", "dockerName")),
+    "service": (StreamServiceDoc, ("tenantName",)),
+    "endpoint": (EndpointDoc, ()),
+    "host": (HostDoc, ()),
 }
-"""The objects of the change stream, by kind."""
+"""The objects of the change stream by kind, and the fields that an agent can't do without."""

@@ -108,7 +108,8 @@ class Exchange:
                     if name not in change:
                         raise ValueError(f"{name} is missing")
                 if change["object"] is not None:
-                    reading.check(change["object"], CHANGES[change["kind"]], "object")
+                    kind, needed = CHANGES[change["kind"]]
+                    reading.check(change["object"], kind, "object", needed)
         except ValueError as error:
             raise self._no_stream(str(error)) from error
         return cast(ChangeDoc, change)

@@ -9,9 +9,9 @@ import json
 import math
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from netctl.text import one_line
 
@@ -41,8 +41,10 @@ def load(content: bytes) -> Any:
     return value
 
 
-def check(value: object, kind: Any, where: str = "") -> None:
+def check(value: object, kind: Any, where: str = "", needed: Iterable[str] = ()) -> None:
     """The value is of a type: a `TypedDict`, whose unknown fields are let pass, or what its fields are made of.
+
+    ``needed``: fields that have to be there, beside those that the type requires.
 
     Raises ``ValueError`` that names the first field that is missing or of another type.
     """
@@ -52,12 +54,21 @@ def check(value: object, kind: Any, where: str = "") -> None:
     if is_typeddict(kind):
         fields = _entries(value, where, "an object")
         required, hints = _declared(kind)
-        for name in required:
+        for name in (*required, *needed):
             if name not in fields:
                 raise ValueError(f"{_under(where, name)} is missing")
         for name, entry in fields.items():
             if name in hints:
                 check(entry, hints[name], _under(where, name))
+    elif origin is NotRequired:
+        check(value, get_args(kind)[0], where)
+    elif origin is Annotated:
+        plain, words, holds = get_args(kind)
+        check(value, plain, where)
+        try:
+            holds(value)
+        except ValueError:
+            raise _wrong(value, where, words) from None
     elif origin in (Union, types.UnionType):
         if value is None and type(None) in get_args(kind):
             return
@@ -87,7 +98,7 @@ def _check_plain(value: object, kind: type, where: str) -> None:
 
 @cache
 def _declared(kind: Any) -> tuple[frozenset[str], dict[str, Any]]:
-    hints = get_type_hints(kind, vars(sys.modules[kind.__module__]))
+    hints = get_type_hints(kind, vars(sys.modules[kind.__module__]), include_extras=True)
     return kind.__required_keys__, hints
 
 

@@ -39,6 +39,7 @@ from netctl.agent.ways import Ways
 from netctl.agent.zones import Zones
 from netctl.client import DEFAULT_URL
 from netctl.documents import HostDoc
+from netctl.text import OneLine
 from topology.heartbeat import PERIOD, Heartbeat
 
 LOG = logging.getLogger("netctl.agent")
@@ -268,9 +269,9 @@ def command(**values: Any) -> None:
     Serves Docker's network and IPAM driver, follows Docker's events, and keeps the bridge's ports. Each option
     is also an environment variable, NETCTL_ and its name in capitals.
     """
-    logging.basicConfig(
-        level=values["log_level"].upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=values["log_level"].upper(), handlers=[handler])
     for library in ("pyroute2", "urllib3", "docker", "asyncio"):
         logging.getLogger(library).setLevel(logging.WARNING)
     try:

@@ -35,7 +35,7 @@ class Memory:
                 self._state.set_network(_network(item))
         except FileNotFoundError:
             return
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             LOG.warning("%s is not used: %s", self._path, error)
 
     def save(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ LOG = logging.getLogger(__name__)
 LISTING_TIMEOUT = 3.0  # s
 NO_DOCKER = "Docker has not answered since netctl-agent was started"
 BACKOFF = (0.5, 1.0, 2.0, 3.0)  # s between tries of the change stream; the last one for ever
+STEADY = 10.0  # s after which a stream that breaks was a good one
 
 
 class Networks:
@@ -52,21 +54,25 @@ class Networks:
     # Following
 
     def _run(self) -> None:
-        tries = 0
+        tries, said = 0, ""
         while not self._stop.is_set():
             self._state.pulse.rest()
             if not self._sync.registered.wait(1.0):
                 continue  # the stream is only for hosts that the controller knows
+            began, line = time.monotonic(), ""
             try:
                 with Client(self._url) as stream, Client(self._url) as client:
                     for _ in self._follow(stream, client):
-                        tries = 0
+                        pass
             except NoConnection as error:
-                if not tries:
-                    LOG.warning("the change stream is broken: %s", error.reason)
+                line = f"the change stream is broken: {error.reason}"
             except ClientError as error:
-                if not tries:
-                    LOG.error("the controller refused the change stream: %s", error)
+                line = f"the controller refused the change stream: {error}"
+            if time.monotonic() > began + STEADY:
+                tries, said = 0, ""
+            if line not in ("", said):
+                LOG.warning("%s", line)
+                said = line
             self._stop.wait(BACKOFF[min(tries, len(BACKOFF) - 1)])
             tries += 1
 

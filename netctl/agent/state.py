@@ -348,14 +348,14 @@ class State:
             before = self.services.keys()
             self.services = {key: service for key, service in services.items() if service.get("healthCheck")}
             self._unjudge(before - self.services.keys())
-            self.published = {key: service for key, service in services.items() if service.get("publish")}
+            self.published = {key: service for key, service in services.items() if _is_published(service)}
             self.changed.notify_all()
             self.touched()
 
     def set_service(self, key: str, service: StreamServiceDoc | None) -> None:
         """Know a service better; one that is gone, or wants nothing of hosts, is forgotten."""
         with self.changed:
-            if service is not None and service.get("publish"):
+            if service is not None and _is_published(service):
                 self.published[key] = service
                 self.changed.notify_all()
             elif self.published.pop(key, None) is not None:
@@ -428,6 +428,10 @@ class State:
                 for address in doc["ipAddress"]:
                     key = lease_key(doc["tenantName"], doc["networkName"], ip_address(address))
                     self.granted.pop(key, None)
+
+
+def _is_published(service: StreamServiceDoc) -> bool:
+    return bool(service.get("publish")) and bool(service.get("publishedAddress"))
 
 
 def lease_key(tenant: str, network: str, address: Address) -> str:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from netctl.agent.state import STARTED, LocalEndpoint, State
 from netctl.documents import ServiceDoc
+from topology.model import Check as Terms
+
+DEFAULT = Terms()
 
 Key = tuple[str, str]
 """An endpoint's id and a service's key."""
@@ -81,11 +84,11 @@ def _check(state: State, endpoint: LocalEndpoint, service: ServiceDoc) -> Check 
         container_id=endpoint.container_id,
         address=str(endpoint.address),
         ports=tuple(targets),
-        protocol=asked["protocol"],
+        protocol=asked.get("protocol", DEFAULT.protocol),
         path=asked.get("path", ""),
-        interval=asked["interval"],
-        timeout=asked["timeout"],
-        rise=asked["rise"],
-        fall=asked["fall"],
+        interval=asked.get("interval", DEFAULT.interval),
+        timeout=asked.get("timeout", DEFAULT.timeout),
+        rise=asked.get("rise", DEFAULT.rise),
+        fall=asked.get("fall", DEFAULT.fall),
         paused=state.containers[endpoint.container_id].state == "paused",
     )

@@ -146,6 +146,9 @@ def test_what_is_no_json_to_us(hostile: Hostile, client: Client, body: bytes, li
         ("sync_endpoints", {"revision": True}, "revision: a whole number"),
         ("sync_endpoints", {"revision": 1 << 70}, "revision: a whole number of 64 bits"),
         ("pick_subnet", {"subnet": None}, "subnet: a string"),
+        ("pick_subnet", {"subnet": "10.1.1.0"}, "subnet: an IPv4 subnet"),
+        ("grant_lease", {"key": "k", "ipAddress": "x"}, "ipAddress: an address with its prefix length"),
+        ("put_host", {"hostAddress": "here"}, "hostAddress: an IPv4 address"),
         ("endpoints", [{"labels": {"a": 1}}], "[0].labels.a: a string, not 1"),
         ("endpoints", [{"ipAddress": "10.1.1.1"}], "[0].ipAddress: a list"),
         ("endpoints", [7], "[0]: an object, not 7"),
@@ -230,6 +233,15 @@ def lines(*documents: object) -> Iterator[bytes]:
     return (json.dumps(document).encode() + b"\n" for document in documents)
 
 
+def network(**fields: object) -> dict[str, object]:
+    document = {"tenantName": "default", "networkName": "n", "subnet": "10.1.1.0/24", "number": 1} | fields
+    return {"kind": "network", "revision": 1, "key": "default:n", "object": document}
+
+
+def service(**fields: object) -> dict[str, object]:
+    return {"kind": "service", "revision": 1, "key": "default:s", "object": {"tenantName": "default"} | fields}
+
+
 SYNC = {"revision": 1, "kind": "sync"}
 
 
@@ -241,8 +253,7 @@ SYNC = {"revision": 1, "kind": "sync"}
         (lambda: chain(lines(SYNC), endless(b"[" * 65536)), "a line of more than"),
         (
             lambda: chain.from_iterable(
-                lines({"revision": 1, "kind": "network", "key": f"default:{n}", "object": {"dockerName": "x" * 50000}})
-                for n in count()
+                lines(network(dockerName="x" * 50_000) | {"key": f"default:{n}"}) for n in count()
             ),
             "without an end",
         ),
@@ -283,8 +294,20 @@ def test_a_change_stream_that_says_nothing(hostile: Hostile, client: Client, pie
         ({"kind": "network", "revision": 1, "key": "default:n", "object": "x"}, "object: an object"),
         ({"kind": "tenant", "revision": 1, "key": "t", "object": {"number": "1"}}, "object.number: a whole number"),
         ({"kind": "host", "revision": 1, "key": "h", "object": {"tunnelAddress": []}}, "object.tunnelAddress"),
-        ({"kind": "service", "revision": 1, "key": "s", "object": {"healthCheck": 7}}, "object.healthCheck"),
+        (service(healthCheck=7), "object.healthCheck: an object"),
         ({"kind": "endpoint", "revision": 1, "key": "e", "object": {"passed": "x"}}, "object.passed: a list"),
+        (network(subnet="10.1.1.0"), "object.dockerName is missing"),
+        (network(dockerName="n", subnet="10.1.1.0/99"), "object.subnet: an IPv4 subnet a.b.c.d/len, not"),
+        (network(dockerName="n", gateway="fd00::1"), "object.gateway: an IPv4 address"),
+        (network(dockerName="n", ipv6Subnet="fd00::/200"), "object.ipv6Subnet: an IPv6 subnet"),
+        ({"kind": "host", "revision": 1, "key": "h", "object": {"tunnelAddress": "x"}}, "tunnelAddress: an IPv4"),
+        (service(publish=["80"]), "object.publish[0]: a port as in 80:8080:TCP"),
+        (service(publish=["99999:80:TCP"]), "object.publish[0]: a port as in 80:8080:TCP"),
+        (service(ports=["80:80:tcp;rm"]), "object.ports[0]: a port as in 80:8080:TCP"),
+        (service(publishedAddress="here"), "object.publishedAddress: an IPv4 address"),
+        (service(healthCheck={"path": "/ HTTP/1.0\r\nX: y"}), "object.healthCheck.path: a path as in /healthz"),
+        (service(healthCheck={"interval": 0}), "object.healthCheck.interval: from 1 to 86400, not 0"),
+        (service(healthCheck={"rise": -1}), "object.healthCheck.rise: from 1 to 1000, not -1"),
         (b"[" * 100_000, "levels deep"),
     ],
 )
@@ -300,8 +323,7 @@ def test_a_change_of_another_type(hostile: Hostile, client: Client, change: obje
 def test_changes_of_a_later_version(hostile: Hostile, client: Client) -> None:
     """An agent would stop following a controller that was upgraded before it."""
     later = {"revision": 2, "kind": "policy", "key": "p", "object": {"more": 1}, "further": []}
-    network = {"revision": 3, "kind": "network", "key": "default:n", "object": {"subnet": "10.1.1.0/24", "new": 7}}
-    hostile.answer = lambda: chunked(lines(later, network, SYNC))
+    hostile.answer = lambda: chunked(lines(later, network(dockerName="n", new=7), SYNC))
     changes = client.changes()
     assert [next(changes)["kind"] for _ in range(3)] == ["policy", "network", "sync"]
 
