@@ -139,6 +139,7 @@ class Follower:
         self._ways.look_at_all()  # before the controller is told of what runs
         state.update(listed=True)
         self._memory.save()
+        self._say_labels()
         if young:
             self._audit = threading.Timer(YOUNG, self._list_again)
             self._audit.daemon = True
@@ -220,6 +221,12 @@ class Follower:
     def _note(self, container: Container, changed: Collection[str] = ()) -> None:
         for endpoint_id in {*changed, *self._state.set_container(container)}:
             self._sync.endpoint(endpoint_id)
+        self._say_labels()
+
+    def _say_labels(self) -> None:
+        """Labels that are left out select nothing: their user has to know."""
+        if self._state.troubles.say("labels", self._state.large_labels()):
+            self._networks.troubles_changed()
 
     def _runs(self, container_id: str) -> bool:
         """Whether it is one of ours that runs."""

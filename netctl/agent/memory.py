@@ -49,11 +49,17 @@ class Memory:
             temporary = self._path.with_suffix(".new")
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_text(text, encoding="utf-8")
+                temporary.unlink(missing_ok=True)
+                with open(temporary, "x", encoding="utf-8", opener=_private) as file:
+                    file.write(text)
                 os.replace(temporary, self._path)
             except OSError as error:
                 LOG.error("%s can't be written: %s", self._path, error.strerror or error)
             self._written = text
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _plain(value: object) -> str:

@@ -16,6 +16,7 @@ from netctl.agent.pulse import Pulse
 from netctl.agent.troubles import Troubles
 from netctl.agent.veth import host_end
 from netctl.documents import EndpointDoc, HostDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc, StreamTenantDoc
+from netctl.text import one_line
 from topology.reach import SECOND_ZONES
 
 Address = IPv4Address | IPv6Address
@@ -23,6 +24,7 @@ Subnet = IPv4Network | IPv6Network
 DEFAULT_TENANT = "default"
 STARTED = frozenset({"running", "draining", "paused"})  # states in which a container's active checks count
 MAX_REASON = 200  # characters that the controller takes
+MAX_LINES = 20  # of one kind, for the user
 
 
 class Subnets(NamedTuple):
@@ -78,6 +80,7 @@ class Container:
     labels: Mapping[str, str] = field(default_factory=dict)
     state: str = "created"  # created | running | paused | draining | stopped
     health: str = ""
+    left_out: int = 0  # labels that are too large to be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +342,15 @@ class State:
                 for doc in found
                 if doc is not None and (not self.followed or f"{doc['tenantName']}:{doc['networkName']}" in self.model)
             ]
+
+    def large_labels(self) -> dict[str, str]:
+        """A line for each container that has labels which the controller is not told."""
+        with self.changed:
+            large = sorted((c.name or c.id[:12], c.left_out) for c in self.containers.values() if c.left_out)
+        return {
+            f"labels of container {one_line(name, 80)}": f"{count} of them are too large and count as absent"
+            for name, count in large[:MAX_LINES]
+        }
 
     # Active checks
 

@@ -210,7 +210,7 @@ def replaced(value: Any, path: tuple[Any, ...], by: object) -> Any:
     return copy
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_wrong_value_in_any_field(plugin: Plugin, data: st.DataObject) -> None:
     """One wrong field would be an internal error, or a traceback in the log."""
