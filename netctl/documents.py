@@ -185,6 +185,7 @@ class SwitchDoc(TypedDict, total=False):
     groups: int
     brokenPackets: int  # to the controller, since the switch connected
     forgedPackets: int
+    refusedByLimit: dict[str, int]  # packets of connections over their tenant's limit, by tenant
     errors: dict[str, str]  # line by owner
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from ryu_apps.counters import PortCount, Raw, ServiceCount, ServiceReader, read_forged
+from ryu_apps.counters import PortCount, Raw, ServiceCount, ServiceReader, read_forged, read_refused
 from ryu_apps.framework import hub
 from ryu_apps.openflow.failures import Disconnected
 from ryu_apps.openflow.session import Session
@@ -278,6 +278,15 @@ class Switches:
             return {}
         found = reconciler.ask(partial(read_forged, reconciler.session)).wait(READ_TIMEOUT)
         return {} if found is None else {p.name: found[p.number] for p in reconciler.switch.ports.values()}
+
+    def refused(self, dpid: int) -> dict[str, int]:
+        """Packets of connections that the limit of a tenant has refused at a connected switch, by tenant."""
+        reconciler = self.reconcilers.get(dpid)
+        if reconciler is None:
+            return {}
+        found = reconciler.ask(partial(read_refused, reconciler.session)).wait(READ_TIMEOUT)
+        by_number = {} if found is None else found
+        return {name: count for name, t in self._model.tenants.items() if (count := by_number.get(t.number, 0))}
 
     def switches(self) -> list[dict[str, Any]]:
         """The connected switches for REST: ports, counts, and what a switch refused, by object."""

@@ -24,9 +24,10 @@ from netctl.agent.engine_watch import EngineWatch
 from netctl.agent.errors import AgentError, StartError
 from netctl.agent.events import Follower
 from netctl.agent.ipam import Ipam
+from netctl.agent.limits import Limits
 from netctl.agent.memory import Memory
 from netctl.agent.networks import Networks
-from netctl.agent.options import CONFIG_FILE, TIMEOUTS, Options, default_host, made_of, read_config
+from netctl.agent.options import CONFIG_FILE, CONNECTIONS, TIMEOUTS, Options, default_host, made_of, read_config
 from netctl.agent.outside import Outside
 from netctl.agent.ovsdb import Ovsdb
 from netctl.agent.plugin import PluginServer
@@ -65,7 +66,10 @@ class Agent:
         self._registry.refused_withdrawal = self._networks.reconcile
         tunnel = Tunnel(self._bridge, options.tunnel_address, state, self._networks.troubles_changed)
         zones = Zones(self._bridge, options.timeouts, state, self._networks.troubles_changed)
-        self._ports = Ports(self._bridge, state, tunnel, zones)
+        limits = Limits(
+            self._bridge, options.ovsdb, options.tenant_connections, state, self._networks.troubles_changed
+        )
+        self._ports = Ports(self._bridge, state, tunnel, zones, limits)
         self._networks.switch_changed = self._ports.look
         self._ways = Ways(state, docker, self._sync.endpoint, self._networks.troubles_changed)
         self._networks.network_changed = self._ways.network_changed
@@ -254,6 +258,14 @@ def _configure(context: click.Context, parameter: click.Parameter, path: str) ->
     default=120,
     metavar="SECONDS",
     help="How long a UDP client stays with its provider without a datagram.",
+)
+@click.option(
+    "--tenant-connections",
+    type=click.IntRange(*CONNECTIONS),
+    default=0,
+    show_default="a tenth of the switch's table, half for each",
+    metavar="NUMBER",
+    help="How many connections to services the switch remembers of one tenant, and how many others; more are refused.",
 )
 @click.option("--state-dir", default="/var/lib/netctl", metavar="DIR", help="Where the agent remembers networks.")
 @click.option(

@@ -22,6 +22,7 @@ from ryu_apps.pipeline.features import (
     hairpin,
     ingress,
     learning,
+    limit,
     neighbour,
     outside,
     refuse,
@@ -57,7 +58,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
         endpoint = ctx.model.endpoints[key]
         if endpoint.state != "stopped":
             for feature in (
-                access, neighbour, discovery, translate, errors, fragments, forgotten, route, outside, ingress,
+                access, neighbour, discovery, translate, errors, fragments, forgotten, route, outside, ingress, limit,
             ):
                 flows += feature.for_endpoint(ctx, endpoint)
             for half in (translate, fragments, ingress):
@@ -66,7 +67,9 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
                 translations += tuple(begun.outgoing(ctx, endpoint))
     elif kind == Service.kind and key in ctx.model.services:
         service = ctx.model.services[key]
-        for feature in (neighbour, discovery, echo, balance, affinity, hairpin, fragments, forgotten, refuse, outside):
+        for feature in (
+            neighbour, discovery, echo, balance, affinity, hairpin, fragments, forgotten, refuse, outside, limit,
+        ):
             flows += feature.for_service(ctx, service)
         groups = (*balance.groups_for_service(ctx, service), *affinity.groups_for_service(ctx, service))
         for part in (balance, hairpin):

@@ -47,7 +47,7 @@ PORT = "reg2"  # OpenFlow port that it leaves by
 VIP = "reg3"  # address of the VIP, while something else stands in its place
 PROVIDER = "reg4"  # number of the provider that was chosen, where its address is still to be found
 CLIENT_PORT = "reg5"  # the client's port, while it is hidden from a group
-TOLD = "reg6"  # 1: the controller has been told of the packet
+TOLD = "reg6"  # 1: the controller has been told of the packet, or conntrack of what a provider begins
 ZERO = "reg7"  # never set
 
 
@@ -84,6 +84,7 @@ class Feature(IntEnum):
     INGRESS = 16
     SEEK = 17
     FORGOTTEN = 18
+    LIMIT = 19
 
 
 ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it
@@ -219,8 +220,8 @@ TABLES: dict[Table, Declaration] = {
     Table.RESTORE: Declaration(
         "hidden source address → the provider's own; in fragments by conntrack, in the second zone; what a provider "
         "begins is noted, and what belongs to no connection goes to forgotten as well",
-        _of(TENANT, PORT, "ct_state", "tcp_flags") | _IP_HEADER,
-        _SOURCES,
+        _of(TENANT, PORT, TOLD, "ct_state", "tcp_flags") | _IP_HEADER,
+        _SOURCES | _of(TOLD),
         miss=Table.DELIVER,
     ),
     Table.LEAVE: Declaration(
@@ -233,8 +234,8 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.DELIVER: Declaration(
         "out of the port that route chose; into a network that does not route, only what is from there; to the host, "
-        "and came in by another one: by the way to that",
-        _of(NETWORK, PORT, "ct_mark", "eth_dst", "eth_type") | _SOURCES,
+        "and came in by another one: by the way to that; nothing that the limit of connections has left untranslated",
+        _of(TENANT, NETWORK, PORT, "ct_mark", "ct_state", "eth_dst", "eth_type", "ip_frag") | _SOURCES,
         _of("eth_dst", "tun_ipv4_dst", "tunnel_id"),
     ),
     Table.FORGOTTEN: Declaration(

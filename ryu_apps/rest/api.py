@@ -78,6 +78,9 @@ class SwitchView(Protocol):
     def forged(self, dpid: int) -> dict[str, int]:
         """Packets of forged senders that a switch has dropped, by port; empty when nothing is known."""
 
+    def refused(self, dpid: int) -> dict[str, int]:
+        """Packets of connections that the limit of a tenant has refused, by tenant; empty when nothing is known."""
+
     def trace(self, question: Question) -> dict[str, Any]:
         """Why a connection goes where it goes; refused where its switch is not connected."""
 
@@ -370,7 +373,10 @@ class Api:
         document = _found(next(found, None), f"Switch {key}")
         forged = self._switches.forged(int(wanted, 16))
         known = ({"forged": forged[p["name"]]} if p["name"] in forged else {} for p in document["ports"])
-        return document | {"ports": [port | more for port, more in zip(document["ports"], known, strict=True)]}
+        document["ports"] = [port | more for port, more in zip(document["ports"], known, strict=True)]
+        if refused := self._switches.refused(int(wanted, 16)):
+            document["refusedByLimit"] = refused
+        return document
 
     def _trace(self, request: Request) -> Document:
         return self._switches.trace(question(partial(query, request), self._model))

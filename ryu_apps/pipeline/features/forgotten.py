@@ -66,7 +66,8 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         sent = {TENANT: ctx.zone(endpoint.tenant), "eth_type": family.eth_type, family.src: own, "ip_proto": TCP}
         hidden = Nat(src=family.hidden_of(endpoint), version=family.version)
         note = Ct(ctx.zone(endpoint.tenant), table=Table.RESTORE, commit=True, nat=hidden)
-        yield _flow(Table.RESTORE, LAST, match(**sent, ct_state=known(CT_NEW), tcp_flags=BEGINS), note)
+        begins = match(**sent, **{TOLD: 0}, ct_state=known(CT_NEW), tcp_flags=BEGINS)
+        yield _flow(Table.RESTORE, LAST, begins, SetField(TOLD, 1), note)
         for port in ports:
             lost: dict[str, int | tuple[int, int]] = {**sent, "tcp_src": port, "tcp_flags": MIDSTREAM}
             # not what a network with nat has let out: that is known to the second zone

@@ -133,7 +133,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         Table.DEPART,
         Priority.NORMAL,
         match(**IP | {TENANT: zone}, ct_state=known(CT_NEW), ipv4_src=V4.of(endpoint.addresses) or 0),
-        Ct(second, table=Table.DEPART, commit=True, nat=Nat(src=hidden)),
+        Ct(second, table=Table.DELIVER, commit=True, nat=Nat(src=hidden)),
     )
     yield _flow(
         Table.ARRIVE,
