@@ -28,6 +28,13 @@ OPTIONS = (
     ),
     cfg.StrOpt("ofp-listen-host", default="127.0.0.1", help="Address that switches connect to."),
     cfg.PortOpt("ofp-tcp-listen-port", default=6653, min=1, help="TCP port that switches connect to."),
+    cfg.IntOpt(
+        "learned-per-port",
+        default=64,
+        min=1,
+        max=65535,
+        help="How many hosts are learned from their ARP at one port of a switch without an agent; more are ignored.",
+    ),
     cfg.FloatOpt(
         "echo-request-interval",
         default=1.0,

@@ -17,6 +17,7 @@ from ryu_apps.drain import Drains
 from ryu_apps.fabric import Fabric
 from ryu_apps.follow import Follower
 from ryu_apps.lead import Alone, Elected
+from ryu_apps.learner import Learner, Told
 from ryu_apps.links import Links
 from ryu_apps.liveness import Liveness, Verdicts
 from ryu_apps.openflow import codec, messages
@@ -33,7 +34,7 @@ from ryu_apps.seeking import Kept, Seeker
 from ryu_apps.switches import Switches
 from topology.commands import Commands
 from topology.errors import NetctlError
-from topology.model import Network
+from topology.model import Endpoint, Network
 from topology.observed import Port
 from topology.paths import End, Link
 from topology.snapshot import Model
@@ -79,7 +80,9 @@ class Controller(fw.App):
         self.links = Links(observed, self.switches.send, self._is_of_fabric, self._links_changed)
         self.seeker = Seeker(self.model, observed, self.links.send_to_edges, self._release, self._send_back)
         self.commands.subscribe(self.seeker.committed)
-        for part in (self.fabric, self.links, self.seeker):
+        self.learner = Learner(self.model, self.commands.learn_all, self._learned, conf.learned_per_port)
+        self.switches.learned_per_port = conf.learned_per_port
+        for part in (self.fabric, self.links, self.seeker, self.learner):
             self.spawn(part.run)
         tracker = HostTracker(self.model, self.liveness)
         self.api = Api(
@@ -369,7 +372,7 @@ class Controller(fw.App):
         arp = learning.parse(frame)
         match learning.decide(self.model, observed, switch, in_port, arp, early=self.switches.early):
             case learning.Learn() as found:
-                self._store_aside(lambda: self._learn(reconciler, found, in_port, arp, frame))
+                self.learner.note(Told(reconciler, found, in_port, arp, frame))
             case learning.Ask(ports):
                 self.links.send_to_edges(ports, frame)
             case learning.Ignore(forged):
@@ -382,30 +385,13 @@ class Controller(fw.App):
         else:
             self.spawn(write)
 
-    def _learn(
-        self, reconciler: Reconciler, found: learning.Learn, in_port: int, arp: learning.Arp, frame: bytes
-    ) -> None:
-        """Note where a host is. Then what it said goes to who waits for it, or through the pipeline again."""
-        network, switch = found.network, reconciler.switch
-        port = switch.ports.get(found.port_name)
-        port_mac = "" if port is None else port.mac
-        try:
-            if found.instead_of:
-                self.commands.delete_endpoint(found.instead_of)
-            learned = self.commands.learn(
-                network.tenant, network.name, arp.sender_mac, arp.sender, switch.dpid, found.port_name, port_mac
-            )
-        except NetctlError as error:
-            # the store can't be written, or others were faster: its next ARP tells us again
-            LOG.warning("switch %016x: %s is not learned: %s", switch.dpid, arp.sender, error)
-            return
-        if learned is None:
-            switch.forged_packets += 1
-            return
+    def _learned(self, told: Told, learned: Endpoint) -> None:
+        """Where a host is has been noted: what it said goes to who waits for it, or through the pipeline again."""
+        frame = told.frame
         # by the switch's own thread, once it has what was learned
-        asker = learning.onward(self.model, self.switches.observed, learned, arp)
+        asker = learning.onward(self.model, self.switches.observed, learned, told.arp)
         if asker is None:
-            reconciler.send_after(messages.packet_out(in_port, (Output(OFPP_TABLE),), frame))
+            told.reconciler.send_after(messages.packet_out(told.in_port, (Output(OFPP_TABLE),), frame))
         else:
             self.spawn(self._pass_on, (asker, messages.packet_out(CONTROLLER, (Output(asker.port),), frame)))
 

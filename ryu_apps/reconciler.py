@@ -24,8 +24,8 @@ from ryu_apps.openflow.session import Mod, Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context, Outgoing, Owner, Program, Translation
 from ryu_apps.pipeline.features import transit
-from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, METERS
-from ryu_apps.pipeline.values import FieldError
+from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, METERS, REFUSE_METERS, tenant_meters
+from ryu_apps.pipeline.values import FieldError, Meter
 from ryu_apps.pipeline.ways import is_way
 from ryu_apps.questions import Question, Questions
 from ryu_apps.retired import Retired
@@ -83,6 +83,7 @@ class Reconciler:
         self.kept = Kept(model)
         self._flusher = Flusher(session, clock)
         self._retired = Retired(clock)
+        self._meters: set[int] = set()  # ids of those that are there
         self.marks = 0
         self.carried_out = 0  # of the marks, what the switch has been given
         self.waits = False  # for its links to be found again
@@ -155,12 +156,27 @@ class Reconciler:
             self._questions.close()
 
     def _read_back(self) -> None:
-        for meter in METERS:
-            self.session.ensure_meter(codec.meter_add(meter), REPLY_TIMEOUT)
+        self._ensure_meters(METERS)
         flows, groups = self.session.read_back(REPLY_TIMEOUT)
         self.actual.flows = {f.cookie: f.table for f in flows}
         # a group has no cookie: ours have an id with a service port's number in it, or lead to another switch
         self.actual.groups = {g.id: g for g in groups if g.id >> GROUP_CHUNK_BITS}
+
+    def _ensure_meters(self, more: Iterable[Meter] = ()) -> None:
+        """Have the meters that flows are about to use: those of each tenant, and ``more``."""
+        wanted = [m for tenant in self.model.tenants.values() for m in tenant_meters(tenant.number)]
+        missing = [*more, *(meter for meter in wanted if meter.id not in self._meters)]
+        if missing:
+            self._meters |= self.session.ensure_meters(map(codec.meter_add, missing), REPLY_TIMEOUT)
+            self._meters |= {meter.id for meter in missing}
+
+    def _drop_meters(self) -> None:
+        """Delete those of tenants that are gone; no flow uses them any more."""
+        wanted = {m.id for tenant in self.model.tenants.values() for m in tenant_meters(tenant.number)}
+        gone = {number for number in self._meters - wanted if number >= REFUSE_METERS}
+        if gone:
+            self.session.apply_plain([Mod(None, codec.meter_delete(number)) for number in sorted(gone)], REPLY_TIMEOUT)
+            self._meters -= gone
 
     def _await_others(self) -> None:
         """A switch that has something keeps it until the others have told of their ports: which containers are plugged
@@ -212,7 +228,9 @@ class Reconciler:
                 self._leave_out(owner, unable, said=before is not None and before.line == unable)
         if full:
             touched = diff.everything(self.wanted, self.actual)
+        self._ensure_meters()
         self._send(touched)
+        self._drop_meters()
         self._flusher.changed()
         self.settled_revision = revision
         self.carried_out = marks

@@ -11,6 +11,7 @@ from typing import Any
 
 from ryu_apps.counters import PortCount, Raw, ServiceCount, ServiceReader, read_forged, read_refused
 from ryu_apps.framework import hub
+from ryu_apps.learner import ignored_lines
 from ryu_apps.openflow.failures import Disconnected
 from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline import compile as compiler
@@ -44,6 +45,8 @@ class Switches:
         self.reconcilers: dict[int, Reconciler] = {}
         self.generation = 0
         """That of us as the leader of several controllers; 0: there are no others."""
+        self.learned_per_port = 0
+        """How many hosts may be learned at a port."""
         self.awaited: set[int] = set()
         """Switches that are about to be ours: as good as connected, but not settled."""
         self._model = model
@@ -307,7 +310,8 @@ class Switches:
                 "brokenPackets": r.switch.broken_packets,
                 "forgedPackets": r.switch.forged_packets,
                 "errors": {f"{kind} {key}".strip(): refused.line for (kind, key), refused in r.refused.items()}
-                | self._double(dpid),
+                | self._double(dpid)
+                | ignored_lines(r.switch.ignored_hosts, self.learned_per_port),
             }
             for dpid, r in sorted(self.reconcilers.items())
         ]

@@ -24,7 +24,7 @@ from topology.draft import Draft, follow
 from topology.errors import NetctlError
 from topology.model import Address, Change, Commit, Endpoint, Host, Lease, Network, Service, Tenant
 from topology.snapshot import POOLS, Model
-from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
+from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, Seen, ServiceSpec
 from topology.store import StaleRevision, Store, StoreUnavailable, StoreUnusable
 from topology.write_network import DEFAULT_TENANT
 
@@ -205,11 +205,12 @@ class Commands:
         self, tenant: str, network: str, mac: str, address: AnyForm, switch: int, port_name: str, port_mac: str = ""
     ) -> Endpoint | None:
         """Note a host seen on the wire, or that it moved. None: somebody else has its address or MAC."""
-        where = self.model.networks.get(f"{tenant}:{network}")
-        if where is None:
-            return None
-        seen = ip_address(address)
-        return self._run(lambda draft: write_endpoint.learn(draft, where, mac, seen, switch, port_name, port_mac))
+        seen = Seen(f"{tenant}:{network}", mac, ip_address(address), switch, port_name, port_mac)
+        return self.learn_all([seen])[0]
+
+    def learn_all(self, seen: Sequence[Seen]) -> list[Endpoint | None]:
+        """Note hosts seen on the wire, in one commit. None for one whose address or MAC somebody else has."""
+        return self._run(lambda draft: [write_endpoint.learn(draft, host) for host in seen])
 
     def _draft(self) -> Draft:
         return Draft(self.model, self._pools, self._clock())

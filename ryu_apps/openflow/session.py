@@ -288,17 +288,22 @@ class Session:
         self._wait(exchange, time.monotonic() + timeout, "a barrier")
         return tuple((mods[xid - exchange.first].owner, text) for xid, text in exchange.errors.items())
 
-    def ensure_meter(self, message: bytes, timeout: float) -> None:
-        """See to it that the meter of this `codec.meter_add` is there; sends nothing where it is."""
+    def ensure_meters(self, messages: Iterable[bytes], timeout: float) -> set[int]:
+        """See to it that the meters of these `codec.meter_add` are there; sends nothing of those that are.
+
+        Returns the ids of all that there were.
+        """
         until = time.monotonic() + timeout
-        wanted = meter_content(message)
         there = {meter[2:6]: meter for meter in self.read_meters(timeout)}
-        old = there.get(wanted[2:6])
-        if old == wanted:
-            return
-        mod = message if old is None else message[:8] + _MODIFY + message[10:]
-        for _, text in self.apply_plain([Mod(None, mod)], until - time.monotonic()):
+        mods = []
+        for message in messages:
+            wanted = meter_content(message)
+            old = there.get(wanted[2:6])
+            if old != wanted:
+                mods.append(Mod(None, message if old is None else message[:8] + _MODIFY + message[10:]))
+        for _, text in self.apply_plain(mods, until - time.monotonic()) if mods else ():
             raise Refused(f"the switch refused a meter: {text}")
+        return {int.from_bytes(number, "big") for number in there}
 
     def barrier(self, timeout: float) -> None:
         """Wait until the switch has done all that it was sent."""

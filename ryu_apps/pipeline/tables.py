@@ -98,21 +98,32 @@ HAIRPIN_ZONES = reach.SECOND_ZONES
 MULTICAST = (0x010000000000, 0x010000000000)  # the group bit: broadcast and multicast
 PACKET_IN_METER = 1
 PACKET_IN_RATE = 200  # packets a second that a switch may send to the controller to be learned from
-ANSWER_METER = 2  # of its own: a flood to a closed port must not keep hosts from being learned
+EXPIRE_METER = 2  # of its own: a flood of packets at their last hop must not keep hosts from being learned
 ANSWER_RATE = 100  # packets a second that a switch may send to the controller to be answered
 LINK_METER = 3  # of what comes in by links that are known: one frame a second for each
 LINK_RATE = 1000  # frames a second that a switch may hear from its neighbours
 SEEK_METER = 4  # of its own: who sends to nobody must not keep hosts from being learned
 SEEK_RATE = 100  # packets a second that a switch may send to the controller for want of their receiver or sender
-FORGOTTEN_METER = 5  # of its own: after a restart of the switch many providers may speak at once
-FORGOTTEN_RATE = 100  # packets a second of forgotten connections
+FORGOTTEN_RATE = 100  # packets a second of a tenant's forgotten connections
+# With a tenant's number: meters of its own, as its flood must not keep other tenants from being answered; two, as after
+# a restart of the switch many providers may speak at once
+REFUSE_METERS, FORGOTTEN_METERS = 1 << 15, 1 << 16
 METERS = (
     Meter(PACKET_IN_METER, PACKET_IN_RATE, PACKET_IN_RATE),
-    Meter(ANSWER_METER, ANSWER_RATE, ANSWER_RATE),
+    Meter(EXPIRE_METER, ANSWER_RATE, ANSWER_RATE),
     Meter(LINK_METER, LINK_RATE, LINK_RATE),
     Meter(SEEK_METER, SEEK_RATE, SEEK_RATE),
-    Meter(FORGOTTEN_METER, FORGOTTEN_RATE, FORGOTTEN_RATE),
 )
+
+
+def tenant_meters(number: int) -> tuple[Meter, ...]:
+    """The meters of a tenant."""
+    return (
+        Meter(REFUSE_METERS | number, ANSWER_RATE, ANSWER_RATE),
+        Meter(FORGOTTEN_METERS | number, FORGOTTEN_RATE, FORGOTTEN_RATE),
+    )
+
+
 GROUP_CHUNK_BITS = 8  # group id = stored number << 8 | part
 GROUP_V6 = 1 << 31  # in the ids of IPv6's groups
 GROUP_WAY = 1 << 30  # in the ids of the groups that lead to another switch; no service port has a number that high
@@ -240,7 +251,7 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.FORGOTTEN: Declaration(
         "of a connection that conntrack does not know: to the controller, which resets whoever waits in vain",
-        _of("eth_type", "ip_proto"),
+        _of(TENANT, "eth_type", "ip_proto"),
     ),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,8 @@ from netctl.agent.bridge import Bridge
 from netctl.agent.limits import Limits, zones_of
 from netctl.agent.ovsdb import Ovsdb
 from netctl.agent.state import State
+from ryu_apps.pipeline.tables import REFUSE_METERS
+from tests.kit import frames
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab, lab
 from tests.kit.ovs import wait_for
@@ -116,8 +119,8 @@ def test_one_tenant_at_its_limit(
     client, provider = hosts["c1"], hosts["w1"]
     address = provider.address(version) if straight else of_family(version, VIPS["blue"])
     before = refused(here).get("blue", 0)
-    frames = provider.open("raw", timeout=0.1)
-    with contextlib.ExitStack() as stack, frames:
+    ears = provider.open("raw", timeout=0.1)
+    with contextlib.ExitStack() as stack, ears:
         assert opened(stack, client, address, LIMIT + 5) == LIMIT
         assert hosts["c2"].reaches("tcp", of_family(version, VIPS["red"]), 80, timeout=3), "the other tenant goes on"
         lines = agent.look()
@@ -126,12 +129,41 @@ def test_one_tenant_at_its_limit(
         assert lines[about].startswith(f"the limit of {LIMIT} is reached, new ones are refused")
         with contextlib.suppress(TimeoutError):
             while True:
-                assert translated(frames.recv(65535), provider)
+                assert translated(ears.recv(65535), provider)
         wait_for(lambda: refused(here).get("blue", 0) >= before + 5, "the refusals to be counted")
     assert not refused(here).get("red")
     here.instance.flush_conntrack()
     assert agent.look() == {}
     assert client.reaches("tcp", address, 80, timeout=3)
+
+
+def test_refusals_of_one_tenant(here: Lab, hosts: dict[str, Host], agent: Agent) -> None:
+    """While one tenant knocks at a closed port, another's clients would wait for seconds instead of being refused."""
+    flood, other = hosts["c1"], hosts["c2"]
+    stop = threading.Event()
+
+    def knock() -> None:
+        frame = frames.syn(flood.mac, flood.ip, VIPS["blue"], 4000, 81)
+        with flood.open("raw") as out:
+            while not stop.is_set():
+                out.send(frame)
+
+    thread = threading.Thread(target=knock, daemon=True)
+    thread.start()
+    try:
+        wait_for(lambda: metered(here, REFUSE_METERS | 2) > 1000, "the flood to be held back")
+        for _ in range(20):
+            with pytest.raises(ConnectionRefusedError):
+                other.connect("tcp", VIPS["red"], 81, timeout=0.9)  # before the SYN is sent again
+    finally:
+        stop.set()
+        thread.join(10)
+
+
+def metered(here: Lab, number: int) -> int:
+    """Packets that a meter has dropped."""
+    text = here.instance.ofctl("meter-stats", here.bridge, f"meter={number}").partition("bands:")[2]
+    return int(text.partition("packet_count:")[2].split(maxsplit=1)[0])
 
 
 def test_limits_are_those_of_the_tenants(here: Lab, agent: Agent) -> None:

@@ -42,6 +42,13 @@ def ip(
     return (_mac(to) + _mac(mac) + b"\x08\x00" + head + payload).ljust(_SHORTEST, b"\0")
 
 
+def syn(mac: str, sender: str, target: str, source_port: int, port: int) -> bytes:
+    """The first segment of a TCP connection, with right checksums."""
+    tcp = struct.pack("!HHIIBBHHH", source_port, port, 1, 0, 0x50, 0x02, 8192, 0, 0)
+    sum_ = checksum(_ip(sender) + _ip(target) + struct.pack("!HH", 6, len(tcp)) + tcp)
+    return ip(mac, sender, target, 6, tcp[:16] + sum_ + tcp[18:])
+
+
 ICMPV6 = 58
 ALL_NODES = ("ff02::1", "33:33:00:00:00:01")  # the group, and its MAC
 

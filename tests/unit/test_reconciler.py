@@ -21,7 +21,7 @@ from ryu_apps.pipeline.ways import is_way
 from ryu_apps.reconciler import Reconciler
 from tests.kit import world
 from tests.kit.fakesession import FakeSession
-from topology.model import Change, Commit, Endpoint, Object, Service
+from topology.model import Change, Commit, Endpoint, Object, Service, Tenant
 from topology.observed import Observed, Port
 from topology.paths import End, link, paths
 from topology.snapshot import Model
@@ -169,7 +169,21 @@ def test_an_empty_switch_is_filled_in_one_bundle(start: Starter) -> None:
 
     running.as_wanted()
     assert len(running.session.bundles) == 1
-    assert len(running.session.meters) == len(METERS)
+    assert len(running.session.meters) == len(METERS) + 2 * len(running.model.tenants)
+
+
+def test_meters_of_a_tenant(start: Starter) -> None:
+    """A tenant's flows would be refused for want of their meters, and those of former tenants stay for ever."""
+    running = start()
+    running.settled()
+    before = len(running.session.meters)
+    green = Tenant("green", number=77)
+    running.commit((None, green))
+    running.settled()
+    assert len(running.session.meters) == before + 2
+    running.commit((green, None))
+    running.settled()
+    assert len(running.session.meters) == before
 
 
 def test_a_switch_that_has_all_is_sent_nothing(start: Starter) -> None:

@@ -23,7 +23,7 @@ from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.features.translate import targets
 from ryu_apps.pipeline.fields import CT_NEW, TCP, TCP_ACK, TCP_RST, TCP_SYN
-from ryu_apps.pipeline.tables import FORGOTTEN_METER, TENANT, TOLD, Feature, Priority, Table
+from ryu_apps.pipeline.tables import FORGOTTEN_METERS, TENANT, TOLD, Feature, Priority, Table
 from ryu_apps.pipeline.values import CONTROLLER, Action, Ct, Flow, Match, Nat, Output, Resubmit, SetField, match
 from topology.model import Endpoint, Service
 
@@ -39,15 +39,6 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         tcp = {"eth_type": family.eth_type, "ip_proto": TCP}
         lost = match(**tcp, ct_state=known(CT_NEW), tcp_flags=MIDSTREAM)
         yield _flow(Table.RESTORE, LAST, lost, Resubmit(Table.DELIVER), Resubmit(Table.FORGOTTEN))
-        told = match(**tcp)
-        yield Flow(
-            Table.FORGOTTEN,
-            Priority.NORMAL,
-            told,
-            (Output(CONTROLLER, 0xFFFF),),
-            meter=FORGOTTEN_METER,
-            feature=Feature.FORGOTTEN,
-        )
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
@@ -57,6 +48,16 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
         asks = match(**to_vip, **{TOLD: 0}, ct_state=known(CT_NEW), tcp_flags=NO_RESET)
         once = (SetField(TOLD, 1), Resubmit(Table.BALANCE), Resubmit(Table.FORGOTTEN))
         yield _flow(Table.BALANCE, Priority.REFUSE_FIRST, asks, *once)
+    zone = ctx.zone(service.tenant)
+    for family in FAMILIES:
+        yield Flow(
+            Table.FORGOTTEN,
+            Priority.NORMAL,
+            match(**{TENANT: zone, "eth_type": family.eth_type, "ip_proto": TCP}),
+            (Output(CONTROLLER, 0xFFFF),),
+            meter=FORGOTTEN_METERS | zone,
+            feature=Feature.FORGOTTEN,
+        )
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
