@@ -73,12 +73,12 @@ class Learner:
         self._store = store
         self._learned = learned
         self._per_port = per_port
-        self._waiting: dict[tuple[str, IPv4Address], Told] = {}  # by network and address
+        self._waiting: dict[tuple[str, IPv4Address, str], Told] = {}  # by network, address and MAC
         self._wake = hub.Event()
 
     def note(self, told: Told) -> None:
         """A host was seen."""
-        key = told.found.network.key, told.arp.sender
+        key = told.found.network.key, told.arp.sender, told.arp.sender_mac
         if key in self._waiting or len(self._waiting) >= MOST_WAITING:
             return
         if self._is_full(told):
