@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-_PORT = re.compile(r"([0-9]{1,5}):([0-9]{1,5}):(TCP|UDP|SCTP)")
+_PORT = re.compile(r"([0-9]{1,5}):([0-9]{1,5})(:(TCP|UDP|SCTP))?")
 _PATH = re.compile(r"(/[!-~]*)?")
 
 

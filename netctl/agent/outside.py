@@ -57,7 +57,7 @@ def _published(state: State) -> Iterator[Published]:
     for key, service in state.published.items():
         address = IPv4Address(service["publishedAddress"])
         for text in service["publish"]:
-            port, target, protocol = text.split(":")
+            port, target, protocol = (*text.split(":"), "TCP")[:3]
             yield Published(int(port), protocol, address, int(target), key)
 
 

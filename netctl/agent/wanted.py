@@ -78,7 +78,7 @@ def _providing(state: State, endpoint: LocalEndpoint, services: _Index) -> Itera
 
 def _check(state: State, endpoint: LocalEndpoint, service: ServiceDoc) -> Check | None:
     asked = service["healthCheck"]
-    ports = (port.split(":") for port in service.get("ports", ()))
+    ports = ((*port.split(":"), "TCP")[:3] for port in service.get("ports", ()))
     targets = sorted({int(target) for _, target, protocol in ports if protocol == "TCP"})
     return Check(
         container_id=endpoint.container_id,

@@ -450,7 +450,7 @@ def test_switches(rest: Rest) -> None:
     """Without it, nobody sees whether the switch is connected."""
     switch = {"dpid": "000000000000000a", "connected": True, "ports": []}
     assert rest.call("GET", "/switches/") == [switch]
-    assert rest.call("GET", "/switches/000000000000000a/") == switch
+    assert rest.call("GET", "/switches/000000000000000a/") == switch | {"refusedByLimit": {"blue": 7}}
     assert rest.refused("GET", "/switches/b/") == (404, "Switch b not found")
     assert rest.refused("GET", "/switches/x/")[0] == 422
 
