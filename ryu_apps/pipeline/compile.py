@@ -51,7 +51,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
         groups = tuple(transit.groups(ctx))
     elif kind == Network.kind and key in ctx.model.networks:
         network = ctx.model.networks[key]
-        for feature in (neighbour, discovery, echo, flood, learning, outside, transit, ingress):
+        for feature in (neighbour, discovery, echo, flood, forgotten, learning, outside, transit, ingress):
             flows += feature.for_network(ctx, network)
         groups = tuple(flood.groups_for_network(ctx, network))
     elif kind == Endpoint.kind and key in ctx.model.endpoints:

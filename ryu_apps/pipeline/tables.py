@@ -108,6 +108,7 @@ FORGOTTEN_RATE = 100  # packets a second of a tenant's forgotten connections
 # With a tenant's number: meters of its own, as its flood must not keep other tenants from being answered; two, as after
 # a restart of the switch many providers may speak at once
 REFUSE_METERS, FORGOTTEN_METERS = 1 << 15, 1 << 16
+TENANT_NUMBER = REFUSE_METERS - 1  # in the id of such a meter
 METERS = (
     Meter(PACKET_IN_METER, PACKET_IN_RATE, PACKET_IN_RATE),
     Meter(EXPIRE_METER, ANSWER_RATE, ANSWER_RATE),

@@ -21,7 +21,7 @@ from ryu_apps.pipeline.ways import is_way
 from ryu_apps.reconciler import Reconciler
 from tests.kit import world
 from tests.kit.fakesession import FakeSession
-from topology.model import Change, Commit, Endpoint, Object, Service, Tenant
+from topology.model import Change, Commit, Endpoint, Object, Service
 from topology.observed import Observed, Port
 from topology.paths import End, link, paths
 from topology.snapshot import Model
@@ -177,13 +177,14 @@ def test_meters_of_a_tenant(start: Starter) -> None:
     running = start()
     running.settled()
     before = len(running.session.meters)
-    green = Tenant("green", number=77)
-    running.commit((None, green))
+    changes = [(o, None) for o in running.model.objects() if "blue" in (o.key, getattr(o, "tenant", ""))]
+    running.commit(*changes)
     running.settled()
-    assert len(running.session.meters) == before + 2
-    running.commit((green, None))
+    running.wait_for(lambda: len(running.session.meters) == before - 2, "the meters to be gone")
+    running.commit(*[(None, o) for o, _ in reversed(changes)])
     running.settled()
     assert len(running.session.meters) == before
+    running.as_wanted()
 
 
 def test_a_switch_that_has_all_is_sent_nothing(start: Starter) -> None:

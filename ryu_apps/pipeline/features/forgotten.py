@@ -25,7 +25,7 @@ from ryu_apps.pipeline.features.translate import targets
 from ryu_apps.pipeline.fields import CT_NEW, TCP, TCP_ACK, TCP_RST, TCP_SYN
 from ryu_apps.pipeline.tables import FORGOTTEN_METERS, TENANT, TOLD, Feature, Priority, Table
 from ryu_apps.pipeline.values import CONTROLLER, Action, Ct, Flow, Match, Nat, Output, Resubmit, SetField, match
-from topology.model import Endpoint, Service
+from topology.model import Endpoint, Network, Service
 
 BEGINS = (TCP_SYN, TCP_SYN | TCP_ACK)
 MIDSTREAM = (0, TCP_SYN)
@@ -48,7 +48,11 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
         asks = match(**to_vip, **{TOLD: 0}, ct_state=known(CT_NEW), tcp_flags=NO_RESET)
         once = (SetField(TOLD, 1), Resubmit(Table.BALANCE), Resubmit(Table.FORGOTTEN))
         yield _flow(Table.BALANCE, Priority.REFUSE_FIRST, asks, *once)
-    zone = ctx.zone(service.tenant)
+
+
+def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
+    """To the controller, by the meter of the tenant. Every network of a tenant has these flows."""
+    zone = ctx.zone(network.tenant)
     for family in FAMILIES:
         yield Flow(
             Table.FORGOTTEN,
