@@ -18,6 +18,7 @@ _ETHERNET = struct.Struct("!6s6sH")
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 _IP = struct.Struct("!BBHHHBBH4s4s")
 _ETHERNET_ARP = (1, 0x0800, 6, 4)
+_LONGEST_ARP = 256  # with what fills the frame up
 REQUEST = 1
 NOBODY = IPv4Address(0)
 _BROADCAST, _ROUTER = bytes.fromhex("ff" * 6), bytes.fromhex(ROUTER_MAC.replace(":", ""))
@@ -42,6 +43,8 @@ def parse(frame: bytes) -> Arp:
     """The ARP packet in an untagged Ethernet frame (RFC 826). Raises BrokenPacketError."""
     if len(frame) < _ETHERNET.size + _ARP.size:
         raise BrokenPacketError(f"{len(frame)} bytes are too few for ARP")
+    if len(frame) > _LONGEST_ARP:  # it is passed on to many ports, by messages of 64 KB
+        raise BrokenPacketError(f"{len(frame)} bytes are too many for ARP")
     _, source, kind = _ETHERNET.unpack_from(frame)
     *head, operation, sha, spa, _, tpa = _ARP.unpack_from(frame, _ETHERNET.size)
     if kind != 0x0806 or tuple(head) != _ETHERNET_ARP:

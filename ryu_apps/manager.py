@@ -20,6 +20,7 @@ from typing import Any
 from oslo_config import cfg
 
 from ryu_apps import config, framework
+from topology import private
 from topology.errors import NetctlError
 from topology.heartbeat import PERIOD, Heartbeat
 
@@ -42,6 +43,7 @@ class _Refused(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
     framework.patch()
+    os.umask(private.UMASK)
     try:
         applications = _configure(argv)
         conf = framework.CONF
@@ -79,6 +81,7 @@ def _configure(argv: Sequence[str] | None) -> list[str]:
         # a wrong value in a file shows only when it is read: ask for each now
         for option in config.OPTIONS:
             conf[option.dest]
+        config.check(conf)
     except cfg.ConfigFilesNotFoundError as exc:
         raise _Refused(f"no such file: {', '.join(exc.config_files)}", 2) from exc
     except ValueError as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -34,6 +35,7 @@ class Switch:
     version: tuple[int, ...] = ()  # of Open vSwitch; empty where it does not say
     broken_packets: int = 0  # packets to the controller that were not what their flow sends
     forged_packets: int = 0  # ARP of a sender that claims what is not its own
+    ignored_hosts: Counter[str] = field(default_factory=Counter)  # ARP of too many hosts, by port
 
     def knows_sctp(self, datapath_type: str) -> bool:
         """Whether its conntrack knows SCTP's ports. ``datapath_type`` as its host says; "" where nobody does."""

@@ -72,12 +72,18 @@ class Driver:
         """Docker is making a network: for the agent itself, or for a user, whose wish is checked here."""
         network = self._asked(body)
         modelled = self._state.modelled(network.tenant, network.subnet)
+        if modelled is None and network.network and network.key == self._state.making:
+            raise Refusal(f"network {network.key} has just been removed from the model")
         if (
             modelled is None
             or (modelled["networkName"], subnets_of(modelled)) != (network.network, network.subnets)
             or modelled.get("internal", False) != network.internal
         ):
-            self._check(network)
+            if modelled is not None and not network.network and not self._state.stands(modelled["key"]):
+                # a user makes again what the model has kept; Docker tells no name, its event will
+                self._check(network, modelled["networkName"])
+            else:
+                self._check(network)
             with self._state.changed:
                 self._state.pending[network.id] = Pending()
         self._state.set_network(network)
@@ -115,6 +121,7 @@ class Driver:
             internal=flag(options, "com.docker.network.internal"),
             subnet6=pool6,
             gateway6=gateway6,
+            picked=asked[1].picked if asked else True,
         )
 
     def _pool(self, tenant: str, pool: Subnet) -> tuple[str, Pool]:
@@ -140,10 +147,10 @@ class Driver:
             )
         return "", candidates[""]
 
-    def _check(self, network: LocalNetwork) -> None:
+    def _check(self, network: LocalNetwork, name: str = "") -> None:
         try:
             with Client(self._sync.url) as client:
-                client.check_network(document(network, f"docker-{network.id[:12]}"))
+                client.check_network(document(network, name or f"docker-{network.id[:12]}"))
         except NoConnection as error:
             raise Refusal(f"no network can be made now: {error}") from error
         except ClientError as error:
@@ -155,6 +162,8 @@ class Driver:
         with self._state.changed:
             if network_id in self._state.pending:
                 self._state.drop_network(network_id)
+            elif network_id in self._state.networks:
+                self._state.leaving.add(network_id)
         return {}
 
     # Endpoints
@@ -177,9 +186,13 @@ class Driver:
             accepted.result(ACCEPT_TIMEOUT)
         except (NoConnection, TimeoutError):
             pass  # the address is granted; the controller is told when it is back
-        except (SwitchError, Refused) as error:
+        except SwitchError as error:
             self._forget(endpoint_id)
             raise Refusal(str(error)) from error
+        except Refused as error:
+            self._forget(endpoint_id)
+            taken = not network.own_ipam and " is taken: " in error.line
+            raise Refusal(_not_ours(error.line) if taken else error.line) from error
         LOG.info("endpoint %s: %s in %s", endpoint_id[:12], " ".join(map(str, endpoint.addresses)), network.key)
         return {"Interface": {} if asked else {"MacAddress": mac}}
 
@@ -236,6 +249,16 @@ def _pool(data: Body, name: str, subnets: type[S], addresses: type[A]) -> tuple[
         raise Malformed(f"{name}: Pool is missing")
     gateway = address(data, "Gateway", addresses)
     return pool, None if gateway == pool.network_address else gateway
+
+
+def _not_ours(line: str) -> str:
+    """What a user can do about an address that Docker's own IPAM driver chose."""
+    what, _, _ = line.partition("; ")
+    return (
+        f"{what}; Docker's own IPAM driver chose it, which does not know who has which address in netctl: make the"
+        " network with --ipam-driver netctl (Compose: ipam: {driver: netctl}), or give the container a free address"
+        " (--ip, in Compose ipv4_address)"
+    )
 
 
 def _id(body: Body, name: str) -> str:

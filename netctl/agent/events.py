@@ -10,8 +10,11 @@ from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
+from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
+
 from netctl.agent.docker_api import Docker, DockerGone, DockerRefused, network_of, signal_number
 from netctl.agent.draining import Draining
+from netctl.agent.emptied import emptied, sees_processes_of
 from netctl.agent.memory import Memory
 from netctl.agent.networks import Networks
 from netctl.agent.ports import Ports
@@ -80,8 +83,7 @@ class Follower:
             try:
                 # First the events, then the listing: what happens meanwhile is not missed.
                 events = self._docker.events()
-                self._draining.catch_up()
-                self._list()
+                self._list(catch_up=True)
                 self._found()
                 tries = 0
                 self._state.pulse.rest()
@@ -108,7 +110,8 @@ class Follower:
 
     # All there is
 
-    def _list(self) -> None:
+    def _list(self, *, catch_up: bool = False) -> None:
+        """``catch_up``: there may be stop signals that nobody here has heard of."""
         started = time.monotonic()
         inspected = self._docker.networks()
         containers = {c.id: c for c in self._docker.containers()}
@@ -119,10 +122,15 @@ class Follower:
             if network is not None:
                 networks[network.id] = network
                 endpoints.update((e.id, e) for e in endpoints_of(item))
+        for container_id in self._dead(endpoints.values(), containers):
+            containers[container_id] = replace(containers[container_id], state="stopped")
+        if catch_up:
+            self._draining.catch_up({c.id for c in containers.values() if c.state in STARTED})
         state = self._state
         with state.changed:
             for network_id, network in networks.items():
                 state.set_network(merged(network, state.networks.get(network_id)))
+            state.leaving.clear()
             for network_id in state.networks.keys() - networks.keys() - state.pending.keys():
                 state.drop_network(network_id)
             young = False
@@ -139,10 +147,26 @@ class Follower:
         self._ways.look_at_all()  # before the controller is told of what runs
         state.update(listed=True)
         self._memory.save()
+        self._say_labels()
         if young:
             self._audit = threading.Timer(YOUNG, self._list_again)
             self._audit.daemon = True
             self._audit.start()
+
+    def _dead(self, endpoints: Collection[LocalEndpoint], containers: Mapping[str, Container]) -> set[str]:
+        """Containers that Docker lists as running, and that have no process any more."""
+        running = {e.id: e.container_id for e in endpoints if _listed_as_running(containers.get(e.container_id))}
+        if not running or not sees_processes_of(self._docker.url):
+            return set()
+        try:
+            found = emptied(running)
+        except (OSError, NetlinkError) as error:
+            LOG.warning("whether containers have processes is not known: %s", error)
+            return set()
+        dead = {running[endpoint_id] for endpoint_id in found}
+        for container_id in dead:
+            LOG.warning("container %s is dead, Docker has not noticed yet", container_id[:12])
+        return dead
 
     def _list_again(self) -> None:
         """A second look at endpoints that were too young to be judged."""
@@ -220,6 +244,12 @@ class Follower:
     def _note(self, container: Container, changed: Collection[str] = ()) -> None:
         for endpoint_id in {*changed, *self._state.set_container(container)}:
             self._sync.endpoint(endpoint_id)
+        self._say_labels()
+
+    def _say_labels(self) -> None:
+        """Labels that are left out select nothing: their user has to know."""
+        if self._state.troubles.say("labels", self._state.large_labels()):
+            self._networks.troubles_changed()
 
     def _runs(self, container_id: str) -> bool:
         """Whether it is one of ours that runs."""
@@ -227,11 +257,20 @@ class Follower:
         return container is not None and container.state in STARTED
 
 
+def _listed_as_running(container: Container | None) -> bool:
+    return container is not None and container.state in STARTED
+
+
 def merged(network: LocalNetwork, known: LocalNetwork | None) -> LocalNetwork:
-    """A network of Docker's listing, which does not always have the gateway that our IPAM driver chose."""
+    """A network of Docker's listing, which does not always have what our IPAM driver chose."""
     if known is None:
         return network
-    return replace(network, gateway=network.gateway or known.gateway, gateway6=network.gateway6 or known.gateway6)
+    return replace(
+        network,
+        gateway=network.gateway or known.gateway,
+        gateway6=network.gateway6 or known.gateway6,
+        picked=network.picked or known.picked,
+    )
 
 
 def endpoints_of(item: Mapping[str, Any]) -> list[LocalEndpoint]:

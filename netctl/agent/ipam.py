@@ -72,12 +72,13 @@ class Ipam:
             raise Refusal("a range needs a subnet: --subnet")
         if isinstance(ip_range, IPv6Network):
             raise Refusal(f"the range {ip_range}: IPv6 addresses are given out of the whole subnet; leave it out")
+        picked = pool is None
         if pool is None:
             pool = self._pick6() if family is IPv6Network else self._pick(tenant)
         if isinstance(pool, IPv4Network):
             ranged(pool, ip_range)
         with self._state.changed:
-            self._state.pools[tenant, pool] = Pool(ip_range)
+            self._state.pools[tenant, pool] = Pool(ip_range, picked=picked)
         return {"PoolID": f"{tenant or UNNAMED}/{pool}", "Pool": str(pool), "Data": {}}
 
     def release_pool(self, body: Body) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from ipaddress import ip_interface
 from typing import TypeVar
 
+from netctl.agent.closed import told
 from netctl.agent.errors import Refusal
 from netctl.agent.state import Address, State, lease_key
 from netctl.client import Client, ClientError, NoConnection, Refused
@@ -150,7 +151,10 @@ class Synchroniser:
         if document is None:
             return  # no switch yet
         try:
-            self._state.set_host_address(client.put_host(document).get("hostAddress", ""))
+            answer = client.put_host(document)
+            if "controlPlane" in answer:  # else the controller does not know yet
+                self._state.set_control(told(answer["controlPlane"]))  # first: with the address, the way is open
+            self._state.set_host_address(answer.get("hostAddress", ""))
         except NoConnection as error:
             self._lost(error)
         except Refused as error:

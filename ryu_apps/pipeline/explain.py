@@ -144,6 +144,8 @@ class Words:
                 return f"dropped: {self.no_way(destination(step.packet))}"
             case Table.DELIVER:
                 return f"out of port {self.port(step.packet.get(PORT, 0))}"
+            case Table.UNFIT:
+                return "dropped: no container may send this"
             case Table.FORGOTTEN:
                 return "to the controller: it belongs to no connection, and its ends are reset"
         return "dropped" if not step.flow.actions else "as its flow says"
@@ -259,6 +261,8 @@ class Words:
             return f"to all ports of network {self._sender.network_key}"
         if flow.feature == Feature.SEEK and flow.actions:
             return f"nobody in tenant {self._sender.tenant} is known to have {to}: its gateway asks by ARP who has it"
+        if flow.feature == Feature.UNREACHABLE:
+            return self.no_way(to)
         port = next((a.value for a in flow.actions if isinstance(a, SetField) and a.field == PORT), None)
         if port is None and flow.actions:
             return f"{to} is {self.what(to)} → {self._way(to)}"
@@ -275,7 +279,7 @@ class Words:
         if isinstance(holder, Network):
             return f"{to} is the gateway of {holder.key}, which only answers pings"
         if not isinstance(holder, Endpoint):
-            return f"no container or service in tenant {self._sender.tenant} has {to}"
+            return _special(to) or f"no container or service in tenant {self._sender.tenant} has {to}"
         who, ctx = f"{to} is {name(holder)}'s", self._ctx
         if holder.state == "stopped":
             return f"{who}, which is stopped"
@@ -330,6 +334,13 @@ class Words:
     def holder(self, address: Address) -> Service | Endpoint | Network | None:
         """Who has an address, as seen by the sender."""
         return next(iter(holders(self._ctx, self._sender.tenant, address)), None)
+
+
+def _special(to: Address) -> str:
+    """What an address is that nobody routes; empty: it is like any other."""
+    if to.is_link_local:
+        return f"{to} is link-local: containers reach only their host there"
+    return f"{to} is a reserved address" if to.is_reserved else ""
 
 
 def _set(step: Step, register: str) -> int:

@@ -115,4 +115,4 @@ TCP_SYN, TCP_RST, TCP_ACK = 0x02, 0x04, 0x10  # bits of tcp_flags
 VLAN_PRESENT = 0x1000  # in vlan_vid: there is a tag (OFPVID_PRESENT)
 
 # bits of ct_state (ovs-fields(7))
-CT_NEW, CT_EST, CT_REL, CT_RPL, CT_INV, CT_TRK, CT_DNAT = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x80
+CT_NEW, CT_EST, CT_REL, CT_RPL, CT_INV, CT_TRK, CT_SNAT, CT_DNAT = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80

@@ -5,7 +5,8 @@ The bridge's own port (LOCAL) joins them; the host's kernel routes and translate
 - The host reaches the containers of networks with a gateway, and the VIPs of all networks that it has a route to.
   What it begins is noted in the tenant's second conntrack zone; a container may answer, and nothing else.
 - From a network with nat, a connection to what no network of the tenant has leaves with its sender's hidden address,
-  which no other endpoint has, whatever the tenants' subnets. The kernel gives it the host's own.
+  which no other endpoint has, whatever the tenants' subnets. The kernel gives it the host's own. Networks with natHost
+  have hidden addresses in a range of their own: by that the kernel knows whom the host's own ports are open to.
 - What comes to a published port of the host, the kernel sends to the service's published address: one more VIP.
   `ingress` sees to providers on other hosts.
 """
@@ -33,7 +34,7 @@ from ryu_apps.pipeline.tables import (
 )
 from ryu_apps.pipeline.values import LOCAL, LOCAL_IN_REGISTER, Action, Ct, DecTtl, Flow, Match, Nat, SetField, match
 from topology.model import Endpoint, Network, Prefix, Service
-from topology.reach import HIDDEN, PUBLISHED, reached
+from topology.reach import HIDDEN, HIDDEN_BASE, HIDDEN_HOST_BASE, PUBLISHED, reached
 
 # a way out, and published ports, are IPv4's alone
 IP = {"eth_type": V4.eth_type}
@@ -128,12 +129,12 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         return
     zone = ctx.zone(endpoint.tenant)
     second = zone | HAIRPIN_ZONES
-    hidden = V4.hidden_of(endpoint)
+    hidden = outward(ctx, endpoint)
     yield _flow(
         Table.DEPART,
         Priority.NORMAL,
         match(**IP | {TENANT: zone}, ct_state=known(CT_NEW), ipv4_src=V4.of(endpoint.addresses) or 0),
-        Ct(second, table=Table.DEPART, commit=True, nat=Nat(src=hidden)),
+        Ct(second, table=Table.DELIVER, commit=True, nat=Nat(src=hidden)),
     )
     yield _flow(
         Table.ARRIVE,
@@ -144,11 +145,17 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     )
 
 
+def outward(ctx: Context, endpoint: Endpoint) -> int:
+    """The address that the host sees it by. It says whether the host's own ports are open to it."""
+    base = HIDDEN_HOST_BASE if ctx.network_of(endpoint).nat_host else HIDDEN_BASE
+    return int(base) + endpoint.number
+
+
 def outgoing(ctx: Context, endpoint: Endpoint) -> Iterator[Outgoing]:
     """The endpoint's connections to the outside, while it is alive."""
     own = V4.of(endpoint.addresses)
     if endpoint.alive and own is not None and _leaves(ctx, endpoint):
-        yield Outgoing(ctx.zone(endpoint.tenant) | HAIRPIN_ZONES, own, V4.hidden_of(endpoint))
+        yield Outgoing(ctx.zone(endpoint.tenant) | HAIRPIN_ZONES, own, outward(ctx, endpoint))
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:

@@ -13,7 +13,7 @@ from ryu_apps.pipeline.features import fragments
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
 from ryu_apps.pipeline.features.echo import NO_FRAGMENT
 from ryu_apps.pipeline.fields import CT_NEW
-from ryu_apps.pipeline.tables import ANSWER_METER, ROUTER_MAC, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.tables import EXPIRE_METER, REFUSE_METERS, ROUTER_MAC, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import CONTROLLER, Flow, Match, Output, match
 from topology.model import Service
 
@@ -32,6 +32,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
                 Table.SERVICE,
                 Priority.EXACT - 1,
                 match(eth_dst=ROUTER_MAC, eth_type=family.eth_type, ip_ttl=ttl),
+                EXPIRE_METER,
                 Feature.EXPIRE,
             )
 
@@ -50,9 +51,10 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 Table.BALANCE,
                 Priority.REFUSE + 1,
                 match(**to_vip, ct_state=known(CT_NEW), ip_proto=number, ip_frag=wanted),
+                REFUSE_METERS | ctx.zone(service.tenant),
                 Feature.REFUSE,
             )
 
 
-def _to_controller(table: Table, priority: int, what: Match, feature: Feature) -> Flow:
-    return Flow(table, priority, what, TO_CONTROLLER, meter=ANSWER_METER, feature=feature)
+def _to_controller(table: Table, priority: int, what: Match, meter: int, feature: Feature) -> Flow:
+    return Flow(table, priority, what, TO_CONTROLLER, meter=meter, feature=feature)
