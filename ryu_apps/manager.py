@@ -152,9 +152,8 @@ def _run(applications: list[str]) -> int:
     number = reader.recv(1)[0]
     _LOG.info("stopping on %s", signal.Signals(number).name)
     heartbeat.stopping()
-    # the real clock's alarm, not a greenthread's: it rings even if none of them yields any more
-    signal.signal(signal.SIGALRM, _cut_short)
-    signal.alarm(STOP_SECONDS)
+    # a thread of the system's: it runs even if no greenthread yields any more, or all wait in the kernel
+    framework.eventlet.patcher.original("_thread").start_new_thread(_cut_short, ())
     for watcher in watchers:
         framework.hub.kill(watcher)
     manager.close()
@@ -188,8 +187,9 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
     """The wake-up byte tells of the signal; this only keeps its default action away."""
 
 
-def _cut_short(_number: int, _frame: FrameType | None) -> None:
-    # os.write() is a greenthread's here, and none may run in a signal handler
+def _cut_short() -> None:
+    framework.eventlet.patcher.original("time").sleep(STOP_SECONDS)
+    # os.write() is a greenthread's here
     io.FileIO(2, "w", closefd=False).write(b"ryu-manager: the stop took too long and was cut short\n")
     os._exit(0)
 
