@@ -82,9 +82,9 @@ class Switches:
         if (old := self.reconcilers.get(dpid)) is not None:
             old.close()
         self._has_come(dpid)
-        before = self._unlinked_on(dpid)
+        before = self._unlinked(dpid)
         switch = self.observed.connect(dpid, ports, version)
-        self._mark_elsewhere(dpid, [*before, *self._unlinked_on(dpid)])
+        self._mark_elsewhere(dpid, [*before, *self._unlinked(dpid)])
         patient_until = max(self._started + START_PATIENCE, time.monotonic() + PATIENCE)
         reconciler = Reconciler(
             session,
@@ -111,10 +111,9 @@ class Switches:
         try:
             commits = self._changes_since(max(0, carried_out - LOOK_BACK)) or self._changes_since(carried_out) or ()
         except StoreUnavailable as error:
-            LOG.warning("connections that ended while switch %016x was away: %s", seen.dpid, error)
+            LOG.warning("switch %016x: connections that ended while it was away are not flushed: %s", seen.dpid, error)
             commits = ()
-        others = [endpoint for dpid in self.observed.switches for endpoint in self._unlinked_on(dpid)]
-        return missed(self._model, commits, others, seen)
+        return missed(self._model, commits, seen)
 
     def refuse_double(self, dpid: int, address: str) -> None:
         """Another switch with the datapath id of a connected one is not let in; said once in a while, and in REST."""
@@ -140,7 +139,7 @@ class Switches:
             del self.reconcilers[dpid]
             if reconciler.settled_revision >= 0:
                 self._carried_out[dpid] = reconciler.settled_revision
-            before = self._unlinked_on(dpid)
+            before = self._unlinked(dpid)
             self.observed.disconnect(dpid)
             self._mark_elsewhere(dpid, before)
 
@@ -166,21 +165,21 @@ class Switches:
             owners.update(compiler.owners(self._model))
         if was_up != seen.switches[dpid].has_link(port.name):
             names = names | {port.name}
-        for endpoint in self._endpoints_on(dpid):
+        for endpoint in self._model.endpoints_on(dpid):
             if endpoint.port_name in names:
                 owners |= compiler.of_endpoint(self._model, endpoint)
         self.reconcilers[dpid].mark(owners)
-        self._mark_elsewhere(dpid, (e for e in self._endpoints_on(dpid) if e.port_name in names))
+        self._mark_elsewhere(dpid, (e for e in self._model.endpoints_on(dpid) if e.port_name in names))
 
     def unlinked(self, endpoint: Endpoint) -> bool:
         """Whether its switch is connected, and its port there is down or missing."""
         switch = self.observed.switches.get(Context(self._model, 0).switch_of(endpoint))
         return switch is not None and not switch.has_link(endpoint.port_name)
 
-    def _unlinked_on(self, dpid: int) -> list[Endpoint]:
+    def _unlinked(self, dpid: int) -> list[Endpoint]:
         """The endpoints of a switch that is connected, and has no port of them, or one that is down."""
         switch = self.observed.switches.get(dpid)
-        return [] if switch is None else [e for e in self._endpoints_on(dpid) if not switch.has_link(e.port_name)]
+        return [] if switch is None else [e for e in self._model.endpoints_on(dpid) if not switch.has_link(e.port_name)]
 
     def _mark_elsewhere(self, dpid: int, endpoints: Iterable[Endpoint]) -> None:
         """The other switches look at whether these are plugged in and up at their own."""
@@ -227,12 +226,6 @@ class Switches:
             owners |= compiler.of_endpoint(self._model, endpoint)
         for reconciler in self.reconcilers.values() if owners else ():
             reconciler.mark(owners)
-
-    def _endpoints_on(self, dpid: int) -> Iterable[Endpoint]:
-        host = self._model.by_switch(dpid)
-        if host is not None:
-            yield from self._model.endpoints_of_host(host.name)
-        yield from self._model.endpoints_of_switch(dpid)
 
     def settle(self, revision: int) -> bool:
         """Wait until every connected switch carries out the model as of ``revision``; at most SETTLE_TIMEOUT."""

@@ -158,6 +158,11 @@ class Model:
         """Endpoints without an agent, placed on a switch by its datapath id; oldest first."""
         return self._by_number("endpoint", "switch", str(switch))
 
+    def endpoints_on(self, switch: int) -> list[Endpoint]:
+        """Endpoints that are plugged into a switch: its host's, and those without an agent."""
+        host = self.by_switch(switch)
+        return [*(self.endpoints_of_host(host.name) if host is not None else ()), *self.endpoints_of_switch(switch)]
+
     def endpoints_at(self, switch: int, port_name: str) -> list[Endpoint]:
         """Endpoints without an agent at one port of a switch, oldest first."""
         return self._by_number("endpoint", "port", f"{switch} {port_name}")

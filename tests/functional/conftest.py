@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from tests.kit import ovs, private_ovs
 from tests.kit.controller import log_of_the_running
+from tests.kit.hosts import Host
 from tests.kit.lab import Lab, lab
 from tests.kit.pair import World, pair
+from tests.kit.running import plug_in, running
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +39,19 @@ def bare(instance: private_ovs.Private, tmp_path_factory: pytest.TempPathFactory
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Two hosts joined by a tunnel, for one module."""
     with pair(tmp_path_factory.mktemp("pair")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def hosts(bare: Lab) -> Mapping[str, Host]:
+    """Three hosts that may be providers and a client; modules with others have their own."""
+    return plug_in(bare)
+
+
+@pytest.fixture
+def client(bare: Lab, hosts: Mapping[str, Host]) -> Iterator[Host]:
+    """The client, while a service over the first two runs."""
+    with running(bare, hosts) as made:
         yield made
 
 

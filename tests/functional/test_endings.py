@@ -23,29 +23,16 @@ from tests.kit.running import (
     entries,
     goes_on,
     join,
-    plug_in,
     ports_of,
     put,
     refused,
     reset,
-    running,
     silent,
     to_provider,
 )  # fmt: skip
 from tests.kit.wide import of_family
 
 LAST_FLUSH = 1.5  # s after a change; then nothing of it is done any more
-
-
-@pytest.fixture(scope="module")
-def hosts(bare: Lab) -> Mapping[str, Host]:
-    return plug_in(bare)
-
-
-@pytest.fixture
-def client(bare: Lab, hosts: Mapping[str, Host]) -> Iterator[Host]:
-    with running(bare, hosts) as made:
-        yield made
 
 
 # The end of a provider

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -19,25 +19,11 @@ from tests.kit.running import (
     entries,
     goes_on,
     join,
-    plug_in,
     put,
     refused,
     reset,
-    running,
     silent,
 )
-
-
-@pytest.fixture(scope="module")
-def hosts(bare: Lab) -> Mapping[str, Host]:
-    return plug_in(bare)
-
-
-@pytest.fixture
-def client(bare: Lab, hosts: Mapping[str, Host]) -> Iterator[Host]:
-    with running(bare, hosts) as made:
-        yield made
-
 
 # What does not concern a connection
 

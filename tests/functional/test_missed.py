@@ -19,24 +19,11 @@ from tests.kit.running import (
     entries,
     goes_on,
     join,
-    plug_in,
     put,
     reset,
-    running,
     to_provider,
 )  # fmt: skip
 from tests.kit.wide import of_family
-
-
-@pytest.fixture(scope="module")
-def hosts(bare: Lab) -> Mapping[str, Host]:
-    return plug_in(bare)
-
-
-@pytest.fixture
-def client(bare: Lab, hosts: Mapping[str, Host]) -> Iterator[Host]:
-    with running(bare, hosts) as made:
-        yield made
 
 
 @pytest.fixture(params=["the switch is away", "the controller restarts"])

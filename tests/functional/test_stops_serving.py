@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from tests.kit.hosts import Host, ask_again
 from tests.kit.lab import Lab
 from tests.kit.ovs import run, wait_for
-from tests.kit.running import VIP, connect, entries, goes_on, join, plug_in, put, running, to_provider
+from tests.kit.running import VIP, connect, entries, goes_on, join, put, to_provider
 from tests.kit.wide import of_family
 
 DRAIN = 2  # s; what is asked meanwhile takes some milliseconds
 UDP, TCP = "17", "6"
-
-
-@pytest.fixture(scope="module")
-def hosts(bare: Lab) -> Mapping[str, Host]:
-    return plug_in(bare)
-
-
-@pytest.fixture
-def client(bare: Lab, hosts: Mapping[str, Host]) -> Iterator[Host]:
-    with running(bare, hosts) as made:
-        yield made
 
 
 Stop = Callable[[Lab, Mapping[str, Host]], None]
