@@ -6,8 +6,8 @@ A plugin call never asks Docker about containers: Docker may be holding the lock
 from __future__ import annotations
 
 import logging
+import math
 import re
-import time
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
@@ -178,7 +178,7 @@ class Driver:
         asked = text(interface, "MacAddress")
         mac = _mac(asked) if asked else derived_mac(given)
         network = self._ipam.registered(self._network(body))
-        endpoint = LocalEndpoint(endpoint_id, network.id, given, mac, created=time.monotonic(), address6=given6)
+        endpoint = LocalEndpoint(endpoint_id, network.id, given, mac, created=math.inf, address6=given6)
         self._state.put_endpoint(endpoint)
         accepted = self._sync.endpoint(endpoint_id)
         try:
@@ -193,6 +193,8 @@ class Driver:
             self._forget(endpoint_id)
             taken = not network.own_ipam and " is taken: " in error.line
             raise Refusal(_not_ours(error.line) if taken else error.line) from error
+        finally:
+            self._state.made(endpoint_id)
         LOG.info("endpoint %s: %s in %s", endpoint_id[:12], " ".join(map(str, endpoint.addresses)), network.key)
         return {"Interface": {} if asked else {"MacAddress": mac}}
 

@@ -96,7 +96,7 @@ class LocalEndpoint:
     address: IPv4Address
     mac: str
     container_id: str = ""
-    created: float = 0.0  # monotonic clock, where this agent made it
+    created: float = 0.0  # monotonic clock, where this agent made it; inf: it is about to
     address6: IPv6Address | None = None
 
     @property
@@ -162,6 +162,7 @@ class State:
         self.unjudged: set[str] = set()
         self.touched: Callable[[], None] = lambda: None  # called, under the lock, when a check may concern another
         self.endpoints: dict[str, LocalEndpoint] = {}
+        self._dropped: set[str] | None = None  # endpoints that have gone since the listing began that is under way
         self.sandboxes: dict[str, str] = {}  # by endpoint: path of the network namespace that it is in
         self.ways: dict[str, Way] = {}  # by endpoint
         self.containers: dict[str, Container] = {}
@@ -294,7 +295,26 @@ class State:
             self.touched()
             self.sandboxes.pop(endpoint_id, None)
             self.ways.pop(endpoint_id, None)
+            if self._dropped is not None:
+                self._dropped.add(endpoint_id)
             return self.endpoints.pop(endpoint_id, None)
+
+    def made(self, endpoint_id: str) -> None:
+        """Docker has been answered: from now on it should list the endpoint."""
+        with self.changed:
+            if (endpoint := self.endpoints.get(endpoint_id)) is not None:
+                self.endpoints[endpoint_id] = replace(endpoint, created=time.monotonic())
+
+    def watch_drops(self) -> None:
+        """Note from now on which endpoints go."""
+        with self.changed:
+            self._dropped = set()
+
+    def drops_watched(self) -> set[str]:
+        """The endpoints that have gone since `watch_drops`, which ends by this."""
+        with self.changed:
+            dropped, self._dropped = self._dropped or set(), None
+            return dropped
 
     def link(self, endpoint_id: str, container_id: str) -> bool:
         """Say whose an endpoint is. Returns whether that is news."""

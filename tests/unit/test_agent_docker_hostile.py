@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from netctl.agent import docker_answers as module
 from netctl.agent.docker_api import Docker, DockerGone, DockerRefused, container_of, network_of, signal_number
 from netctl.agent.errors import AgentError
-from netctl.agent.events import endpoints_of
+from netctl.agent.listing import endpoints_of
 from netctl.agent.state import Container, LocalEndpoint, State
 from tests.unit.hostile import HEAD, Hostile, chunked, endless, whole, within
 from tests.unit.test_agent_state import network

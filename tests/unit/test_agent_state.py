@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from netctl.agent.docker_api import container_of, network_of
 from netctl.agent.driver import derived_mac
 from netctl.agent.errors import Refusal
-from netctl.agent.events import endpoints_of, merged
+from netctl.agent.listing import endpoints_of, merged
 from netctl.agent.memory import FILE, Memory
 from netctl.agent.registry import ranged
 from netctl.agent.state import Container, LocalEndpoint, LocalNetwork, Pending, State, model_name, subnet_of
