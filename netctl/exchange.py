@@ -19,8 +19,8 @@ from urllib.parse import quote, urlsplit
 
 from netctl import reading
 from netctl.documents import CHANGES, ChangeDoc
-from netctl.text import one_line
 from netctl.urls import checked_url, not_sent, reason
+from topology.text import one_line
 
 if TYPE_CHECKING:
     import requests

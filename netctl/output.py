@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from netctl.text import clean, one_line
+from topology.text import clean, one_line
 
 GAP = "  "
 MOST_IN_CELL = 300  # characters

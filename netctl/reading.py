@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from netctl.text import one_line
+from topology.text import one_line
 
 MOST_DEPTH = 32  # of objects and lists within each other
 MOST_SHOWN = 80  # characters of a wrong value

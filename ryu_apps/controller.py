@@ -319,15 +319,14 @@ class Controller(fw.App):
             for endpoint in ids:
                 self.commands.delete_endpoint(endpoint)
         except NetctlError as error:
-            LOG.warning("learned hosts whose port is another one now are not forgotten: %s", error)
+            LOG.warning("learned hosts that have left their ports can't be forgotten: %s", error)
 
     def _is_of_fabric(self, dpid: int) -> bool:
         """Between hosts with agents there are tunnels."""
         return self.model.by_switch(dpid) is None
 
     def _links_changed(self, links: frozenset[Link]) -> None:
-        for misplaced in learning.misplaced(self.model, self.switches.observed):
-            self.commands.delete_endpoint(misplaced)
+        self._forget(list(learning.misplaced(self.model, self.switches.observed)))
         self.fabric.become(links)
 
     @fw.set_ev_cls(EVENTS, [fw.MAIN_DISPATCHER, fw.DEAD_DISPATCHER])

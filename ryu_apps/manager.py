@@ -23,6 +23,7 @@ from ryu_apps import config, framework
 from topology import private
 from topology.errors import NetctlError
 from topology.heartbeat import PERIOD, Heartbeat
+from topology.text import OneLine
 
 STOP_SECONDS = 5
 """After this long a stop that hangs is cut short."""
@@ -91,7 +92,7 @@ def _configure(argv: Sequence[str] | None) -> list[str]:
     log.init_log()
     root = logging.getLogger()
     for handler in root.handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     if not conf.verbose and conf.default_log_level is None:
         root.setLevel(conf.log_level.upper())
     return list(conf.app) or [DEFAULT_APP]

@@ -9,7 +9,7 @@ AgentError
 
 from __future__ import annotations
 
-from netctl.text import one_line
+from topology.text import one_line
 
 
 class AgentError(Exception):

@@ -17,8 +17,8 @@ from netctl.agent.bridge import Bridge
 from netctl.agent.daemons import control_socket
 from netctl.agent.errors import SwitchError
 from netctl.agent.state import State
-from netctl.text import one_line
 from topology.reach import SECOND_ZONES
+from topology.text import one_line
 
 LOG = logging.getLogger(__name__)
 

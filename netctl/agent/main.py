@@ -41,9 +41,9 @@ from netctl.agent.ways import Ways
 from netctl.agent.zones import Zones
 from netctl.client import DEFAULT_URL
 from netctl.documents import HostDoc
-from netctl.text import OneLine
 from topology import private
 from topology.heartbeat import PERIOD, Heartbeat
+from topology.text import OneLine
 
 LOG = logging.getLogger("netctl.agent")
 SECONDS = click.IntRange(*TIMEOUTS)

@@ -27,7 +27,7 @@ from typing import Any
 
 from netctl import reading
 from netctl.agent.errors import AgentError, Malformed, Refusal, StartError
-from netctl.text import one_line
+from topology.text import one_line
 
 LOG = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from netctl.agent.pulse import Pulse
 from netctl.agent.troubles import Troubles
 from netctl.agent.veth import host_end
 from netctl.documents import EndpointDoc, HostDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc, StreamTenantDoc
-from netctl.text import one_line
 from topology.control import Listener
 from topology.reach import SECOND_ZONES
+from topology.text import one_line
 
 Address = IPv4Address | IPv6Address
 Subnet = IPv4Network | IPv6Network

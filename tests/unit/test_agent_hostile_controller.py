@@ -18,9 +18,9 @@ from netctl.agent.networks import Networks
 from netctl.agent.registry import Registry
 from netctl.agent.state import State
 from netctl.agent.sync import Synchroniser
-from netctl.text import OneLine
 from tests.unit.agent_kit import FakeDocker, wait_for
 from tests.unit.hostile import Hostile, chunked, whole
+from topology.text import OneLine
 
 WRONG = [[], {"hostAddress": []}, {"hostAddress": "x"}, "\x1b[2J", None, {"a": [[[]]]}]
 
