@@ -164,7 +164,9 @@ class Synchroniser:
             self._say(f"the controller refused this host: {error}")
             self._refusal = error
         else:
-            self._refusal = None
+            if self._refusal is not None:
+                self._refusal = None
+                self._behind.set()  # what happened meanwhile was refused as well
             if not self._connected:
                 LOG.info("the controller at %s answers", self.url)
                 self._connected = True
