@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -160,6 +161,7 @@ def run(options: Options) -> int:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     threading.excepthook = on_error
+    faulthandler.register(signal.SIGUSR2)  # tells where each thread is
     heartbeat = Heartbeat()
     agent = Agent(options, fail)
     agent.start()
@@ -167,6 +169,7 @@ def run(options: Options) -> int:
     while not stop.wait(PERIOD):
         if late := agent.late():
             LOG.critical("stopping: no sign of life from %s", ", ".join(late))
+            faulthandler.dump_traceback()
             logging.shutdown()
             os._exit(1)  # at once: what hangs would hang in an orderly end as well
         heartbeat.beat()
