@@ -75,8 +75,8 @@ class Commands:
             for commit in commits:
                 if commit.revision <= self.model.revision:
                     continue  # a subscriber has written, and so caught up, meanwhile
-                if any(self.model.get(c.kind, c.key) != c.before for c in commit.changes):
-                    self._take_over_all()  # this is not the history that we have seen the beginning of
+                if not self._follows(commit):
+                    self._take_over_all()  # as it is by now, it may be a model that can be
                     break
                 self._take_over(commit)
             return bool(commits)
@@ -242,6 +242,16 @@ class Commands:
         with contextlib.suppress(StoreUnavailable):  # then what we know has to do
             return self.catch_up()
         return False
+
+    def _follows(self, commit: Commit) -> bool:
+        """Whether it is the next step of the history that we have seen, and leads to a model that can be."""
+        if any(self.model.get(c.kind, c.key) != c.before for c in commit.changes):
+            return False
+        try:
+            consistent.check_changes(self.model, commit.changes, consistent.EARLIER_LIMITS)
+        except Conflict:
+            return False
+        return True
 
     def _take_over(self, commit: Commit) -> None:
         follow(self._pools, commit.changes)

@@ -136,6 +136,46 @@ def test_another_history_is_noticed(shared: Place, monkeypatch: pytest.MonkeyPat
         door.commands.catch_up()
 
 
+CONTRADICTIONS: dict[str, Callable[[Door], list[Change]]] = {
+    "an endpoint of a network that is not there": lambda d: [
+        Change(None, replace(d.model.endpoints["web1"], id="e9", network="gone", number=9))
+    ],
+    "a network that goes while it is needed": lambda d: [Change(d.model.networks["default:web"], None)],
+    "a tenant that goes while it is needed": lambda d: [Change(d.model.tenants["default"], None)],
+    "one address twice": lambda d: [
+        Change(None, replace(d.model.endpoints["web1"], id="e9", mac="02:00:00:00:00:09", number=9))
+    ],
+    "one number twice": lambda d: [Change(None, replace(d.model.tenants["default"], name="red"))],
+    "a number that is too large": lambda d: [Change(None, Tenant("red", 1 << 20))],
+    "one VNI twice": lambda d: [
+        Change(None, replace(d.model.networks["default:web"], name="x", number=9, gateway=None, vlan=0))
+    ],
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_others_write_what_can_not_be(shared: Place, what: str) -> None:
+    """One wrong entry in the store would end every controller; now they go on with what they know."""
+    one, other = two(shared)
+    for door in (one, other):
+        door.commands.put_network(WEB)
+    one.commands.put_endpoint(WEB1)
+    other.commands.catch_up()
+    before = contents(other.model)
+    writer = shared.open()
+    wrong = CONTRADICTIONS[what](one)
+    writer.commit(one.model.revision, wrong, {})
+    for door in (one, other):
+        with pytest.raises(StoreUnusable, match="the store holds what can't be: "):
+            door.commands.catch_up()
+        assert contents(door.model) == before
+    writer.commit(one.model.revision + 1, [Change(c.after, c.before) for c in wrong], {})
+    for door in (one, other):
+        assert door.commands.catch_up()
+        assert contents(door.model) == before
+    one.commands.put_tenant("blue")
+
+
 def test_a_store_that_does_not_answer(shared: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is known would not be told, or a refusal be taken for the store's."""
     door = Door(shared.open())
