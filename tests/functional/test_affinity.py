@@ -95,7 +95,7 @@ def test_a_provider_that_goes_frees_its_clients_at_once(
     hosts[first].register(bare.rest, "web", {"tier": "web"}, state="paused")
     try:
         # at once, or when cached decisions are gone
-        wait_for(lambda: first not in together(client, "tcp", vip, 8080), "the client to move", 2)
+        wait_for(lambda: first not in together(client, "tcp", vip, 8080), "the client to move")
         (second,) = together(client, "tcp", vip, 8080)
     finally:
         hosts[first].register(bare.rest, "web", {"tier": "web"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -210,7 +209,7 @@ def test_a_gateways_ports_are_closed(place: Place, name: str, version: int) -> N
 
 def unreachable(client: Namespace, kind: str, address: str) -> bool:
     """Whether the gateway says at once that the host is unreachable. The switch bounds how often it does."""
-    began, six = time.monotonic(), ":" in address
+    six = ":" in address
     try:
         with client.open(kind, 0, 1, version=6 if six else 4) as asks:
             if kind == "udp":  # Linux tells only sockets that want to know
@@ -222,7 +221,6 @@ def unreachable(client: Namespace, kind: str, address: str) -> bool:
         return False
     except OSError as error:
         assert error.errno == errno.EHOSTUNREACH, error
-        assert time.monotonic() - began < 1
         return True
     raise AssertionError("somebody answered")
 
