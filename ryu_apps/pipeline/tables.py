@@ -95,6 +95,7 @@ HOST_MAC = int(reach.HOST_MAC.replace(":", ""), 16)  # the host's, at the bridge
 HOST_NETWORK = 1 << 24  # in `NETWORK`: it came from the host; above every network's number
 OUTSIDE_NETWORK = HOST_NETWORK | 1  # it came from outside, to a published port of the host
 INGRESS_BIT = 0x8000  # in the low 16 bits of an ingress MAC, and in ct_mark; below it a host's number
+NOTED = 1 << 16  # in ct_mark: a connection that is noted as it is. The packet of one that is refused has no mark
 INGRESS_MAC = int(reach.INGRESS_MAC.replace(":", ""), 16)
 INGRESS_MACS = (INGRESS_MAC, 0xFFFFFFFF0000 | INGRESS_BIT)  # of all hosts
 HAIRPIN_ZONES = reach.SECOND_ZONES
@@ -220,7 +221,7 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.ROUTE: Declaration(
         "destination → next MAC, TTL, port or way to another switch; broadcast and multicast → the network's",
-        _of(TENANT, NETWORK, "eth_dst", "eth_type", "ct_state") | _ADDRESSES | _FIRST_TO,
+        _of(TENANT, NETWORK, "eth_dst", "eth_type", "ct_state", "ct_mark", "ip_frag") | _ADDRESSES | _FIRST_TO,
         _ANSWER | _of(PORT, "tun_ipv4_dst", "tunnel_id", "vlan_vid"),
     ),
     Table.REPLY: Declaration(
