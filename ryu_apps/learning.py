@@ -137,8 +137,8 @@ def unclaimed_ports(model: Model, observed: Observed, switch: Switch) -> list[En
 def replaced(model: Model, dpid: int, ports: Iterable[Port]) -> list[str]:
     """The ids of hosts that were learned at a port of a switch which is another one now, of the same name."""
     macs = {port.name: port.mac for port in ports}
-    found = (e for e in model.endpoints_of_switch(dpid) if e.origin == "learned" and e.port_mac)
-    return [e.id for e in found if macs.get(e.port_name, e.port_mac) != e.port_mac]
+    found = ((e, mac) for name, mac in macs.items() for e in model.endpoints_at(dpid, name))
+    return [e.id for e, mac in found if e.origin == "learned" and e.port_mac not in ("", mac)]
 
 
 def misplaced(model: Model, observed: Observed) -> list[str]:
