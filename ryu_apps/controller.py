@@ -14,6 +14,7 @@ from typing import Any
 from ryu_apps import answers, forgotten, learning, listeners, nobody, wsgi
 from ryu_apps import framework as fw
 from ryu_apps.drain import Drains
+from ryu_apps.edges import Edges
 from ryu_apps.fabric import Fabric
 from ryu_apps.follow import Follower
 from ryu_apps.lead import Alone, Elected
@@ -84,7 +85,8 @@ class Controller(fw.App):
         self.fabric = Fabric(self.model, observed, self.switches.reconcilers)
         self.switches.on_move = self.fabric.moved
         self.links = Links(observed, self.switches.send, self._is_of_fabric, self._links_changed)
-        self.seeker = Seeker(self.model, observed, self.links.send_to_edges, self._release, self._send_back)
+        self.edges = Edges(self.model, observed)
+        self.seeker = Seeker(self.model, self.edges.all, self.links.send_to_edges, self._release, self._send_back)
         self.commands.subscribe(self.seeker.committed)
         self.learner = Learner(self.model, self.commands.learn_all, self._learned, conf.learned_per_port)
         self.switches.learned_per_port = conf.learned_per_port
@@ -417,8 +419,8 @@ class Controller(fw.App):
         match learning.decide(self.model, observed, switch, in_port, arp, early=self.switches.early):
             case learning.Learn() as found:
                 self.learner.note(Told(reconciler, found, in_port, arp, frame))
-            case learning.Ask(ports):
-                self.links.send_to_edges(ports, frame)
+            case learning.Ask(asker):
+                self.links.send_to_edges((end for end in self.edges.all() if end != asker), frame)
             case learning.Ignore(forged):
                 switch.forged_packets += forged
 

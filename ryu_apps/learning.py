@@ -74,9 +74,9 @@ class Learn:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A known host looks for one that nobody knows: its question goes out of these ports, of any switch."""
+    """A known host, at this port, looks for one that nobody knows: its question goes out of all other edge ports."""
 
-    ports: tuple[End, ...]
+    asker: End
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,7 @@ def _looks_for(model: Model, observed: Observed, asker: End, network: Network, a
         return Ignore()
     if _known(model, observed, network, arp.target):
         return Ignore()
-    places = (end for switch in observed.switches.values() for end in unclaimed_ports(model, observed, switch))
-    return Ask(tuple(sorted(end for end in places if end != asker)))
+    return Ask(asker)
 
 
 def unclaimed_ports(model: Model, observed: Observed, switch: Switch) -> list[End]:

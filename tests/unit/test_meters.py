@@ -1,4 +1,4 @@
-"""What may ask the controller: each flow by a meter of the whole switch, what a tenant causes by its own before that."""
+"""What may ask the controller: each flow by a meter of the whole switch, what a tenant causes by its own before."""
 
 from __future__ import annotations
 
