@@ -14,6 +14,7 @@ from typing import Any
 from ryu_apps import answers, forgotten, learning, listeners, nobody, wsgi
 from ryu_apps import framework as fw
 from ryu_apps.drain import Drains
+from ryu_apps.edges import Edges
 from ryu_apps.fabric import Fabric
 from ryu_apps.follow import Follower
 from ryu_apps.lead import Alone, Elected
@@ -22,7 +23,7 @@ from ryu_apps.links import Links
 from ryu_apps.liveness import Liveness, Verdicts
 from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.complaints import COMPLAINTS
-from ryu_apps.openflow.describe import MOST_PORTS, PortDescription
+from ryu_apps.openflow.describe import MOST_PORTS, MOST_PORTS_ALONE, PortDescription, too_many
 from ryu_apps.openflow.failures import NoAnswer, SessionError
 from ryu_apps.openflow.inbound import OFPPR_DELETE, PortDesc
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
@@ -84,7 +85,8 @@ class Controller(fw.App):
         self.fabric = Fabric(self.model, observed, self.switches.reconcilers)
         self.switches.on_move = self.fabric.moved
         self.links = Links(observed, self.switches.send, self._is_of_fabric, self._links_changed)
-        self.seeker = Seeker(self.model, observed, self.links.send_to_edges, self._release, self._send_back)
+        self.edges = Edges(self.model, observed)
+        self.seeker = Seeker(self.model, self.edges.all, self.links.send_to_edges, self._release, self._send_back)
         self.commands.subscribe(self.seeker.committed)
         self.learner = Learner(self.model, self.commands.learn_all, self._learned, conf.learned_per_port)
         self.switches.learned_per_port = conf.learned_per_port
@@ -239,9 +241,12 @@ class Controller(fw.App):
     def _ask_what_it_is(self, session: Session) -> None:
         """What it is, then its ports: the end of the second answer is what connects the switch."""
         if session.described is None or session.described.complete:  # else the answer is on its way
-            session.described = PortDescription()
+            session.described = PortDescription(self._most_ports(session.datapath.id))
             self.spawn(self._expect_ports, session, session.described)
         session.ask_what_it_is()
+
+    def _most_ports(self, dpid: int) -> int:
+        return MOST_PORTS_ALONE if self._is_of_fabric(dpid) else MOST_PORTS
 
     def _expect_ports(self, session: Session, described: PortDescription[Port]) -> None:
         """A switch that does not describe its ports in time is disconnected: it would be idle for ever."""
@@ -291,9 +296,9 @@ class Controller(fw.App):
         session = self.sessions.get(id(datapath))
         reconciler = self._reconciler_of(datapath)
         if reconciler is not None:
-            ports = reconciler.switch.ports
-            if len(ports) >= MOST_PORTS and not gone and port.name not in ports:
-                reconciler.session.end(f"it has more than {MOST_PORTS} ports")
+            ports, most = reconciler.switch.ports, self._most_ports(datapath.id)
+            if len(ports) >= most and not gone and port.name not in ports:
+                reconciler.session.end(too_many(most))
                 return
             self._port_changed(datapath.id, port, gone=gone)
         elif session is not None and session.described is not None:
@@ -414,8 +419,8 @@ class Controller(fw.App):
         match learning.decide(self.model, observed, switch, in_port, arp, early=self.switches.early):
             case learning.Learn() as found:
                 self.learner.note(Told(reconciler, found, in_port, arp, frame))
-            case learning.Ask(ports):
-                self.links.send_to_edges(ports, frame)
+            case learning.Ask(asker):
+                self.links.send_to_edges((end for end in self.edges.all() if end != asker), frame)
             case learning.Ignore(forged):
                 switch.forged_packets += forged
 

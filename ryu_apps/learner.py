@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import TypeVar
 
 from ryu_apps.framework import hub
 from ryu_apps.learning import Arp, Learn
@@ -20,11 +21,14 @@ from topology.model import Endpoint
 from topology.snapshot import Model
 from topology.specs import Seen
 
+T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 
 INTERVAL = 0.1  # s between two commits; the first one is made at once
 AT_ONCE = 256  # hosts in one commit
 MOST_WAITING = 1024  # hosts; the others' next ARP tells of them again
+PER_SWITCH = 4096  # hosts: a switch can claim as many ports as it likes
+ALL_PORTS = ""  # in the counts of what is ignored: that of the switch's own limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class Learner:
         self._learned = learned
         self._per_port = per_port
         self._waiting: dict[tuple[str, IPv4Address, str], Told] = {}  # by network, address and MAC
+        self._claimed: dict[tuple[int, str], Counter[str]] = {}  # of those: how often each MAC, by port
+        self._waiting_at: Counter[int] = Counter()  # of those: how many, by switch
         self._wake = hub.Event()
 
     def note(self, told: Told) -> None:
@@ -81,21 +87,29 @@ class Learner:
         key = told.found.network.key, told.arp.sender, told.arp.sender_mac
         if key in self._waiting or len(self._waiting) >= MOST_WAITING:
             return
-        if self._is_full(told):
-            switch, name = told.reconciler.switch, told.found.port_name
-            if name not in switch.ignored_hosts:
-                LOG.warning(
-                    "switch %016x: port %s: %d hosts are learned there, no more are", switch.dpid, name, self._per_port
-                )
-            switch.ignored_hosts[name] += 1
+        full = self._full(told)
+        if full is not None:
+            switch = told.reconciler.switch
+            if full not in switch.ignored_hosts:
+                where, most = (f"port {full}", self._per_port) if full else ("all ports", PER_SWITCH)
+                LOG.warning("switch %016x: %s: %d hosts are learned there, no more are", switch.dpid, where, most)
+            switch.ignored_hosts[full] += 1
             return
         self._waiting[key] = told
+        self._claimed.setdefault(told.place, Counter())[told.arp.sender_mac] += 1
+        self._waiting_at[told.place[0]] += 1
         self._wake.set()
 
-    def _is_full(self, told: Told) -> bool:
+    def _full(self, told: Told) -> str | None:
+        """What is at its limit: a port's name, or `ALL_PORTS`; None: there is room, or the host is known there."""
         there = {e.mac for e in self._model.endpoints_at(*told.place) if e.origin == "learned"}
-        there |= {other.arp.sender_mac for other in self._waiting.values() if other.place == told.place}
-        return told.arp.sender_mac not in there and len(there) >= self._per_port
+        there |= self._claimed.get(told.place, {}).keys()
+        if told.arp.sender_mac in there:
+            return None
+        if len(there) >= self._per_port:
+            return told.found.port_name
+        dpid = told.place[0]
+        return ALL_PORTS if self._model.learned_on(dpid) + self._waiting_at[dpid] >= PER_SWITCH else None
 
     def run(self) -> None:
         """Until it is killed."""
@@ -115,8 +129,12 @@ class Learner:
             # the store can't be written, or others were faster: their next ARP tells us again
             LOG.warning("%d hosts are not learned: %s", len(some), error)
             stored = []
-        for key in some:
+        for key, told in some.items():
             del self._waiting[key]
+            _less(self._waiting_at, told.place[0])
+            _less(self._claimed[told.place], told.arp.sender_mac)
+            if not self._claimed[told.place]:
+                del self._claimed[told.place]
         for told, endpoint in zip(some.values(), stored, strict=False):
             if endpoint is None:
                 told.reconciler.switch.forged_packets += 1
@@ -124,10 +142,21 @@ class Learner:
                 self._learned(told, endpoint)
 
 
+def _less(counts: Counter[T], what: T) -> None:
+    counts[what] -= 1
+    if not counts[what]:
+        del counts[what]
+
+
 def ignored_lines(ignored: Counter[str], per_port: int) -> dict[str, str]:
     """What a user is told of ports that claim too many hosts."""
-    return {
+    lines = {
         f"port {name}": f"{per_port} hosts are learned there, the most (--learned-per-port): {count} packets of others"
         " were ignored"
         for name, count in ignored.items()
+        if name != ALL_PORTS
     }
+    if count := ignored[ALL_PORTS]:
+        text = f"{PER_SWITCH} are learned at its ports, the most: {count} packets of others were ignored"
+        lines["learned hosts"] = text
+    return lines

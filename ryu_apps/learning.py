@@ -74,9 +74,9 @@ class Learn:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A known host looks for one that nobody knows: its question goes out of these ports, of any switch."""
+    """A known host, at this port, looks for one that nobody knows: its question goes out of all other edge ports."""
 
-    ports: tuple[End, ...]
+    asker: End
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,7 @@ def _looks_for(model: Model, observed: Observed, asker: End, network: Network, a
         return Ignore()
     if _known(model, observed, network, arp.target):
         return Ignore()
-    places = (end for switch in observed.switches.values() for end in unclaimed_ports(model, observed, switch))
-    return Ask(tuple(sorted(end for end in places if end != asker)))
+    return Ask(asker)
 
 
 def unclaimed_ports(model: Model, observed: Observed, switch: Switch) -> list[End]:
@@ -137,8 +136,8 @@ def unclaimed_ports(model: Model, observed: Observed, switch: Switch) -> list[En
 def replaced(model: Model, dpid: int, ports: Iterable[Port]) -> list[str]:
     """The ids of hosts that were learned at a port of a switch which is another one now, of the same name."""
     macs = {port.name: port.mac for port in ports}
-    found = (e for e in model.endpoints_of_switch(dpid) if e.origin == "learned" and e.port_mac)
-    return [e.id for e in found if macs.get(e.port_name, e.port_mac) != e.port_mac]
+    found = ((e, mac) for name, mac in macs.items() for e in model.endpoints_at(dpid, name))
+    return [e.id for e, mac in found if e.origin == "learned" and e.port_mac not in ("", mac)]
 
 
 def misplaced(model: Model, observed: Observed) -> list[str]:

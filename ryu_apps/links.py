@@ -90,6 +90,7 @@ class Links:
         self._heard: frozenset[Link] = frozenset()
         self._told: frozenset[Link] = frozenset()
         self._went: dict[Link, float] = {}
+        self._looked = -1  # at so many changes of what is heard
         self._pending: list[tuple[End, bytes]] = []
 
     def run(self) -> None:
@@ -124,7 +125,7 @@ class Links:
             self._sent.pop(end, None)
         elif self._wanted(dpid) and not self._observed.heard.joined(end):
             self._probe(end)
-        self.look()
+        self._look_at_news()
 
     def heard(self, dpid: int, in_port: int, received: bytes) -> None:
         """A frame came in by a port; one that is not ours says nothing."""
@@ -134,10 +135,15 @@ class Links:
         if self._observed.heard.heard(sender, receiver):
             if receiver.switch in self._observed.switches and self._wanted(dpid):
                 self._probe(receiver)  # the other way round, at once
+            self._look_at_news()
+
+    def _look_at_news(self) -> None:
+        if self._observed.heard.changes != self._looked:
             self.look()
 
     def look(self) -> None:
         """Tell if the links are others now."""
+        self._looked = self._observed.heard.changes
         now, links = self._clock(), self._observed.heard.links()
         self._went.update(dict.fromkeys(self._heard - links, now))
         self._went = {link: at for link, at in self._went.items() if now - at < HOLD_DOWN}

@@ -314,7 +314,7 @@ def seen_from(switch: Switch, model: Model, observed: Observed) -> Context:
     return Context(
         model,
         switch.dpid,
-        {name: p.number for name, p in switch.ports.items()},
+        switch.numbers,
         sctp=switch.knows_sctp("" if host is None else host.datapath_type),
         dead=observed.dead,
         paths=observed.paths,

@@ -165,11 +165,11 @@ class Switches:
             owners.update(compiler.owners(self._model))
         if was_up != seen.switches[dpid].has_link(port.name):
             names = names | {port.name}
-        for endpoint in self._model.endpoints_on(dpid):
-            if endpoint.port_name in names:
-                owners |= compiler.of_endpoint(self._model, endpoint)
+        plugged = [e for name in sorted(names) for e in self._model.endpoints_plugged(dpid, name)]
+        for endpoint in plugged:
+            owners |= compiler.of_endpoint(self._model, endpoint)
         self.reconcilers[dpid].mark(owners)
-        self._mark_elsewhere(dpid, (e for e in self._model.endpoints_on(dpid) if e.port_name in names))
+        self._mark_elsewhere(dpid, plugged)
 
     def unlinked(self, endpoint: Endpoint) -> bool:
         """Whether its switch is connected, and its port there is down or missing."""

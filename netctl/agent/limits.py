@@ -1,7 +1,9 @@
 """How many connections the switch remembers of one tenant, so that its flood is not another tenant's outage.
 
 A tenant has two zones: its connections to services, and all others of it (to itself by a service, to and from the host
-and the outside). Each has the limit. The switch forgets limits when it ends, so they are compared at every look.
+and the outside). Each has the limit. What goes to the outside takes a place in the host kernel's own table as well,
+which is mostly smaller: where the user says nothing, that counts for the second zone. The switch forgets limits when
+it ends, so they are compared at every look.
 """
 
 from __future__ import annotations
@@ -71,31 +73,33 @@ class Limits:
         if control is None:
             raise SwitchError("the control socket of ovs-vswitchd is not found here: no tenant has one")
         datapath = f"{self._bridge.datapath_type}@ovs-{self._bridge.datapath_type}"
-        limit = self._limit or self._share(control, datapath)
+        limits = self._limits(control, datapath)
         present = zones_of(unixctl.call(control, "dpctl/ct-get-limits", datapath))
-        wanted = {number | second for number in tenants.values() for second in (0, SECOND_ZONES)}
-        more = sorted(zone for zone in wanted if zone not in present or present[zone].limit != limit)
+        wanted = {number | second: limit for number in tenants.values() for second, limit in limits.items()}
+        more = sorted(zone for zone, limit in wanted.items() if zone not in present or present[zone].limit != limit)
         for some in (more[at : at + AT_ONCE] for at in range(0, len(more), AT_ONCE)):
-            unixctl.call(control, "dpctl/ct-set-limits", datapath, *(f"zone={zone},limit={limit}" for zone in some))
+            words = (f"zone={zone},limit={wanted[zone]}" for zone in some)
+            unixctl.call(control, "dpctl/ct-set-limits", datapath, *words)
         # one of our limit that is no tenant's is a former tenant's
-        less = sorted(zone for zone in present.keys() - wanted if zone and present[zone].limit == limit)
+        others = present.keys() - wanted.keys()
+        less = sorted(zone for zone in others if zone and present[zone].limit == limits[zone & SECOND_ZONES])
         if less:
             unixctl.call(control, "dpctl/ct-del-limits", datapath, "zone=" + ",".join(map(str, less)))
         if more or less:
-            LOG.info("at most %d connections a zone: set for %d zones, taken away from %d", limit, len(more), len(less))
+            both = tuple(limits.values())
+            LOG.info("at most %d and %d connections: set for %d zones, taken from %d", *both, len(more), len(less))
         return self._lines(tenants, present)
 
-    def _share(self, control: Path, datapath: str) -> int:
-        if self._bridge.userspace:
-            text = unixctl.call(control, "dpctl/ct-get-maxconns", datapath).strip()
-        else:
-            try:
-                text = KERNELS_TABLE.read_text().strip()
-            except OSError as error:
-                raise SwitchError(f"{KERNELS_TABLE}: {error.strerror or error}") from error
-        if not (text.isdecimal() and len(text) < 12):
-            raise SwitchError(f"the size of the switch's table of connections is not a number: {text}")
-        return max(1, int(text) // SHARE)
+    def _limits(self, control: Path, datapath: str) -> dict[int, int]:
+        """That of each of a tenant's two zones, by what makes its number of the tenant's."""
+        if self._limit:
+            return dict.fromkeys((0, SECOND_ZONES), self._limit)
+        if not self._bridge.userspace:
+            return dict.fromkeys((0, SECOND_ZONES), _share(_kernels_table()))
+        first = _share(unixctl.call(control, "dpctl/ct-get-maxconns", datapath))
+        # without connection tracking in the kernel, nothing leaves by it
+        second = min(first, _share(_kernels_table())) if KERNELS_TABLE.exists() else first
+        return {0: first, SECOND_ZONES: second}
 
     def _lines(self, tenants: Mapping[str, int], present: Mapping[int, Zone]) -> dict[str, str]:
         """The tenants that are at their limits; one is until it has some room again."""
@@ -113,6 +117,21 @@ class Limits:
             for zone, words in zip((number, number | SECOND_ZONES), WORDS, strict=True)
             if zone in self._full
         }
+
+
+def _kernels_table() -> str:
+    try:
+        return KERNELS_TABLE.read_text()
+    except OSError as error:
+        raise SwitchError(f"{KERNELS_TABLE}: {error.strerror or error}") from error
+
+
+def _share(size: str) -> int:
+    """A zone's part of a table of that size."""
+    text = size.strip()
+    if not (text.isdecimal() and len(text) < 12):
+        raise SwitchError(f"the size of a table of connections is not a number: {text}")
+    return max(1, int(text) // SHARE)
 
 
 def zones_of(text: str) -> dict[int, Zone]:

@@ -6,7 +6,7 @@ a message that makes no sense ends their thread with a traceback. Here all is bo
 - what comes in is cut and read by `inbound`; wrong bytes end the connection (`end`), with one line in the log;
 - a peer has `IDENTIFY_SECONDS` to say who it is, and `MESSAGE_SECONDS` for each message that it has begun;
 - what is to go out waits in a queue of `SEND_MOST` bytes; a peer that does not read is disconnected;
-- a switch that says too much is read more slowly (`MESSAGES`), and its packet-ins are dropped (`PACKETS`);
+- a switch that says too much is read more slowly (`MESSAGES`, `PORTS`), and its packet-ins are dropped (`PACKETS`);
 - a switch that leaves echo requests unanswered is disconnected, as the options say.
 
 An exception of ours that nobody expected stops the process, as anywhere else (`framework.fatal`).
@@ -36,7 +36,9 @@ MESSAGE_SECONDS = 10.0  # from a message's first bytes to its last
 MESSAGES, MESSAGES_PER_SECOND = 100_000, 20_000
 """That come in: a switch that has more to say is read more slowly."""
 PACKETS, PACKETS_PER_SECOND = 4_000, 2_000
-"""Packet-ins: all meters together let 1,500 a second pass (`pipeline/tables.py`). What is beyond is dropped."""
+"""Packet-ins: all meters together let 1,900 a second pass (`pipeline/tables.py`). What is beyond is dropped."""
+PORTS, PORTS_PER_SECOND = 10_000, 1_000
+"""Events of ports: a switch whose ports come and go faster is read more slowly."""
 SEND_SECONDS = 30.0  # for a piece of what we send to be taken
 SEND_PIECE = 1 << 16
 SEND_PAUSE = 4 << 20  # bytes that wait to be sent: who sends in bulk waits from here on
@@ -84,6 +86,7 @@ class Connection(_Datapath):  # type: ignore[misc]
         now = time.monotonic()
         self._messages = Bucket(MESSAGES, MESSAGES_PER_SECOND, now)
         self._packets = Bucket(PACKETS, PACKETS_PER_SECOND, now)
+        self._port_events = Bucket(PORTS, PORTS_PER_SECOND, now)
         super().__init__(sock, address)
         self.socket.settimeout(None)  # deadlines are ours
         self._whom = f"OpenFlow peer {address[0]}"
@@ -223,9 +226,10 @@ class Connection(_Datapath):  # type: ignore[misc]
                     if finish is not None:
                         finish.cancel()
                         finish = None
-                    self._take(inbound.parse(raw))
+                    message = inbound.parse(raw)
+                    self._take(message)
                     count += 1
-                    if not self._messages.take(time.monotonic()):
+                    if not self._in_time(message, time.monotonic()):
                         hub.sleep(_PAUSE)
                     elif not count % _AT_ONCE:
                         hub.sleep(0)
@@ -236,6 +240,9 @@ class Connection(_Datapath):  # type: ignore[misc]
         finally:
             if finish is not None:
                 finish.cancel()
+
+    def _in_time(self, message: Message, now: float) -> bool:
+        return self._messages.take(now) and (not isinstance(message, inbound.PortStatus) or self._port_events.take(now))
 
     def _slow_to_identify(self) -> None:
         self.end(f"it has not said which switch it is within {IDENTIFY_SECONDS:g} s")

@@ -12,11 +12,12 @@ class Bucket:
         self._left = most
         self._at = now
 
-    def take(self, now: float) -> bool:
-        """Take a token, if there is one."""
+    def take(self, now: float, count: int = 1) -> bool:
+        """Take so many tokens, if they are there; all that there are, where the bucket can't hold so many."""
+        count = min(count, int(self._most))
         self._left = min(self._most, self._left + (now - self._at) * self._per_second)
         self._at = now
-        if self._left < 1.0:
+        if self._left < count:
             return False
-        self._left -= 1.0
+        self._left -= count
         return True

@@ -47,7 +47,7 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
         flows += _misses()
         for feature in (
             balance, discovery, hairpin, fragments, forgotten, route, learning, refuse, outside, transit, ingress,
-            unfit,
+            limit, unfit,
         ):
             flows += feature.for_switch(ctx)
         groups = tuple(transit.groups(ctx))

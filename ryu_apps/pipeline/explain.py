@@ -10,7 +10,7 @@ from ryu_apps.pipeline.fields import CT_RPL, ICMP, ICMPV6, SCTP, TCP, UDP
 from ryu_apps.pipeline.packet import PORTS, Packet, five_tuple
 from ryu_apps.pipeline.tables import NETWORK, PORT, PROVIDER, Feature, Table
 from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Ct, GroupAction, SetField
-from ryu_apps.pipeline.walk import Step
+from ryu_apps.pipeline.walk import Step, Walk
 from topology.model import Address, Endpoint, Network, Service
 from topology.providers import Provider, chosen, no_way_back, providers
 
@@ -91,6 +91,11 @@ def holders(ctx: Context, tenant: str, address: Address) -> list[Service | Endpo
         elif isinstance(holder, Service | Endpoint):
             found.append(holder)
     return found
+
+
+def shown(walk: Walk) -> list[Step]:
+    """The steps that have something to say: that a packet for the controller has a second meter is none."""
+    return [step for step in walk.path if step.flow.table != Table.TELL]
 
 
 def port_names(ctx: Context) -> dict[int, str]:

@@ -92,7 +92,7 @@ FIELDS: dict[str, Field] = {
         _of("nd_sll", 32, 48, _NS),
         _of("nd_tll", 33, 48, _NA),
         _of("tunnel_id", 38, 64, maskable=True),
-        *(_nx(f"reg{n}", n, 32) for n in range(8)),
+        *(_nx(f"reg{n}", n, 32) for n in range(9)),
         _nx("ip_frag", 26, 8, _L4),  # bit 0: a fragment; bit 1: not the first one
         _nx("ip_ttl", 29, 8, _L4, maskable=False),
         _nx("tun_ipv4_dst", 32, 32),

@@ -39,6 +39,7 @@ class Table(IntEnum):
     DELIVER = 17
     FORGOTTEN = 18
     UNFIT = 19
+    TELL = 20
 
 
 # Registers, 32 bits each; they live as long as the packet, also through conntrack.
@@ -50,6 +51,7 @@ PROVIDER = "reg4"  # number of the provider that was chosen, where its address i
 CLIENT_PORT = "reg5"  # the client's port, while it is hidden from a group
 TOLD = "reg6"  # 1: the controller has been told of the packet, or conntrack of what a provider begins
 ZERO = "reg7"  # never set
+REASON = "reg8"  # why the controller is told of the packet: a `Feature`
 
 
 class Priority(IntEnum):
@@ -95,6 +97,7 @@ HOST_MAC = int(reach.HOST_MAC.replace(":", ""), 16)  # the host's, at the bridge
 HOST_NETWORK = 1 << 24  # in `NETWORK`: it came from the host; above every network's number
 OUTSIDE_NETWORK = HOST_NETWORK | 1  # it came from outside, to a published port of the host
 INGRESS_BIT = 0x8000  # in the low 16 bits of an ingress MAC, and in ct_mark; below it a host's number
+NOTED = 1 << 16  # in ct_mark: a connection that is noted as it is. The packet of one that is refused has no mark
 INGRESS_MAC = int(reach.INGRESS_MAC.replace(":", ""), 16)
 INGRESS_MACS = (INGRESS_MAC, 0xFFFFFFFF0000 | INGRESS_BIT)  # of all hosts
 HAIRPIN_ZONES = reach.SECOND_ZONES
@@ -108,6 +111,8 @@ LINK_RATE = 1000  # frames a second that a switch may hear from its neighbours
 SEEK_METER = 4  # of its own: who sends to nobody must not keep hosts from being learned, or VIPs from refusing
 SEEK_RATE = 100  # packets a second that a switch may send to the controller for want of their receiver or sender
 FORGOTTEN_RATE = 100  # packets a second of a tenant's forgotten connections
+REFUSALS_METER, RESETS_METER = 5, 6  # of all tenants together: the first for VIPs and addresses that nobody has
+REFUSALS_RATE, RESETS_RATE = 300, 200  # packets a second: one tenant can't use up either
 # With a tenant's number: meters of its own, as its flood must not keep other tenants from being answered; two, as after
 # a restart of the switch many providers may speak at once
 REFUSE_METERS, FORGOTTEN_METERS = 1 << 15, 1 << 16
@@ -117,6 +122,8 @@ METERS = (
     Meter(EXPIRE_METER, ANSWER_RATE, ANSWER_RATE),
     Meter(LINK_METER, LINK_RATE, LINK_RATE),
     Meter(SEEK_METER, SEEK_RATE, SEEK_RATE),
+    Meter(REFUSALS_METER, REFUSALS_RATE, REFUSALS_RATE),
+    Meter(RESETS_METER, RESETS_RATE, RESETS_RATE),
 )
 
 
@@ -200,7 +207,7 @@ TABLES: dict[Table, Declaration] = {
     Table.BALANCE: Declaration(
         "new connection → select group; known connection → already translated",
         _of(TENANT, NETWORK, TOLD, "ct_state", "ct_nw_proto", "ct_tp_dst", "tcp_flags") | _IP_HEADER | _L4,
-        _ANSWER | _ADDRESSES | _ICMP_TYPES | _of("ip_ttl", TOLD),
+        _ANSWER | _ADDRESSES | _ICMP_TYPES | _of("ip_ttl", TOLD, REASON),
         # new to conntrack, but not to a VIP: a connection without an answer yet, translated already
         miss=Table.ROUTE,
     ),
@@ -220,8 +227,8 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.ROUTE: Declaration(
         "destination → next MAC, TTL, port or way to another switch; broadcast and multicast → the network's",
-        _of(TENANT, NETWORK, "eth_dst", "eth_type", "ct_state") | _ADDRESSES | _FIRST_TO,
-        _ANSWER | _of(PORT, "tun_ipv4_dst", "tunnel_id", "vlan_vid"),
+        _of(TENANT, NETWORK, "eth_dst", "eth_type", "ct_state", "ct_mark", "ip_frag") | _ADDRESSES | _FIRST_TO,
+        _ANSWER | _of(PORT, REASON, "tun_ipv4_dst", "tunnel_id", "vlan_vid"),
     ),
     Table.REPLY: Declaration(
         "from a provider's service port: through conntrack, to be translated back",
@@ -259,10 +266,15 @@ TABLES: dict[Table, Declaration] = {
     Table.FORGOTTEN: Declaration(
         "of a connection that conntrack does not know: to the controller, which resets whoever waits in vain",
         _of(TENANT, "eth_type", "ip_proto"),
+        _of(REASON),
     ),
     Table.UNFIT: Declaration(
         "what nobody may send, whoever it is: dropped, and counted by port",
         _of("in_port", "eth_src"),
+    ),
+    Table.TELL: Declaration(
+        "what a tenant's meter has let pass, to the controller: by a meter of all tenants together",
+        _of(REASON),
     ),
 }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import SWITCH, Context, Owner, mac_int
-from ryu_apps.pipeline.explain import Words, holders, listed, name, place, where, with_port
+from ryu_apps.pipeline.explain import Words, holders, listed, name, place, shown, where, with_port
 from ryu_apps.pipeline.family import BY_VERSION, destination
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.fields import TCP, TCP_SYN, UDP
@@ -280,7 +280,7 @@ class _Tracer:
         for leg in legs:
             at = f"on {place(leg.context, leg.context.dpid)}: " if leg.context is not self._ctx else ""
             words = self._journeys.words(leg.context, self._sender)
-            for step in leg.walk.path:
+            for step in shown(leg.walk):
                 text = prefix + at + words.of(step)
                 if offer and not at and _chooses(step.flow):
                     text += f" → {offer}"
@@ -293,7 +293,7 @@ class _Tracer:
             return End(verdict, text, receiver, provider, share)
 
         ctx, walk = legs[-1]
-        words, last = self._journeys.words(ctx, self._sender), walk.path[-1]
+        words, last = self._journeys.words(ctx, self._sender), shown(walk)[-1]
         text = words.of(last)
         if ctx is not self._ctx:
             text += f", on {place(ctx, ctx.dpid)}"

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -166,8 +167,12 @@ def metered(here: Lab, number: int) -> int:
     return int(text.partition("packet_count:")[2].split(maxsplit=1)[0])
 
 
-def test_limits_are_those_of_the_tenants(here: Lab, agent: Agent) -> None:
+def test_limits_are_those_of_the_tenants(
+    here: Lab, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A tenant that comes would have no limit, and the number of one that went keep its own."""
+    monkeypatch.setattr("netctl.agent.limits.KERNELS_TABLE", tmp_path / "max")
+    (tmp_path / "max").write_text("10000\n")
     zones = {n | second for n in (1, 2, 3) for second in (0, SECOND)}
     assert limits(here) == dict.fromkeys(zones, LIMIT)
     here.instance.appctl("dpctl/ct-set-limits", "zone=900,limit=7")
@@ -180,11 +185,13 @@ def test_limits_are_those_of_the_tenants(here: Lab, agent: Agent) -> None:
     share = Agent(here, 0)
     share.state.set_tenant("green", {"number": 4})
     share.look()
-    assert set(limits(here).values()) == {3_000_000 // 20}
+    each = ((0, 3_000_000 // 20), (SECOND, 10_000 // 20))
+    shares = {n | second: share for n in (1, 2, 3, 4) for second, share in each}
+    assert limits(here) == shares, "what leaves the switch takes a place in the kernel's table too, which is smaller"
     unknown = Agent(here)
     unknown.state.tenants = None
     unknown.look()
-    assert set(limits(here).values()) == {3_000_000 // 20}, "an agent that knows nothing yet changes nothing"
+    assert limits(here) == shares, "an agent that knows nothing yet changes nothing"
     share.state.set_tenants({})
     share.look()
     assert limits(here) == {}

@@ -7,6 +7,9 @@ from ipaddress import IPv4Address
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from ryu_apps import learner
 from ryu_apps.learner import Learner, Told, ignored_lines
 from ryu_apps.learning import REQUEST, Arp, Learn
 from tests.unit.modelkit import Door
@@ -102,3 +105,22 @@ def test_what_can_not_be_is_counted() -> None:
     world.hear(4, "p2", mac=0x0102)  # the same MAC, at once, at another port
     world.learner.store_some()
     assert len(world.learned) >= 2
+
+
+def test_no_more_than_so_many_a_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One switch could claim as many ports as it likes, and fill the store by them."""
+    monkeypatch.setattr(learner, "PER_SWITCH", 7)
+    world = World()
+    for number in range(2, 2 + PER_PORT):
+        world.hear(number, "p1")
+    world.learner.store_some()
+    for number in range(102, 102 + PER_PORT):
+        world.hear(number, "p2")
+    world.learner.store_some()
+    assert len(world.learned) == 7
+    assert ignored_lines(world.switch.ignored_hosts, PER_PORT) == {
+        "learned hosts": "7 are learned at its ports, the most: 3 packets of others were ignored"
+    }
+    world.hear(2, "p1")  # one that is known
+    world.learner.store_some()
+    assert world.switch.ignored_hosts == {"": 3}

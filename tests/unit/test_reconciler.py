@@ -283,8 +283,7 @@ def test_a_port_number_changes(start: Starter) -> None:
     """Packets would go to the port that the container had before."""
     running = start()
     running.settled()
-    ports = running.switch.ports
-    ports["p2"] = Port("p2", 22, "02:00:00:00:00:99", up=True)
+    running.switch.put(Port("p2", 22, "02:00:00:00:00:99", up=True))
     endpoint = cast(Endpoint, running.model.get("endpoint", "w1"))
     running.reconciler.settled_revision = -1
     running.reconciler.mark(compiler.of_endpoint(running.model, endpoint))

@@ -20,11 +20,12 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Outgoing
 from ryu_apps.pipeline.family import FAMILIES, each
+from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.features.translate import targets
 from ryu_apps.pipeline.fields import CT_NEW, TCP, TCP_ACK, TCP_RST, TCP_SYN
 from ryu_apps.pipeline.tables import FORGOTTEN_METERS, TENANT, TOLD, Feature, Priority, Table
-from ryu_apps.pipeline.values import CONTROLLER, Action, Ct, Flow, Match, Nat, Output, Resubmit, SetField, match
+from ryu_apps.pipeline.values import Action, Ct, Flow, Match, Nat, Resubmit, SetField, match
 from topology.model import Endpoint, Network, Service
 
 BEGINS = (TCP_SYN, TCP_SYN | TCP_ACK)
@@ -54,14 +55,8 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
     """To the controller, by the meter of the tenant. Every network of a tenant has these flows."""
     zone = ctx.zone(network.tenant)
     for family in FAMILIES:
-        yield Flow(
-            Table.FORGOTTEN,
-            Priority.NORMAL,
-            match(**{TENANT: zone, "eth_type": family.eth_type, "ip_proto": TCP}),
-            (Output(CONTROLLER, 0xFFFF),),
-            meter=FORGOTTEN_METERS | zone,
-            feature=Feature.FORGOTTEN,
-        )
+        what = match(**{TENANT: zone, "eth_type": family.eth_type, "ip_proto": TCP})
+        yield refuse.tell(Table.FORGOTTEN, Priority.NORMAL, what, FORGOTTEN_METERS | zone, Feature.FORGOTTEN)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:

@@ -24,6 +24,7 @@ from ryu_apps.pipeline.tables import (
     HOST_MAC,
     HOST_NETWORK,
     NETWORK,
+    NOTED,
     OUTSIDE_NETWORK,
     PORT,
     ROUTER_MAC,
@@ -80,9 +81,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 def _of_the_host(ctx: Context, family: Family, own: int) -> Iterator[Flow]:
     """To all that the host has routes to; and back, from what could answer."""
     kind = {"eth_type": family.eth_type}
-    open_ = (n for n in ctx.model.networks.values() if not n.internal)
-    subnets = ((n, s) for n in open_ for s in n.subnets if s.version == family.version)
-    networks = reached((n.number, s, (n, s)) for n, s in subnets)
+    networks = _reached(ctx, family)
     for network, subnet in networks:
         yield _flow(
             Table.ARRIVE,
@@ -93,14 +92,31 @@ def _of_the_host(ctx: Context, family: Family, own: int) -> Iterator[Flow]:
         )
         if family.gateway(network) is not None and not _has_nat(network, family):
             yield _leave(ctx, network, match(**kind | {NETWORK: network.number, family.dst: own}))
-    for tenant in sorted({ctx.zone(network.tenant) for network, _ in networks}):
+    for tenant in _zones(ctx, networks):
         # straight to a container: noted, so that its answers are known as such
         yield _flow(
             Table.ROUTE,
             Priority.EXACT + 1,
             match(**kind | {TENANT: tenant, NETWORK: HOST_NETWORK}, ct_state=UNTRACKED),
-            Ct(tenant | HAIRPIN_ZONES, table=Table.ROUTE, commit=True),
+            Ct(tenant | HAIRPIN_ZONES, table=Table.ROUTE, commit=True, exec=(SetField("ct_mark", NOTED),)),
         )
+
+
+def _reached(ctx: Context, family: Family) -> list[tuple[Network, Prefix]]:
+    """The networks that the host has its routes to."""
+    open_ = (n for n in ctx.model.networks.values() if not n.internal)
+    subnets = ((n, s) for n in open_ for s in n.subnets if s.version == family.version)
+    return reached((n.number, s, (n, s)) for n, s in subnets)
+
+
+def _zones(ctx: Context, networks: list[tuple[Network, Prefix]]) -> list[int]:
+    return sorted({ctx.zone(network.tenant) for network, _ in networks})
+
+
+def noted(ctx: Context) -> Iterator[tuple[Family, int]]:
+    """The tenants whose containers the host reaches straight, in each family."""
+    for family, _ in each(ctx.host_addresses):
+        yield from ((family, zone) for zone in _zones(ctx, _reached(ctx, family)))
 
 
 def _to_the_world() -> Iterator[Flow]:

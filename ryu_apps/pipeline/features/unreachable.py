@@ -10,11 +10,10 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import FAMILIES
-from ryu_apps.pipeline.tables import ROUTER_MAC, SEEK_METER, TENANT, Feature, Priority, Table
-from ryu_apps.pipeline.values import CONTROLLER, Flow, Output, match
+from ryu_apps.pipeline.features import refuse
+from ryu_apps.pipeline.tables import REFUSE_METERS, ROUTER_MAC, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.values import Flow, match
 from topology.model import Network
-
-TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
 
 
 def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
@@ -25,11 +24,5 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         subnet = family.subnet(network)
         if subnet is not None:
             routed = {TENANT: ctx.zone(network.tenant), "eth_dst": ROUTER_MAC, "eth_type": family.eth_type}
-            yield Flow(
-                Table.ROUTE,
-                Priority.REFUSE + 1,
-                match(**routed | {family.dst: subnet}),
-                TO_CONTROLLER,
-                meter=SEEK_METER,
-                feature=Feature.UNREACHABLE,
-            )
+            what, meter = match(**routed | {family.dst: subnet}), REFUSE_METERS | ctx.zone(network.tenant)
+            yield refuse.tell(Table.ROUTE, Priority.REFUSE + 1, what, meter, Feature.UNREACHABLE)
