@@ -24,6 +24,7 @@ CHUNKS_A_TURN = 64  # chunks until others have their turn: a client may keep us 
 DISCARD_TIMEOUT = 5.0  # s, and
 MAX_DISCARDED = 4 << 20  # bytes of a body that nobody reads, before the connection is ended instead
 
+_BLANK = " \t"  # Python knows more of it, and `int` yet others
 _HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 
 
@@ -35,10 +36,10 @@ def wrong(headers: Message) -> str | None:
     for name, values in (("Content-Length", lengths), ("Transfer-Encoding", codings)):
         if len(values) > 1:
             return f"{name} is given {len(values)} times"
-    for length in map(str.strip, lengths):
+    for length in (value.strip(_BLANK) for value in lengths):
         if not (length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS):
             return f"Content-Length {length[:80]!r}: must be a number of bytes"
-    for coding in map(str.strip, codings):
+    for coding in (value.strip(_BLANK) for value in codings):
         if coding.lower() != "chunked":
             return f"Transfer-Encoding {coding[:80]!r}: must be chunked, or left out"
     return None
