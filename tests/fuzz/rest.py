@@ -158,7 +158,7 @@ def answers(content: bytes, said: bytes, *, whole: bool) -> str:
         status, said = int(found[1]), rest
         if status == 100:
             continue
-        if _CHUNKED.search(head):
+        if _STREAM.search(head):
             return "stream"
         size = int(_LENGTH.search(head)[1]) if _LENGTH.search(head) else 0  # type: ignore[index]
         if heads and (not rest or rest.startswith(b"HTTP/1.1 ")):
@@ -174,7 +174,7 @@ def answers(content: bytes, said: bytes, *, whole: bool) -> str:
 
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: |$)")
 _LENGTH = re.compile(rb"(?im)^content-length: *([0-9]+)\r?$")
-_CHUNKED = re.compile(rb"(?im)^transfer-encoding: *chunked")
+_STREAM = re.compile(rb"(?im)^content-type: *application/x-ndjson")
 _TYPE = re.compile(rb"(?im)^content-type: *([^\r]*)")
 
 
@@ -196,15 +196,19 @@ def connect(target: Target, seconds: float, seed: int, spare: Iterable[str] = ()
 
 def keys(target: Target) -> list[str]:
     """Of all that there is."""
-    return [key for kind in _KINDS for key in _keys(target, kind)]
+    return [doc["key"] for kind in _KINDS for doc in _list(target, kind)]
 
 
 _KINDS = ("serviceLBs", "endpoints", "networks", "hosts", "tenants")  # in the order in which they can be removed
 
 
 def _keys(target: Target, kind: str) -> list[str]:
+    return [doc["key"] for doc in _list(target, kind) if doc.get("origin") != "agent"]
+
+
+def _list(target: Target, kind: str) -> list[dict[str, Any]]:
     status, found = _call(target, "GET", f"{ROOT}/{kind}/")
-    return [doc["key"] for doc in found if doc.get("origin") != "agent"] if status == 200 else []
+    return found if status == 200 else []
 
 
 def _call(target: Target, method: str, path: str, document: Any = None) -> tuple[int, Any]:
