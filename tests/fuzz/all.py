@@ -14,19 +14,18 @@ import dataclasses
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from tests.e2e.machine import run, sweep, wait_for
+from tests.e2e.machine import own_directory, run, wait_for
 from tests.e2e.node import Node
 from tests.e2e.test_walkthrough import Inside
 from tests.fuzz import frames
+from tests.fuzz.command import resident
 from tests.kit.controller import DIES_WITH_US, ROOT
 from tests.kit.loop import Loop, asking
 
@@ -79,16 +78,10 @@ class Outcome:
             self.wrong.append(f"{name}: its memory grew from {warm >> 20} to {most >> 20} MB")
 
 
-def resident(pid: int) -> int:
-    """Bytes of a process that are in memory."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-
-
 @contextlib.contextmanager
 def system() -> Iterator[tuple[Node, Inside, Inside]]:
     """The node, the client and the hostile container, while the service runs."""
-    sweep()
-    node = Node()
+    node = Node(own_directory("fuzz"))
     node.host = f"{SPARED}-host"
     with contextlib.ExitStack() as held:
         held.callback(node.stop)

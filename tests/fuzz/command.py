@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 MEMORY = 1 << 30  # of the fuzzer itself
 COUNT = 20_000
@@ -36,6 +37,11 @@ class Target:
         made.settimeout(self.timeout)
         made.connect(self.place)
         return made
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process that are in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def command(

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import rest as fuzz
-from tests.fuzz.command import Fault, Target
+from tests.fuzz.command import Fault, Target, resident
 from tests.unit.manager_process import ports, running
-from tests.unit.test_rest_load import memory_of
 
 
 @pytest.mark.parametrize("seed", [1, 74, 2611])
@@ -25,11 +24,11 @@ def test_nearly_right_bytes(tmp_path: Path) -> None:
     options, _, port = ports()
     with running(*options, "--store", str(tmp_path / "netctl.db"), "ryu_apps.controller") as manager:
         manager.wait_for("running ")
-        before = memory_of(manager._process.pid)
+        before = resident(manager._process.pid)
         became = fuzz.connect(Target(f"127.0.0.1:{port}"), 5, 74, ["spared"])
         assert became["200"] > 20, became
         assert manager._process.poll() is None
-        assert memory_of(manager._process.pid) - before < 100_000_000
+        assert resident(manager._process.pid) - before < 100_000_000
         assert not [line for line in manager._queue.queue if line and "Traceback" in line]
 
 

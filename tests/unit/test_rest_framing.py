@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.fuzz.command import resident
 from tests.unit.manager_process import Manager, ports, running
-from tests.unit.test_rest_load import memory_of
 
 NETWORK = b"POST /api/v1/networks/default:x/ HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = NETWORK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -62,7 +62,7 @@ def talk(port: int, *parts: bytes) -> bytes:
 def test_chunks_without_an_end(manager: tuple[Manager, int], head: bytes, piece: bytes) -> None:
     """One such client would hold everybody up for as long as it sends, or take gigabytes of the controller's memory."""
     process, port = manager
-    before, sent = memory_of(process._process.pid), 0
+    before, sent = resident(process._process.pid), 0
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         connection.sendall(head)
         block = piece * (65536 // len(piece))
@@ -71,7 +71,7 @@ def test_chunks_without_an_end(manager: tuple[Manager, int], head: bytes, piece:
                 connection.sendall(block)
                 sent += len(block)
     assert sent < 16_000_000, "the connection is ended once its chunks make no sense"
-    assert memory_of(process._process.pid) - before < 30_000_000
+    assert resident(process._process.pid) - before < 30_000_000
 
 
 @pytest.mark.parametrize(
