@@ -250,12 +250,12 @@ class Parts:
         self.state.update(listed=True, followed=True)
         subnet, gateway = IPv4Network("10.241.0.0/24"), IPv4Address("10.241.0.254")
         self.state.set_network(LocalNetwork(NETWORK, "net", "default", "net", subnet, gateway))
-        sync = Synchroniser(NOBODY, self.state, lambda: None)  # type: ignore[arg-type,return-value]
+        self.sync = Synchroniser(NOBODY, self.state, lambda: None)  # type: ignore[arg-type,return-value]
         bridge = Bridge(Ovsdb(f"unix:{directory}/ovsdb"), "br", "host", ["tcp:127.0.0.1:6653"], "netdev")
-        ipam = Ipam(self.state, sync)
+        self.ipam = Ipam(self.state, self.sync)
         ways = Ways(self.state, Docker("unix:///nowhere", "netctl"), lambda _: None, lambda: None)
-        driver = Driver(self.state, sync, Ports(bridge, self.state), ipam, ways)
-        self.calls: dict[str, Call] = {**driver.calls(), **ipam.calls()}
+        driver = Driver(self.state, self.sync, Ports(bridge, self.state), self.ipam, ways)
+        self.calls: dict[str, Call] = {**driver.calls(), **self.ipam.calls()}
 
     def made(self, method: str, body: bytes) -> str:
         """What becomes of a call."""
