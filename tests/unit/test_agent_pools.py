@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from netctl.agent import driver, ipam
-from netctl.agent.errors import Malformed, Refusal
+from netctl.agent.errors import Malformed, Refusal, SwitchError
+from netctl.agent.ports import Ports
 from netctl.agent.state import LocalNetwork, Pending
 from netctl.client import NoConnection, Refused
 from tests.fuzz.plugin import NETWORK, OTHER, Parts
@@ -181,3 +182,57 @@ def test_what_a_container_is_told(parts: Parts) -> None:
 def test_the_routes_of_this_machine() -> None:
     """A subnet would be picked that this machine reaches elsewhere."""
     assert all(route.version == version for version in (4, 6) for route in ipam.routes(version))
+
+
+class Told:
+    """What the controller says to an endpoint."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    def result(self, timeout: float) -> None:
+        """It, or an exception."""
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.mark.parametrize(
+    ("plugging", "answer", "line"),
+    [
+        (None, None, ""),
+        (None, NoConnection("http://c", "refused"), ""),
+        (None, TimeoutError(), ""),
+        (None, Refused(409, "ipAddress 10.241.0.7 is taken: it is x; right is another"), "taken: it is x; right"),
+        (SwitchError("Open vSwitch does not answer"), None, "Open vSwitch does not answer"),
+    ],
+)
+def test_an_endpoint(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, plugging: Exception | None, answer: Exception | None, line: str
+) -> None:
+    """A container would start that nobody reaches, or would not start while the controller is away."""
+    monkeypatch.setattr(Ports, "add", lambda *_: _given(plugging))
+    monkeypatch.setattr(Ports, "remove", lambda *_: None)
+    parts.sync.endpoint = lambda _: Told(answer)  # type: ignore[method-assign,assignment,return-value]
+    made, body = "ab" * 32, {"NetworkID": NETWORK, "EndpointID": "ab" * 32, "Interface": {"Address": "10.241.0.7/24"}}
+    create_endpoint = parts.calls["NetworkDriver.CreateEndpoint"]
+    if line:
+        with pytest.raises(Refusal, match=line):
+            create_endpoint(body)
+        assert made not in parts.state.endpoints
+    else:
+        assert create_endpoint(body) == {"Interface": {"MacAddress": "02:42:0a:f1:00:07"}}
+        assert parts.state.endpoints[made].created < float("inf")
+
+
+def test_an_address_that_docker_chose(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its user would not learn what to do about it."""
+    monkeypatch.setattr(Ports, "add", lambda *_: None)
+    monkeypatch.setattr(Ports, "remove", lambda *_: None)
+    parts.state.set_network(replace(parts.state.networks[NETWORK], own_ipam=False))
+    taken = Refused(409, "ipAddress 10.241.0.7 is taken: it is x; right is another")
+    parts.sync.endpoint = lambda _: Told(taken)  # type: ignore[method-assign,assignment,return-value]
+    body = {"NetworkID": NETWORK, "EndpointID": "ab" * 32, "Interface": {"Address": "10.241.0.7/24"}}
+    with pytest.raises(Refusal, match="it is x; Docker's own IPAM driver chose it"):
+        parts.calls["NetworkDriver.CreateEndpoint"](body)
+    with pytest.raises(Malformed, match="Address is missing"):
+        parts.calls["NetworkDriver.CreateEndpoint"](body | {"Interface": {}})
