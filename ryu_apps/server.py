@@ -13,8 +13,10 @@ import struct
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
+from ryu_apps import incoming
 from ryu_apps.connections import Connection, Room
 
 with warnings.catch_warnings():
@@ -33,8 +35,7 @@ IDLE_TIMEOUT = 30.0  # s a connection may be silent: between requests and inside
 HEAD_TIMEOUT = 10.0  # s from a request's first byte until its head must be there as a whole
 SEND_TIMEOUT = 20.0  # s until an answer, or a chunk of one, must be taken as a whole, and
 SEND_RATE = 256 << 10  # bytes a second: more for a large one
-DISCARD_TIMEOUT = 5.0  # s, and
-MAX_DISCARDED = 4 << 20  # bytes of a body that nobody reads, before the connection is ended instead
+MAX_PART = 16 << 10  # bytes read at once of what nobody wants
 BUFFER = 128 << 10  # bytes that the kernel keeps for a connection, each way
 UNACKNOWLEDGED_TIMEOUT = 10_000  # ms until a client that acknowledges nothing is given up
 LOG_PERIOD = 60.0  # s between two lines that say the same
@@ -53,6 +54,14 @@ def _drop(connection: Connection, held: int) -> None:
     eventlet.greenio.shutdown_safe(connection[1])
     if connection.thread is not eventlet.getcurrent():
         connection.thread.kill()  # now: those that are ready have their turn before those that the shutdown wakes
+
+
+def _take_the_rest(connection: Any) -> None:
+    """What is left unread would reset the connection, and its client would not see the last answer."""
+    with suppress(OSError):  # BlockingIOError: there is no more at the moment
+        for _ in range(2 * BUFFER // MAX_PART):
+            if not connection.fd.recv(MAX_PART):
+                break
 
 
 class _Out:
@@ -90,17 +99,6 @@ class _Out:
         self.closed = True
 
 
-class _Input(eventlet.wsgi.Input):  # type: ignore[misc]
-    def discard(self, buffer_size: int = 1 << 16) -> None:
-        """What is left of a body after its answer, if it is little and comes soon. OSError: it is not."""
-        left = MAX_DISCARDED
-        with eventlet.Timeout(DISCARD_TIMEOUT, TimeoutError()):
-            while part := self.read(buffer_size):
-                left -= len(part)
-                if left < 0:
-                    raise OSError("the rest of the body is too large")
-
-
 class _Protocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
     _head: Any = None
     wfile: Any
@@ -113,17 +111,36 @@ class _Protocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
     def _read_request_line(self) -> Any:
         self.rfile.peek(1)  # the first byte may take its time; the rest of the head has a limit from then on
         self._head = eventlet.Timeout(HEAD_TIMEOUT, TimeoutError())
-        return super()._read_request_line()
+        line = super()._read_request_line()
+        if len(line) >= self.server.url_length_limit:
+            self.send_error(414, f"a request line has less than {self.server.url_length_limit} bytes")
+            return b""
+        return line
+
+    def parse_request(self) -> bool:
+        """Whether the head makes sense; if not, its sender has been answered."""
+        try:
+            if not super().parse_request():
+                return False
+        except (eventlet.wsgi.HeaderLineTooLong, eventlet.wsgi.HeadersTooLarge):
+            most, total = eventlet.wsgi.MAX_HEADER_LINE, eventlet.wsgi.MAX_TOTAL_HEADER_SIZE
+            self.send_error(431, f"a header has less than {most} bytes, and all of them have at most {total}")
+            return False
+        if line := incoming.wrong(self.headers):
+            self.send_error(400, line)
+            return False
+        return True
 
     def get_environ(self) -> dict[str, Any]:
         self._head.cancel()
         self.conn_state.begin()
         environ: dict[str, Any] = super().get_environ()
         environ[CONNECTION] = self.conn_state
-        environ["eventlet.input"].__class__ = _Input
+        environ["eventlet.input"].__class__ = incoming.Input
         return environ
 
     def handle_one_request(self) -> None:
+        eventlet.sleep(0)  # a client that sends one request after the other would leave nobody else a turn
         try:
             super().handle_one_request()
         finally:
@@ -159,6 +176,7 @@ class Server:
             (self.host, self.port),
             self._admit,
             protocol=_Protocol,
+            log=eventlet.wsgi.LoggerNull(),  # its lines are about what clients do wrong, and hold what they sent
             log_output=False,
             debug=False,
             keepalive=IDLE_TIMEOUT,
@@ -231,6 +249,7 @@ class Server:
         finally:
             self._room.leave(connection)
             connection.thread = None
+            _take_the_rest(socket)
             eventlet.greenio.shutdown_safe(socket)
             socket.close()
 

@@ -38,6 +38,7 @@ from netctl.agent.state import DEFAULT_TENANT, Address, Container, LocalNetwork,
 T = TypeVar("T")
 TIMEOUT = 60  # s: making a network waits for our own plugin
 PING_TIMEOUT = 3  # s: a daemon that needs longer hangs
+PATHS = 2  # of a thread, to which connections are kept: the library keeps one for each that was asked for last
 STOP_TIMEOUT = 10  # s: Docker's own default between the stop signal and SIGKILL
 AUXILIARY = "AuxiliaryAddresses"
 STATES = {"created": "created", "running": "running", "paused": "paused", "restarting": "stopped"}
@@ -79,6 +80,9 @@ class Docker:
             client = getattr(self._local, "client", None)
             if client is None:
                 client = self._local.client = docker.APIClient(base_url=self.url, version="auto", timeout=TIMEOUT)
+                if self.url.startswith("unix://"):  # the client's own option for it has no effect
+                    adapter = docker.transport.UnixHTTPAdapter(f"http+{self.url}", TIMEOUT, pool_connections=PATHS)
+                    client.mount("http+docker://", adapter)
                 client.hooks["response"].append(bound)
             return work(client)
         except docker.errors.APIError as error:

@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from netctl import __version__
+from netctl.agent import heaps
 from netctl.agent.bridge import Bridge
 from netctl.agent.checks import Checks
 from netctl.agent.closed import Names, of_options
@@ -138,6 +139,7 @@ class Agent:
 
 def run(options: Options) -> int:
     """Run until a signal. Returns the exit status."""
+    heaps.share()
     stop = threading.Event()
     failed: list[str] = []
 

@@ -193,6 +193,7 @@ class _Request(http.server.BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What is no call at all: the library's refusals, in Docker's form."""
         self.close_connection = True
+        self.request_version = self.protocol_version  # of a line that makes no sense: without it there is no head
         with suppress(OSError):
             self._answer(code, _failure(message or HTTPStatus(code).phrase))
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 
 from ryu_apps.openflow import inbound, messages
 from ryu_apps.pipeline.tables import Feature
+from tests.fuzz.mutate import LARGEST, cut, flipped, inserted, repeated
 from tests.kit.rawswitch import flow_stat, message, multipart, packet_in, port, port_status
 
 MEMORY = 512 << 20
@@ -28,7 +29,6 @@ IN_PORT = bytes.fromhex("80000004 00000001")
 REGISTERS = bytes.fromhex("00010004 00000007 00010204 00000009")
 MASKED = bytes.fromhex("0001d308 00000001 00000001")
 UNKNOWN = bytes.fromhex("7fff0003 010203")
-LARGEST = 0xFFFF
 
 GROUP = bytes.fromhex("0028 01 00 00000100") + bytes.fromhex("0020 0001 ffffffff ffffffff 00000000") + bytes(16)
 GROUP_STAT = struct.pack("!H2xIII", 56, 0x100, 1, 0) + bytes(24) + bytes(16)
@@ -71,7 +71,7 @@ def frame(rng: random.Random) -> bytes:
     """What a host sends, or nearly that."""
     raw = rng.choice(FRAMES)
     for _ in range(rng.choice((0, 1, 1, 2))):
-        raw = rng.choice((_cut, _flipped, _number, _inserted, _repeated))(rng, raw)
+        raw = rng.choice((cut, flipped, _number, inserted, repeated))(rng, raw)
     return raw[: LARGEST // 2]
 
 
@@ -136,33 +136,11 @@ def _sized(raw: bytes) -> bytes:
     return raw[:2] + struct.pack("!H", len(raw)) + raw[4:]
 
 
-def _cut(rng: random.Random, raw: bytes) -> bytes:
-    return raw[: rng.randrange(len(raw) + 1)]
-
-
-def _flipped(rng: random.Random, raw: bytes) -> bytes:
-    out = bytearray(raw)
-    for _ in range(rng.choice((1, 1, 2, 8))):
-        if out:
-            out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
-    return bytes(out)
-
-
 def _number(rng: random.Random, raw: bytes) -> bytes:
     """Two bytes anywhere, a length often enough, become one of the numbers that are trouble."""
     at = 2 * rng.randrange(max(1, min(len(raw), 200) // 2))
     number = rng.choice((0, 1, 3, 4, 7, 8, 0x7FFF, 0x8000, LARGEST, min(len(raw), LARGEST)))
     return raw[:at] + struct.pack("!H", number) + raw[at + 2 :]
-
-
-def _inserted(rng: random.Random, raw: bytes) -> bytes:
-    at = rng.randrange(len(raw) + 1)
-    return raw[:at] + rng.randbytes(rng.choice((1, 2, 8, 64))) + raw[at:]
-
-
-def _repeated(rng: random.Random, raw: bytes) -> bytes:
-    at = rng.randrange(len(raw) + 1)
-    return raw[:at] + raw[at:] * rng.choice((2, 3, 20))
 
 
 def _spliced(rng: random.Random, raw: bytes) -> bytes:
@@ -175,7 +153,7 @@ def _another_type(rng: random.Random, raw: bytes) -> bytes:
 
 
 MUTATIONS: tuple[Callable[[random.Random, bytes], bytes], ...] = (
-    _cut, _flipped, _flipped, _number, _number, _inserted, _repeated, _spliced, _another_type
+    cut, flipped, flipped, _number, _number, inserted, repeated, _spliced, _another_type
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from netctl.agent import plugin as module
 from netctl.agent.errors import StartError
 from netctl.agent.plugin import PluginServer
+from tests.fuzz.mutate import places, replaced
 from tests.unit.agent_kit import wait_for
 from tests.unit.hostile import within
 from tests.unit.test_agent_plugin import ENDPOINT, NETWORK, Plugin, plugin, post, refused
@@ -129,6 +130,16 @@ def test_a_head_over_its_limit(plugin: Plugin) -> None:
     assert b" 431 " in answer.splitlines()[0]
 
 
+@pytest.mark.parametrize("line", [b"", b"POST /", b"\x16\x03\x01", b"POST /x HTTP/9.9", b"POST /x HTTP/x", b"GET /x"])
+def test_a_request_line_that_is_none(plugin: Plugin, line: bytes) -> None:
+    """The answer would have no head: its reader can't tell why it was refused."""
+    answer = plugin.raw(line + b"\r\n\r\n")
+    if line:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 ") and b"\r\nConnection: close" in head
+        assert refused(json.loads(body)).isprintable()
+
+
 @pytest.mark.parametrize(
     ("body", "line"),
     [
@@ -191,23 +202,6 @@ GOOD: Mapping[str, Mapping[str, Any]] = {
         "Options": {"RequestAddressType": "com.docker.network.gateway"}},
     "IpamDriver.ReleaseAddress": {"PoolID": "default/10.1.1.0/24", "Address": "10.1.1.7"},
 }  # fmt: skip
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every field of a document, also within others."""
-    for name, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
-        yield (*path, name)
-        if isinstance(inner, Mapping | list):
-            yield from places(inner, (*path, name))
-
-
-def replaced(value: Any, path: tuple[Any, ...], by: object) -> Any:
-    """The document with another value in one place."""
-    if not path:
-        return by
-    copy = dict(value) if isinstance(value, Mapping) else list(value)
-    copy[path[0]] = replaced(value[path[0]], path[1:], by)
-    return copy
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ryu_apps import answers, forgotten, learning, links
 from ryu_apps.learning import BrokenPacketError
 from ryu_apps.pipeline.context import Context
+from tests.fuzz import frames as container
 from tests.fuzz import openflow as fuzz
 from tests.kit.world import DPID, PORTS, model
 from topology.observed import Observed, Port
@@ -59,3 +60,12 @@ def test_many_nearly_right_frames() -> None:
     rng = random.Random(74)
     for _ in range(5000):
         read(fuzz.frame(rng), (rng.randrange(3), rng.randrange(4)), rng.randrange(4))
+
+
+def test_many_frames_of_a_container() -> None:
+    """The same, for what a container makes up that knows its neighbours; `python -m tests.fuzz.frames` sends them."""
+    for seed in (1, 74, 2611):
+        rng = random.Random(seed)
+        for _ in range(3000):
+            _, frame = container.frame(rng, container.Stage())
+            read(frame, (rng.randrange(3), rng.randrange(4)), rng.randrange(4))

@@ -22,10 +22,10 @@ from tests.unit.manager_process import DEADLINE, ROOT, Manager, app_file, ports,
 SLOW = 1010
 RIGHT = 60.0  # s: far more than all limits together
 QUICK = """
-from ryu_apps import server, wsgi
+from ryu_apps import incoming, server, wsgi
 
 server.IDLE_TIMEOUT = server.HEAD_TIMEOUT = wsgi.BODY_TIMEOUT = 4.0
-server.DISCARD_TIMEOUT = 2.0
+incoming.DISCARD_TIMEOUT = 2.0
 """  # limits that a test can wait for
 
 
