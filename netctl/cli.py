@@ -26,7 +26,7 @@ from netctl.commands.switch import switch
 from netctl.commands.tenant import tenant
 from netctl.commands.trace import trace
 from netctl.commands.version import version
-from netctl.output import clean
+from topology.text import clean
 
 
 class Exit(IntEnum):

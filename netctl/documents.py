@@ -2,8 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, NotRequired, TypedDict
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+_PORT = re.compile(r"([0-9]{1,5}):([0-9]{1,5})(:(TCP|UDP|SCTP))?")
+_PATH = re.compile(r"(/[!-~]*)?")
+
+
+def _subnet(text: str) -> None:
+    """``a.b.c.d[-e.f.g.h]/len``"""
+    addresses, _, length = text.partition("/")
+    first, _, last = addresses.partition("-")
+    IPv4Network(f"{first}/{length}", strict=False)
+    IPv4Address(last or first)
+
+
+def _path(text: str) -> None:
+    if not _PATH.fullmatch(text):
+        raise ValueError
+
+
+def _port(text: str) -> None:
+    found = _PORT.fullmatch(text)
+    if found is None or not all(0 < int(number) < 1 << 16 for number in found.groups()[:2]):
+        raise ValueError
+
+
+def _between(least: int, most: int) -> Callable[[int], None]:
+    def holds(number: int) -> None:
+        if not least <= number <= most:
+            raise ValueError
+
+    return holds
+
+
+# What a text or number has to be, which `netctl.reading` checks: its words, and what raises ValueError
+IPv4Text = Annotated[str, "an IPv4 address", lambda text: text and IPv4Address(text)]
+IPv6Text = Annotated[str, "an IPv6 address", lambda text: text and IPv6Address(text)]
+InterfaceText = Annotated[str, "an address with its prefix length", ip_interface]
+SubnetText = Annotated[str, "an IPv4 subnet a.b.c.d/len", _subnet]
+Subnet6Text = Annotated[str, "an IPv6 subnet x:x::/len", lambda text: text and IPv6Network(text)]
+PortText = Annotated[str, "a port as in 80:8080:TCP", _port]
+PathText = Annotated[str, "a path as in /healthz", _path]
+Seconds = Annotated[int, "from 1 to 86400", _between(1, 86400)]
+Times = Annotated[int, "from 1 to 1000", _between(1, 1000)]
 
 
 class TenantDoc(TypedDict, total=False):
@@ -29,12 +73,14 @@ class NetworkDoc(TypedDict, total=False):
     nwType: str  # data | infra
     encap: str  # vxlan | vlan
     pktTag: int
-    subnet: str  # a.b.c.d[-e.f.g.h]/len
-    gateway: str
-    ipv6Subnet: str
-    ipv6Gateway: str
+    subnet: SubnetText  # a.b.c.d[-e.f.g.h]/len
+    gateway: IPv4Text
+    ipv6Subnet: Subnet6Text
+    ipv6Gateway: IPv6Text
     nat: bool  # its containers reach what their host reaches
+    natHost: bool  # and their host's own ports
     internal: bool  # closed in both directions
+    dockerIPAM: bool  # Docker's own IPAM driver gives its containers their addresses
     cfgdTag: str
 
 
@@ -49,11 +95,11 @@ class HealthCheckDoc(TypedDict, total=False):
     """An active check of a service's providers."""
 
     protocol: str  # tcp | http
-    path: str  # http only
-    interval: int  # s
-    timeout: int  # s
-    rise: int  # passes in a row
-    fall: int  # failures in a row
+    path: PathText  # http only
+    interval: Seconds
+    timeout: Seconds
+    rise: Times  # passes in a row
+    fall: Times  # failures in a row
 
 
 class ServiceDoc(TypedDict, total=False):
@@ -66,8 +112,8 @@ class ServiceDoc(TypedDict, total=False):
     ipAddress: str  # VIP that was asked for
     ipv6Address: str  # the same, of IPv6
     selectors: list[str]  # key=value
-    ports: list[str]  # port:target:protocol
-    publish: list[str]  # host port:port:protocol
+    ports: list[PortText]  # port:target:protocol
+    publish: list[PortText]  # host port:port:protocol
     sessionAffinity: int  # s
     affinityMode: str  # idle | absolute
     drainTimeout: int  # s; absent: 30
@@ -77,12 +123,13 @@ class ServiceDoc(TypedDict, total=False):
     numProviders: int
     healthyProviders: int  # absent: not known, as no leading controller answers
     noWayBack: list[str]  # why providers are not healthy that could not answer: line by reason
+    labelErrors: list[str]  # what is wrong with labels of its providers that are for netctl
 
 
 class StreamServiceDoc(ServiceDoc, total=False):
     """A service in the change stream: with what agents need to publish it."""
 
-    publishedAddress: str  # absent: no port is published
+    publishedAddress: IPv4Text  # absent: no port is published
 
 
 class EndpointDoc(TypedDict, total=False):
@@ -104,6 +151,7 @@ class EndpointDoc(TypedDict, total=False):
     state: str  # created | running | paused | draining | stopped
     origin: str  # agent | rest | learned
     weight: int  # 1..100; absent: 1, or what the label netctl.weight says
+    labelErrors: list[str]  # what is wrong with those of its labels that are for netctl
     noWayBack: str  # why its address can't answer beyond its own network; absent: it can
     primary: bool  # of its container's addresses, the one that the container's kernel takes as source
     passed: list[str]  # keys of the services whose active check it passes
@@ -115,11 +163,12 @@ class HostDoc(TypedDict, total=False):
     key: str
     hostName: str
     switch: str  # datapath id, 16 hexadecimal digits
-    tunnelAddress: str
+    tunnelAddress: IPv4Text
     version: str
     datapathType: str  # of its bridge: netdev (userspace) or system (kernel)
     mtu: int  # of its containers
-    hostAddress: str  # as its own containers see it
+    hostAddress: IPv4Text  # as its own containers see it
+    controlPlane: list[str]  # in the answer to its agent: listeners that containers never reach, tcp:ADDRESS:PORT
     draining: bool  # absent: no
     state: str  # up | degraded | down | draining; unknown: no leading controller answers
     since: str  # of the state: UTC, ISO 8601
@@ -141,6 +190,7 @@ class SwitchDoc(TypedDict, total=False):
     groups: int
     brokenPackets: int  # to the controller, since the switch connected
     forgedPackets: int
+    refusedByLimit: dict[str, int]  # packets of connections over their tenant's limit, by tenant
     errors: dict[str, str]  # line by owner
 
 
@@ -148,7 +198,7 @@ class LeaseDoc(TypedDict):
     """An address granted to a host."""
 
     key: str  # tenant:network:address
-    ipAddress: str  # with its prefix length: 10.1.1.1/24, fd00:1::1/64
+    ipAddress: InterfaceText  # with its prefix length: 10.1.1.1/24, fd00:1::1/64
 
 
 class StepDoc(TypedDict):
@@ -186,11 +236,11 @@ TraceDoc = TypedDict(
     "TraceDoc",
     {
         "from": str,
-        "endpointID": str,
+        "endpointID": NotRequired[str],
         "tenantName": str,
         "networkName": str,
         "source": str,
-        "sourcePort": int,
+        "sourcePort": NotRequired[int],
         "to": str,
         "proto": str,
         "port": int,
@@ -210,6 +260,7 @@ class ControllerDoc(TypedDict, total=False):
 
     url: str
     leads: bool
+    open: bool  # whoever reaches it can use it: it is not on the loopback device, and has no authentication
 
 
 class VersionDoc(TypedDict, total=False):
@@ -220,10 +271,89 @@ class VersionDoc(TypedDict, total=False):
     BuildTime: str
 
 
-class ChangeDoc(TypedDict, total=False):
-    """One line of the change stream. ``sync`` and ``alive`` have no key and no object."""
+class SubnetDoc(TypedDict):
+    """A subnet that is free."""
+
+    subnet: SubnetText
+
+
+class RevisionDoc(TypedDict):
+    """The revision that something was done with."""
 
     revision: int
+
+
+class InspectDoc(TypedDict, total=False):
+    """What was asked, and what is."""
+
+    Config: dict[str, Any]
+    Oper: dict[str, Any]
+
+
+class PortCountDoc(TypedDict):
+    """What the switches have counted for a port of a service."""
+
+    port: str
+    connections: int
+    other: int
+
+
+class CountersDoc(TypedDict, total=False):
+    """What the switches have counted for a service."""
+
+    ports: list[PortCountDoc]
+    packets: int
+    refused: int
+    providers: dict[str, int]  # by endpoint id
+    unread: dict[str, str]  # line by datapath id
+    errors: dict[str, str]  # line by datapath id
+
+
+class ProviderDoc(TypedDict, total=False):
+    """A provider, as a service's inspection lists it."""
+
+    endpointID: str
+    containerName: str
+    ipAddress: list[str]
+    state: str
+    health: str
+    check: str
+    weight: int
+
+
+class ServiceOperDoc(TypedDict, total=False):
+    """What a service is."""
+
+    serviceVip: str
+    serviceVip6: str
+    counters: CountersDoc
+    providers: list[ProviderDoc]
+
+
+class ServiceInspectDoc(TypedDict, total=False):
+    """What was asked of a service, and what is."""
+
+    Config: dict[str, Any]
+    Oper: ServiceOperDoc
+
+
+class _Change(TypedDict):
+    revision: int
     kind: Literal["tenant", "network", "service", "endpoint", "host", "sync", "alive"]
+
+
+class ChangeDoc(_Change, total=False):
+    """One line of the change stream. ``sync`` and ``alive`` have no key and no object."""
+
     key: str
     object: Mapping[str, Any] | None  # None: deleted
+
+
+CHANGES: Mapping[str, tuple[Any, tuple[str, ...]]] = {
+    "tenant": (StreamTenantDoc, ()),
+    "network": (StreamNetworkDoc, ("tenantName", "networkName", "number", "subnet", "dockerName")),
+    "service": (StreamServiceDoc, ("tenantName",)),
+    "endpoint": (EndpointDoc, ()),
+    "host": (HostDoc, ()),
+}
+"""The objects of the change stream by kind, and the fields that an agent can't do without."""

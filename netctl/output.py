@@ -7,7 +7,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from topology.text import clean, one_line
+
 GAP = "  "
+MOST_IN_CELL = 300  # characters
 
 
 def say(line: str) -> None:
@@ -16,13 +19,14 @@ def say(line: str) -> None:
 
 
 def say_json(value: object) -> None:
-    """JSON with two-space indents."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """JSON with two-space indents. Control characters are escaped as JSON does it, so a script reads the same."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    sys.stdout.write("".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text) + "\n")
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Aligned columns under their names and a rule, as scripts that skip two lines expect them."""
-    cells = [[clean(str(cell)) for cell in row] for row in rows]
+    cells = [[one_line(str(cell), MOST_IN_CELL) for cell in row] for row in rows]
     lines = [list(columns), ["-" * len(name) for name in columns], *cells]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     for line in lines:
@@ -30,9 +34,8 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         sys.stdout.write(GAP.join(padded).rstrip() + "\n")
 
 
-def clean(text: str) -> str:
-    """The text on one line, and nothing in it that a terminal would obey: labels are anybody's to choose."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1] if ord(character) > 0x7F else f"\\u{ord(character):04x}"
 
 
 def without_empty(doc: Mapping[str, Any]) -> dict[str, Any]:

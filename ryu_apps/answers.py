@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 from ryu_apps.learning import BrokenPacketError
 from ryu_apps.pipeline.family import V4, V6, Family
@@ -128,6 +128,11 @@ def report(frame: bytes, error: dict[int, tuple[int, int, int]], *gateways: Addr
         if _is_error(packet.family, packet.payload[0]):
             return None
     return _error(packet, source.to_bytes(packet.family.bits // 8, "big"), error)
+
+
+def destination(frame: bytes) -> Address:
+    """Where a packet is to go."""
+    return ip_address(_parse(frame).dst)
 
 
 def is_tcp(frame: bytes) -> bool:

@@ -11,29 +11,33 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ryu_apps import answers, forgotten, learning, wsgi
+from ryu_apps import answers, forgotten, learning, listeners, nobody, wsgi
 from ryu_apps import framework as fw
 from ryu_apps.drain import Drains
+from ryu_apps.edges import Edges
 from ryu_apps.fabric import Fabric
 from ryu_apps.follow import Follower
 from ryu_apps.lead import Alone, Elected
+from ryu_apps.learner import Learner, Told
 from ryu_apps.links import Links
 from ryu_apps.liveness import Liveness, Verdicts
 from ryu_apps.openflow import codec, messages
-from ryu_apps.openflow.describe import PortDescription
+from ryu_apps.openflow.complaints import COMPLAINTS
+from ryu_apps.openflow.describe import MOST_PORTS, MOST_PORTS_ALONE, PortDescription, too_many
 from ryu_apps.openflow.failures import NoAnswer, SessionError
-from ryu_apps.openflow.rawparse import more_follows
+from ryu_apps.openflow.inbound import OFPPR_DELETE, PortDesc
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
 from ryu_apps.pipeline.tables import NETWORK, PORT, TENANT, Feature
 from ryu_apps.pipeline.values import CONTROLLER, IN_PORT, Output
 from ryu_apps.reconciler import Reconciler
+from ryu_apps.rest import auth
 from ryu_apps.rest.api import Api
 from ryu_apps.rest.hosts import HostTracker
 from ryu_apps.seeking import Kept, Seeker
 from ryu_apps.switches import Switches
 from topology.commands import Commands
 from topology.errors import NetctlError
-from topology.model import Network
+from topology.model import Endpoint, Network
 from topology.observed import Port
 from topology.paths import End, Link
 from topology.snapshot import Model
@@ -45,6 +49,7 @@ LOG = logging.getLogger(__name__)
 OFPP_TABLE = 0xFFFFFFF9
 OFPP_MAX = 0xFFFFFF00
 VERSION = re.compile(r"\d+(\.\d+)+")
+DOUBLE_TIMEOUT = 2.0  # s for a switch to answer when another comes with its datapath id
 DESCRIBE_TIMEOUT = 30.0  # s for the description of all ports
 DOWN = 1  # the lowest bit of both a port's config (administration) and its state (link)
 
@@ -66,6 +71,9 @@ class Controller(fw.App):
         self.sessions: dict[int, Session] = {}
         self._forgotten = forgotten.Forgotten()
         self.lead = self._join()
+        self.control_plane = self._listeners()
+        self.control_plane.step()  # before REST answers anybody
+        self.spawn(self.control_plane.run, fw.hub.sleep)
         connected = self.switches.reconcilers.keys
         self.liveness = Liveness(self.model, connected, ready=self._filled, leads=lambda: self.lead.leads)
         self.liveness.subscribe(self.switches.set_dead)
@@ -77,9 +85,12 @@ class Controller(fw.App):
         self.fabric = Fabric(self.model, observed, self.switches.reconcilers)
         self.switches.on_move = self.fabric.moved
         self.links = Links(observed, self.switches.send, self._is_of_fabric, self._links_changed)
-        self.seeker = Seeker(self.model, observed, self.links.send_to_edges, self._release, self._send_back)
+        self.edges = Edges(self.model, observed)
+        self.seeker = Seeker(self.model, self.edges.all, self.links.send_to_edges, self._release, self._send_back)
         self.commands.subscribe(self.seeker.committed)
-        for part in (self.fabric, self.links, self.seeker):
+        self.learner = Learner(self.model, self.commands.learn_all, self._learned, conf.learned_per_port)
+        self.switches.learned_per_port = conf.learned_per_port
+        for part in (self.fabric, self.links, self.seeker, self.learner):
             self.spawn(part.run)
         tracker = HostTracker(self.model, self.liveness)
         self.api = Api(
@@ -88,6 +99,8 @@ class Controller(fw.App):
             self.switches,
             leader_url=lambda: self.lead.leader_url,
             controllers=self.lead.controllers,
+            listener=self._listener(),
+            control_plane=self.control_plane.known,
         )
         self.rest = wsgi.serve(self.api, fw.CONF.rest_host, fw.CONF.rest_port)
         self.spawn(self.rest.wait)
@@ -110,11 +123,32 @@ class Controller(fw.App):
         self.lead.resign()
         self.store.close()
 
+    def _listener(self) -> auth.Listener:
+        """Where we listen; a warning if that is not on the loopback device."""
+        found = auth.listener(wsgi.address_of(fw.CONF.rest_host), self._url, fw.CONF.rest_name or ())
+        if found.open:
+            LOG.warning(auth.OPEN, own_url(fw.CONF.rest_host, fw.CONF.rest_port))
+        return found
+
+    def _listeners(self) -> listeners.ControlPlane:
+        """What containers must not reach."""
+        conf = fw.CONF
+        rest, openflow = (conf.rest_host, conf.rest_port), (conf.ofp_listen_host, conf.ofp_tcp_listen_port)
+        if isinstance(self.store, SqliteStore):
+            return listeners.ControlPlane(rest, openflow, conf.rest_url)
+        from topology.announced import Announced  # with etcd's client, which nobody else needs
+
+        return listeners.ControlPlane(rest, openflow, conf.rest_url, Announced(self.store.etcd, self._url))
+
+    @property
+    def _url(self) -> str:
+        return fw.CONF.rest_url.rstrip("/") or own_url(fw.CONF.rest_host, fw.CONF.rest_port)
+
     def _join(self) -> Alone | Elected:
         """Take our place among the controllers of this store."""
-        url = fw.CONF.rest_url.rstrip("/") or own_url(fw.CONF.rest_host, fw.CONF.rest_port)
+        url = self._url
         if isinstance(self.store, SqliteStore):
-            return Alone(url)
+            return Alone(url, self.store.check)
         self.spawn(Follower(self.commands, self.store).run)
         return Elected(
             self.commands,
@@ -141,23 +175,43 @@ class Controller(fw.App):
         """A switch has said hello and who it is, or its connection has ended."""
         datapath = ev.datapath
         if ev.state == fw.MAIN_DISPATCHER:
-            session = Session(datapath, allowed=lambda: self.lead.leads)
-            self.sessions[id(datapath)] = session
-            if self.lead.connected(session):
-                self._ask_what_it_is(session)
+            self.spawn(self._come, Session(datapath, allowed=lambda: self.lead.leads))
             return
         ended = self.sessions.pop(id(datapath), None)
         if ended is not None:
             ended.close()
             self.switches.disconnect(datapath.id, ended)
-            LOG.info("switch %016x disconnected", datapath.id)
+            COMPLAINTS.say(logging.INFO, datapath.name, "disconnected")
+
+    def _come(self, session: Session) -> None:
+        """A switch is let in, unless another connection has its datapath id and still answers: then that one stays.
+
+        In a thread of its own, as it waits for that answer.
+        """
+        datapath = session.datapath
+        while (first := self._of(datapath.id)) is not None:
+            if first.datapath.answers(DOUBLE_TIMEOUT) and self._of(datapath.id) is first:
+                self.switches.refuse_double(datapath.id, datapath.address[0])
+                session.close()
+                return
+            first.close()
+            self.sessions.pop(id(first.datapath), None)
+            self.switches.disconnect(datapath.id, first)
+        if session.connected:
+            self.sessions[id(datapath)] = session
+            if self.lead.connected(session):
+                self._ask_what_it_is(session)
+
+    def _of(self, dpid: int) -> Session | None:
+        """The connection of a switch, which may have ended a moment ago."""
+        return next((session for session in self.sessions.values() if session.datapath.id == dpid), None)
 
     @fw.set_ev_cls(fw.ofp_event.EventOFPDescStatsReply, fw.MAIN_DISPATCHER)
     def described(self, ev: Any) -> None:
         """What the switch is: asked before its ports, and so answered."""
         session = self.sessions.get(id(ev.msg.datapath))
         if session is not None:
-            session.version = version_of(ev.msg.body.sw_desc)
+            session.version = version_of(ev.msg.sw_desc)
 
     @fw.set_ev_cls(fw.ofp_event.EventOFPPortDescStatsReply, fw.MAIN_DISPATCHER)
     def ports_described(self, ev: Any) -> None:
@@ -166,18 +220,15 @@ class Controller(fw.App):
         session = self.sessions.get(id(datapath))
         if session is None or session.described is None or not self.lead.leads or self._served(session):
             return
-        some = [p for p in map(_port, msg.body) if p.number < OFPP_MAX]
+        some = [p for p in map(_port, msg.ports) if p.number < OFPP_MAX]
         try:
-            ports = session.described.add(msg.xid, some, more=more_follows(msg))
+            ports = session.described.add(msg.xid, some, more=msg.more)
         except SessionError as error:
             self._end(session, error)
             return
         if ports is None:
             return
-        if self.switches.is_connected(datapath.id):
-            self.spawn(self._second, datapath, session)
-            return
-        LOG.info("switch %016x connected with %d ports", datapath.id, len(ports))
+        COMPLAINTS.say(logging.INFO, datapath.name, f"connected with {len(ports)} ports")
         self.liveness.heard(datapath.id)
         self._forget_replaced(datapath.id, ports)
         reconciler = self.switches.connect(session, datapath.id, ports, session.version)
@@ -190,10 +241,12 @@ class Controller(fw.App):
     def _ask_what_it_is(self, session: Session) -> None:
         """What it is, then its ports: the end of the second answer is what connects the switch."""
         if session.described is None or session.described.complete:  # else the answer is on its way
-            session.described = PortDescription()
+            session.described = PortDescription(self._most_ports(session.datapath.id))
             self.spawn(self._expect_ports, session, session.described)
-        session.datapath.send_msg(fw.parser.OFPDescStatsRequest(session.datapath, 0))
-        session.datapath.send_msg(fw.parser.OFPPortDescStatsRequest(session.datapath, 0))
+        session.ask_what_it_is()
+
+    def _most_ports(self, dpid: int) -> int:
+        return MOST_PORTS_ALONE if self._is_of_fabric(dpid) else MOST_PORTS
 
     def _expect_ports(self, session: Session, described: PortDescription[Port]) -> None:
         """A switch that does not describe its ports in time is disconnected: it would be idle for ever."""
@@ -203,9 +256,8 @@ class Controller(fw.App):
 
     @staticmethod
     def _end(session: Session, error: SessionError) -> None:
-        LOG.error("switch %016x: %s; connecting anew", session.datapath.id, error)
         session.described = None  # what has come in already is not looked at
-        session.close()
+        session.end(str(error))
 
     def _served(self, session: Session) -> bool:
         return any(r.session is session for r in self.switches.reconcilers.values())
@@ -227,16 +279,6 @@ class Controller(fw.App):
             if reconciler is not None:
                 reconciler.session.close()
 
-    def _second(self, datapath: Any, session: Session) -> None:
-        """A second connection of a switch: it has come again, unless the first one still answers."""
-        if self.switches.answers(datapath.id):
-            self.switches.refuse_double(datapath.id, datapath.address[0])
-            session.close()
-            return
-        self.switches.drop(datapath.id)
-        if session.connected:  # its ports may be others by now
-            self._ask_what_it_is(session)
-
     def _reconciler_of(self, datapath: Any) -> Reconciler | None:
         """Of a connection that is the switch's; None: it is not yet, or another with the same datapath id."""
         reconciler = self.switches.reconcilers.get(datapath.id)
@@ -250,9 +292,14 @@ class Controller(fw.App):
         datapath, port = ev.msg.datapath, _port(ev.msg.desc)
         if port.number >= OFPP_MAX:
             return
-        gone = ev.msg.reason == fw.ofproto.OFPPR_DELETE
+        gone = ev.msg.reason == OFPPR_DELETE
         session = self.sessions.get(id(datapath))
-        if self._reconciler_of(datapath) is not None:
+        reconciler = self._reconciler_of(datapath)
+        if reconciler is not None:
+            ports, most = reconciler.switch.ports, self._most_ports(datapath.id)
+            if len(ports) >= most and not gone and port.name not in ports:
+                reconciler.session.end(too_many(most))
+                return
             self._port_changed(datapath.id, port, gone=gone)
         elif session is not None and session.described is not None:
             try:
@@ -277,15 +324,14 @@ class Controller(fw.App):
             for endpoint in ids:
                 self.commands.delete_endpoint(endpoint)
         except NetctlError as error:
-            LOG.warning("learned hosts whose port is another one now are not forgotten: %s", error)
+            LOG.warning("learned hosts that have left their ports can't be forgotten: %s", error)
 
     def _is_of_fabric(self, dpid: int) -> bool:
         """Between hosts with agents there are tunnels."""
         return self.model.by_switch(dpid) is None
 
     def _links_changed(self, links: frozenset[Link]) -> None:
-        for misplaced in learning.misplaced(self.model, self.switches.observed):
-            self.commands.delete_endpoint(misplaced)
+        self._forget(list(learning.misplaced(self.model, self.switches.observed)))
         self.fabric.become(links)
 
     @fw.set_ev_cls(EVENTS, [fw.MAIN_DISPATCHER, fw.DEAD_DISPATCHER])
@@ -302,7 +348,7 @@ class Controller(fw.App):
         reconciler = self._reconciler_of(msg.datapath)
         if reconciler is None:
             return
-        frame, in_port, switch = bytes(msg.data), msg.match["in_port"], reconciler.switch
+        frame, in_port, switch = msg.data, msg.match["in_port"], reconciler.switch
         try:
             match codec.feature_of(msg.cookie):
                 case Feature.REFUSE:
@@ -310,6 +356,9 @@ class Controller(fw.App):
                     self._reset_itself(reconciler, msg.match.get(TENANT, 0), in_port, frame)
                 case Feature.EXPIRE:
                     answer = self._expire(msg.match.get(NETWORK, 0), frame)
+                case Feature.UNREACHABLE:
+                    place = (msg.match.get(TENANT, 0), msg.match.get(NETWORK, 0))
+                    answer = nobody.answer(self.model, *place, switch.port_name(in_port), frame)
                 case Feature.FORGOTTEN:
                     context, tenant, port = reconciler.context(), msg.match.get(TENANT, 0), msg.match.get(PORT, 0)
                     for actions, reset in self._forgotten.heard(context, tenant, port, frame):
@@ -369,9 +418,9 @@ class Controller(fw.App):
         arp = learning.parse(frame)
         match learning.decide(self.model, observed, switch, in_port, arp, early=self.switches.early):
             case learning.Learn() as found:
-                self._store_aside(lambda: self._learn(reconciler, found, in_port, arp, frame))
-            case learning.Ask(ports):
-                self.links.send_to_edges(ports, frame)
+                self.learner.note(Told(reconciler, found, in_port, arp, frame))
+            case learning.Ask(asker):
+                self.links.send_to_edges((end for end in self.edges.all() if end != asker), frame)
             case learning.Ignore(forged):
                 switch.forged_packets += forged
 
@@ -382,30 +431,13 @@ class Controller(fw.App):
         else:
             self.spawn(write)
 
-    def _learn(
-        self, reconciler: Reconciler, found: learning.Learn, in_port: int, arp: learning.Arp, frame: bytes
-    ) -> None:
-        """Note where a host is. Then what it said goes to who waits for it, or through the pipeline again."""
-        network, switch = found.network, reconciler.switch
-        port = switch.ports.get(found.port_name)
-        port_mac = "" if port is None else port.mac
-        try:
-            if found.instead_of:
-                self.commands.delete_endpoint(found.instead_of)
-            learned = self.commands.learn(
-                network.tenant, network.name, arp.sender_mac, arp.sender, switch.dpid, found.port_name, port_mac
-            )
-        except NetctlError as error:
-            # the store can't be written, or others were faster: its next ARP tells us again
-            LOG.warning("switch %016x: %s is not learned: %s", switch.dpid, arp.sender, error)
-            return
-        if learned is None:
-            switch.forged_packets += 1
-            return
+    def _learned(self, told: Told, learned: Endpoint) -> None:
+        """Where a host is has been noted: what it said goes to who waits for it, or through the pipeline again."""
+        frame = told.frame
         # by the switch's own thread, once it has what was learned
-        asker = learning.onward(self.model, self.switches.observed, learned, arp)
+        asker = learning.onward(self.model, self.switches.observed, learned, told.arp)
         if asker is None:
-            reconciler.send_after(messages.packet_out(in_port, (Output(OFPP_TABLE),), frame))
+            told.reconciler.send_after(messages.packet_out(told.in_port, (Output(OFPP_TABLE),), frame))
         else:
             self.spawn(self._pass_on, (asker, messages.packet_out(CONTROLLER, (Output(asker.port),), frame)))
 
@@ -421,17 +453,13 @@ def own_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _text(value: Any) -> str:
-    return value.decode("ascii", "replace").rstrip("\0") if isinstance(value, bytes) else str(value)
-
-
-def version_of(described: Any) -> tuple[int, ...]:
+def version_of(described: str) -> tuple[int, ...]:
     """The numbers of a version such as 3.1.0 or 3.3.0~beta; none where it does not begin with one."""
-    found = VERSION.match(_text(described))
+    found = VERSION.match(described)
     return tuple(map(int, found[0].split("."))) if found else ()
 
 
-def _port(desc: Any) -> Port:
-    return Port(_text(desc.name), desc.port_no, desc.hw_addr, up=not (desc.config & DOWN or desc.state & DOWN))
+def _port(desc: PortDesc) -> Port:
+    return Port(desc.name, desc.port_no, desc.hw_addr, up=not (desc.config & DOWN or desc.state & DOWN))
 
 

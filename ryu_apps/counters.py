@@ -32,6 +32,7 @@ TIMEOUT = 30.0  # s for an answer; a switch that takes longer is as good as gone
 FEATURE_MASK = 0xFFFF << 48
 FORGED = (Priority.REFUSE, Priority.REFUSE_FIRST)
 TO_A_VIP = {(Feature.BALANCE, Table.SERVICE), (Feature.OUTSIDE, Table.ARRIVE)}  # flows that see all packets to one
+TENANT_HEADER = bytes.fromhex("00010004")  # reg0, as Open vSwitch writes it
 IN_PORT_HEADER = bytes.fromhex("80000004")  # in_port stands first in a match
 
 Buckets = dict[int, Counter[bytes]]
@@ -262,6 +263,27 @@ def _port_of(flow: Flow, ports: Iterable[ServicePort]) -> ServicePort | None:
     number = wanted.get("tcp_dst", wanted.get("udp_dst", wanted.get("sctp_dst", wanted.get("ct_tp_dst"))))
     protocol = wanted.get("ip_proto")
     return next((p for p in ports if (balance.PROTOCOLS[p.protocol][0], p.port) == (protocol, number)), None)
+
+
+def read_refused(session: Session) -> Counter[int]:
+    """Packets of connections that the limit of a tenant has refused: by the tenant's number."""
+    limit = COOKIE_MAGIC | Feature.LIMIT << 48
+    found: Counter[int] = Counter()
+    for stat in session.read_flows(TIMEOUT, cookie=limit, mask=FEATURE_MASK):
+        if stat.packet_count:
+            found[_tenant_of(stat.match)] += stat.packet_count
+    return found
+
+
+def _tenant_of(match: bytes) -> int:
+    """The tenant's number in an ofp_match: its type and length, then fields, each with its own length."""
+    at, end = 4, int.from_bytes(match[2:4], "big")
+    while at + 4 <= end:
+        size = match[at + 3]
+        if match[at : at + 4] == TENANT_HEADER:
+            return int.from_bytes(match[at + 4 : at + 8], "big")
+        at += 4 + size
+    return 0
 
 
 def read_forged(session: Session) -> Counter[int]:

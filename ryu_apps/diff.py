@@ -21,10 +21,11 @@ class CollisionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One owner's program, ready for the wire: flows by cookie, groups by id."""
+    """One owner's program, ready for the wire: flows by cookie, groups by id; the meters of tenants that it uses."""
 
     flows: Mapping[int, EncodedFlow] = field(default_factory=dict)
     groups: Mapping[int, EncodedGroup] = field(default_factory=dict)
+    meters: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ryu_apps.framework import hub
 from topology.commands import Commands
-from topology.store import SharedStore, StoreUnavailable
+from topology.store import SharedStore, StoreUnavailable, StoreUnusable
 
 LOG = logging.getLogger(__name__)
 
@@ -37,15 +37,19 @@ class Follower:
     def step(self) -> None:
         """Look, then watch until nothing comes any more."""
         try:
-            self._commands.catch_up()
-            self._note(None)
+            self._look()
             for revision in self._store.watch(SILENCE_SECONDS):
                 if revision > self._commands.model.revision or not revision:
-                    self._commands.catch_up()
-        except StoreUnavailable as error:
+                    self._look()
+        except (StoreUnavailable, StoreUnusable) as error:
+            # unusable: others have written what makes no sense. Whoever puts it right need not start us again
             self._note(error)
 
-    def _note(self, error: StoreUnavailable | None) -> None:
+    def _look(self) -> None:
+        self._commands.catch_up()
+        self._note(None)
+
+    def _note(self, error: StoreUnavailable | StoreUnusable | None) -> None:
         if self._reachable and error is not None:
             LOG.error("%s; what is known is told, changes are refused", error)
         elif not self._reachable and error is None:

@@ -17,7 +17,7 @@ from ryu_apps.rest.forward import NOBODY
 from ryu_apps.switches import Switches
 from topology.commands import Commands
 from topology.errors import Unavailable
-from topology.store import StoreUnavailable
+from topology.store import StoreUnavailable, StoreUnusable
 
 if TYPE_CHECKING:
     from topology.etcd_store import EtcdStore
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.2
+CHECK_SECONDS = 2.0
 
 
 class Alone:
@@ -33,9 +34,11 @@ class Alone:
     leads = True
     leader_url = ""
 
-    def __init__(self, url: str) -> None:
-        """``url``: of our REST API."""
+    def __init__(self, url: str, check: Callable[[], None] = lambda: None) -> None:
+        """``url``: of our REST API. ``check`` raises StoreUnavailable where the store can't be written."""
         self._url = url
+        self._check = check
+        self._line = ""
 
     def controllers(self) -> dict[str, bool]:
         """The controllers there are, and whether each leads."""
@@ -46,7 +49,21 @@ class Alone:
         return True
 
     def run(self) -> None:
-        """There is nothing to do."""
+        """Look after the store until we are killed: nobody may write to it for days, and it should be known before."""
+        while True:
+            hub.sleep(CHECK_SECONDS)
+            self.step()
+
+    def step(self) -> None:
+        """Say when the store ceases to be there, and when it is back."""
+        try:
+            self._check()
+            line = ""
+        except StoreUnavailable as error:
+            line = str(error)
+        if line != self._line:
+            LOG.error("%s", line) if line else LOG.info("the store can be written again")
+        self._line = line
 
     def resign(self) -> None:
         """There is nobody to tell."""
@@ -157,7 +174,7 @@ class Elected:
         while self._election.generation == generation:
             try:
                 self._commands.catch_up()
-            except StoreUnavailable as error:
+            except (StoreUnavailable, StoreUnusable) as error:
                 LOG.debug("taking over: %s", error)
                 hub.sleep(RETRY_SECONDS)
                 continue

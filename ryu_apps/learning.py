@@ -18,6 +18,7 @@ _ETHERNET = struct.Struct("!6s6sH")
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 _IP = struct.Struct("!BBHHHBBH4s4s")
 _ETHERNET_ARP = (1, 0x0800, 6, 4)
+_LONGEST_ARP = 256  # with what fills the frame up
 REQUEST = 1
 NOBODY = IPv4Address(0)
 _BROADCAST, _ROUTER = bytes.fromhex("ff" * 6), bytes.fromhex(ROUTER_MAC.replace(":", ""))
@@ -42,6 +43,8 @@ def parse(frame: bytes) -> Arp:
     """The ARP packet in an untagged Ethernet frame (RFC 826). Raises BrokenPacketError."""
     if len(frame) < _ETHERNET.size + _ARP.size:
         raise BrokenPacketError(f"{len(frame)} bytes are too few for ARP")
+    if len(frame) > _LONGEST_ARP:  # it is passed on to many ports, by messages of 64 KB
+        raise BrokenPacketError(f"{len(frame)} bytes are too many for ARP")
     _, source, kind = _ETHERNET.unpack_from(frame)
     *head, operation, sha, spa, _, tpa = _ARP.unpack_from(frame, _ETHERNET.size)
     if kind != 0x0806 or tuple(head) != _ETHERNET_ARP:
@@ -71,9 +74,9 @@ class Learn:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A known host looks for one that nobody knows: its question goes out of these ports, of any switch."""
+    """A known host, at this port, looks for one that nobody knows: its question goes out of all other edge ports."""
 
-    ports: tuple[End, ...]
+    asker: End
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,7 @@ def _looks_for(model: Model, observed: Observed, asker: End, network: Network, a
         return Ignore()
     if _known(model, observed, network, arp.target):
         return Ignore()
-    places = (end for switch in observed.switches.values() for end in unclaimed_ports(model, observed, switch))
-    return Ask(tuple(sorted(end for end in places if end != asker)))
+    return Ask(asker)
 
 
 def unclaimed_ports(model: Model, observed: Observed, switch: Switch) -> list[End]:
@@ -134,8 +136,8 @@ def unclaimed_ports(model: Model, observed: Observed, switch: Switch) -> list[En
 def replaced(model: Model, dpid: int, ports: Iterable[Port]) -> list[str]:
     """The ids of hosts that were learned at a port of a switch which is another one now, of the same name."""
     macs = {port.name: port.mac for port in ports}
-    found = (e for e in model.endpoints_of_switch(dpid) if e.origin == "learned" and e.port_mac)
-    return [e.id for e in found if macs.get(e.port_name, e.port_mac) != e.port_mac]
+    found = ((e, mac) for name, mac in macs.items() for e in model.endpoints_at(dpid, name))
+    return [e.id for e, mac in found if e.origin == "learned" and e.port_mac not in ("", mac)]
 
 
 def misplaced(model: Model, observed: Observed) -> list[str]:

@@ -90,6 +90,7 @@ class Links:
         self._heard: frozenset[Link] = frozenset()
         self._told: frozenset[Link] = frozenset()
         self._went: dict[Link, float] = {}
+        self._looked = -1  # at so many changes of what is heard
         self._pending: list[tuple[End, bytes]] = []
 
     def run(self) -> None:
@@ -106,6 +107,7 @@ class Links:
             self.probe(dpid)
         for end in [end for end in self._sent if end.switch not in self._observed.switches]:
             del self._sent[end]
+        self._frames = {end: sent for end, sent in self._frames.items() if end in self._sent}
         self.look()
         waiting, self._pending = self._pending, []
         for end, packet in waiting:
@@ -123,20 +125,25 @@ class Links:
             self._sent.pop(end, None)
         elif self._wanted(dpid) and not self._observed.heard.joined(end):
             self._probe(end)
-        self.look()
+        self._look_at_news()
 
     def heard(self, dpid: int, in_port: int, received: bytes) -> None:
         """A frame came in by a port; one that is not ours says nothing."""
         sender, receiver = sender_of(received, self._key), End(dpid, in_port)
-        if sender is None or sender == receiver:
+        if sender is None or sender == receiver or not self._has(receiver):
             return
         if self._observed.heard.heard(sender, receiver):
             if receiver.switch in self._observed.switches and self._wanted(dpid):
                 self._probe(receiver)  # the other way round, at once
+            self._look_at_news()
+
+    def _look_at_news(self) -> None:
+        if self._observed.heard.changes != self._looked:
             self.look()
 
     def look(self) -> None:
         """Tell if the links are others now."""
+        self._looked = self._observed.heard.changes
         now, links = self._clock(), self._observed.heard.links()
         self._went.update(dict.fromkeys(self._heard - links, now))
         self._went = {link: at for link, at in self._went.items() if now - at < HOLD_DOWN}
@@ -164,6 +171,11 @@ class Links:
             for first in range(0, len(outputs), MOST_OUTPUTS):
                 some = outputs[first : first + MOST_OUTPUTS]
                 self._send(switch, messages.packet_out(CONTROLLER, some, packet))
+
+    def _has(self, end: End) -> bool:
+        """Whether a connected switch has this port: it could name any number, and each would be remembered."""
+        switch = self._observed.switches.get(end.switch)
+        return switch is not None and switch.port_name(end.port) is not None
 
     def _ends(self, dpid: int) -> list[End]:
         switch = self._observed.switches.get(dpid)

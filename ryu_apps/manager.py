@@ -20,8 +20,10 @@ from typing import Any
 from oslo_config import cfg
 
 from ryu_apps import config, framework
+from topology import private
 from topology.errors import NetctlError
 from topology.heartbeat import PERIOD, Heartbeat
+from topology.text import OneLine
 
 STOP_SECONDS = 5
 """After this long a stop that hangs is cut short."""
@@ -42,6 +44,7 @@ class _Refused(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
     framework.patch()
+    os.umask(private.UMASK)
     try:
         applications = _configure(argv)
         conf = framework.CONF
@@ -79,6 +82,7 @@ def _configure(argv: Sequence[str] | None) -> list[str]:
         # a wrong value in a file shows only when it is read: ask for each now
         for option in config.OPTIONS:
             conf[option.dest]
+        config.check(conf)
     except cfg.ConfigFilesNotFoundError as exc:
         raise _Refused(f"no such file: {', '.join(exc.config_files)}", 2) from exc
     except ValueError as exc:
@@ -88,7 +92,7 @@ def _configure(argv: Sequence[str] | None) -> list[str]:
     log.init_log()
     root = logging.getLogger()
     for handler in root.handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     if not conf.verbose and conf.default_log_level is None:
         root.setLevel(conf.log_level.upper())
     return list(conf.app) or [DEFAULT_APP]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,8 +25,8 @@ from ryu_apps.openflow.session import Mod, Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context, Outgoing, Owner, Program, Translation
 from ryu_apps.pipeline.features import transit
-from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, METERS
-from ryu_apps.pipeline.values import FieldError
+from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, METERS, REFUSE_METERS, TENANT_NUMBER, tenant_meters
+from ryu_apps.pipeline.values import FieldError, Meter
 from ryu_apps.pipeline.ways import is_way
 from ryu_apps.questions import Question, Questions
 from ryu_apps.retired import Retired
@@ -38,6 +39,7 @@ LOG = logging.getLogger(__name__)
 REPLY_TIMEOUT = 30.0  # seconds for a read-back or a bundle
 OTHERS_PATIENCE = 2.0  # seconds that a new leader waits for the ports of all switches, before it changes one
 AT_ONCE = 100  # owners compiled before others have their turn: a few dozen milliseconds
+MOST_PACKETS = 1024  # that wait until the switch carries out the model
 NEVER = math.inf
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0  # seconds before an owner that the switch refused is tried again
 
@@ -85,6 +87,8 @@ class Reconciler:
         self.kept = Kept(model)
         self._flusher = Flusher(session, clock)
         self._retired = Retired(clock)
+        self._meters: set[int] = set()  # ids of those that are there
+        self._tenants = sys.maxsize  # how many there were in the last step
         self.marks = 0
         self.carried_out = 0  # of the marks, what the switch has been given
         self.waits = False  # for its links to be found again
@@ -108,8 +112,9 @@ class Reconciler:
         self._wake.set()
 
     def send_after(self, packet_out: bytes) -> None:
-        """Send this packet once the switch carries out the model as it is now."""
-        self._packets.append(packet_out)
+        """Send this packet once the switch carries out the model as it is now; lost where too many wait for that."""
+        if len(self._packets) < MOST_PACKETS:
+            self._packets.append(packet_out)
         self._wake.set()
 
     def ask(self, read: Callable[[], T]) -> Question[T]:
@@ -150,21 +155,38 @@ class Reconciler:
                 if not self._closed:
                     self._step()
                     self._questions.ask_next()
-        except Disconnected as lost:
-            LOG.info("switch %016x: %s", self.switch.dpid, lost)
+        except Disconnected:
+            pass  # whoever has ended the connection has said why
         except SessionError as doubt:
-            LOG.error("switch %016x: %s; connecting anew", self.switch.dpid, doubt)
+            self.session.end(str(doubt))
         finally:
             self.session.close()
             self._questions.close()
 
     def _read_back(self) -> None:
-        for meter in METERS:
-            self.session.ensure_meter(codec.meter_add(meter), REPLY_TIMEOUT)
+        self._ensure_meters(METERS)
         flows, groups = self.session.read_back(REPLY_TIMEOUT)
         self.actual.flows = {f.cookie: f.table for f in flows}
         # a group has no cookie: ours have an id with a service port's number in it, or lead to another switch
         self.actual.groups = {g.id: g for g in groups if g.id >> GROUP_CHUNK_BITS}
+
+    def _ensure_meters(self, meters: Iterable[Meter]) -> None:
+        """Have these meters, which flows are about to use."""
+        missing = [meter for meter in meters if meter.id not in self._meters]
+        if missing:
+            self._meters |= self.session.ensure_meters(map(codec.meter_add, missing), REPLY_TIMEOUT)
+            self._meters |= {meter.id for meter in missing}
+
+    def _drop_meters(self) -> None:
+        """Delete the meters of former tenants, which no flow uses any more; looked for only where there are fewer."""
+        before, self._tenants = self._tenants, len(self.model.tenants)
+        if self._tenants >= before:
+            return
+        wanted = {meter.id for tenant in self.model.tenants.values() for meter in tenant_meters(tenant.number)}
+        gone = sorted(number for number in self._meters - wanted if number >= REFUSE_METERS)
+        if gone:
+            self.session.apply_plain([Mod(None, codec.meter_delete(number)) for number in gone], REPLY_TIMEOUT)
+            self._meters.difference_update(gone)
 
     def _await_others(self) -> None:
         """A switch that has something keeps it until the others have told of their ports: which containers are plugged
@@ -200,10 +222,12 @@ class Reconciler:
         revision = self._told  # the model may be a revision ahead whose owners nobody has marked yet
         context = self.context()
         touched = diff.Touched()
+        meters: set[int] = set()  # that are still to be made
         for number, owner in enumerate(dirty, 1):
             if not number % AT_ONCE:
                 hub.sleep(0)  # others have their turn; what they change meanwhile is compiled again in the next step
             encoded, translations, unable = wish(context, owner)
+            meters |= encoded.meters - self._meters
             changed = self.wanted.put(owner, encoded)
             self._flusher.put(owner, translations)
             touched.flows.update(changed.flows)
@@ -216,7 +240,10 @@ class Reconciler:
                 self._leave_out(owner, unable, said=before is not None and before.line == unable)
         if full:
             touched = diff.everything(self.wanted, self.actual)
+        tenants = {number & TENANT_NUMBER for number in meters}
+        self._ensure_meters([meter for number in tenants for meter in tenant_meters(number)])
         self._send(touched)
+        self._drop_meters()
         self._flusher.changed()
         self.settled_revision = revision
         self.carried_out = marks
@@ -287,7 +314,7 @@ def seen_from(switch: Switch, model: Model, observed: Observed) -> Context:
     return Context(
         model,
         switch.dpid,
-        {name: p.number for name, p in switch.ports.items()},
+        switch.numbers,
         sctp=switch.knows_sctp("" if host is None else host.datapath_type),
         dead=observed.dead,
         paths=observed.paths,
@@ -317,7 +344,8 @@ def encode(program: Program) -> diff.Encoded:
     """A compiled program, ready for the wire."""
     flows = [codec.encode_flow(f) for f in program.flows]
     groups = [codec.encode_group(g) for g in program.groups]
-    encoded = diff.Encoded({f.cookie: f for f in flows}, {g.id: g for g in groups})
+    meters = frozenset(f.meter for f in program.flows if f.meter >= REFUSE_METERS)
+    encoded = diff.Encoded({f.cookie: f for f in flows}, {g.id: g for g in groups}, meters)
     if len(encoded.flows) != len(set(flows)) or len(encoded.groups) != len(groups):
         raise diff.CollisionError(f"two of these flows have one cookie, or two groups one id: {program}")
     return encoded

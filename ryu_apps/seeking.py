@@ -16,9 +16,8 @@ from ipaddress import IPv4Address
 
 from ryu_apps import answers
 from ryu_apps.framework import hub
-from ryu_apps.learning import BrokenPacketError, Sought, question, unclaimed_ports
+from ryu_apps.learning import BrokenPacketError, Sought, question
 from topology.model import Commit, Endpoint, Network
-from topology.observed import Observed
 from topology.paths import End
 from topology.snapshot import Model
 
@@ -56,21 +55,22 @@ class _Search:
 class Seeker:
     """Asks, keeps packets, and gives up. `run` is for a greenthread of its own.
 
-    ``ask`` sends a frame out of ports; ``release`` sends kept packets through their switch's pipeline again; ``refuse``
-    sends an answer back out of the port where a packet came in.
+    ``edges`` lists the ports where an unknown host may be; ``ask`` sends a frame out of ports; ``release`` sends kept
+    packets through their switch's pipeline again; ``refuse`` sends an answer back out of the port where a packet came
+    in.
     """
 
     def __init__(  # noqa: PLR0917 - wired once
         self,
         model: Model,
-        observed: Observed,
+        edges: Callable[[], Iterable[End]],
         ask: Callable[[Iterable[End], bytes], None],
         release: Callable[[Sequence[Kept]], None],
         refuse: Callable[[End, bytes], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
-        self._observed = observed
+        self._edges = edges
         self._ask = ask
         self._release = release
         self._refuse = refuse
@@ -137,8 +137,7 @@ class Seeker:
     def _ports(self, search: _Search) -> list[End]:
         ports = set(search.ports)
         if search.everywhere:
-            for switch in self._observed.switches.values():
-                ports.update(unclaimed_ports(self._model, self._observed, switch))
+            ports.update(self._edges())
         return sorted(ports)
 
     def _end(self, key: _Key) -> list[Kept]:

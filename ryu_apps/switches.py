@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from ryu_apps.counters import PortCount, Raw, ServiceCount, ServiceReader, read_forged
+from ryu_apps.counters import PortCount, Raw, ServiceCount, ServiceReader, read_forged, read_refused
 from ryu_apps.flush import Entries
 from ryu_apps.framework import hub
+from ryu_apps.learner import ignored_lines
 from ryu_apps.missed import LOOK_BACK, missed
+from ryu_apps.openflow.complaints import COMPLAINTS
 from ryu_apps.openflow.failures import Disconnected
 from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline import compile as compiler
@@ -35,7 +37,6 @@ SETTLE_TIMEOUT = 3.0  # seconds that an answer waits for the switches; they go o
 # start until all others may have connected (Open vSwitch tries every 8 s at the least), later as long as frames take
 START_PATIENCE, PATIENCE = 10.0, 1.0
 DOUBLE_SHOWN = 60.0  # seconds that a switch is spoken of after it was refused; it tries again every 8 s at the least
-NOBODYS = (1, (1 << 64) - 1)  # a cookie that no flow has, and its mask
 READ_TIMEOUT = 3.0  # seconds that a question waits for a switch
 
 
@@ -50,6 +51,8 @@ class Switches:
         self.reconcilers: dict[int, Reconciler] = {}
         self.generation = 0
         """That of us as the leader of several controllers; 0: there are no others."""
+        self.learned_per_port = 0
+        """How many hosts may be learned at a port."""
         self.awaited: set[int] = set()
         """Switches that are about to be ours: as good as connected, but not settled."""
         self._model = model
@@ -112,24 +115,13 @@ class Switches:
             commits = ()
         return missed(self._model, commits, seen)
 
-    def is_connected(self, dpid: int) -> bool:
-        """Whether a connection of the switch is there, as far as is known."""
-        reconciler = self.reconcilers.get(dpid)
-        return reconciler is not None and reconciler.session.connected
-
-    def answers(self, dpid: int) -> bool:
-        """Whether the connected switch is still there: asks it."""
-        reconciler = self.reconcilers.get(dpid)
-        if reconciler is None:
-            return False
-        read = partial(reconciler.session.read_flows, READ_TIMEOUT, (), *NOBODYS)
-        return reconciler.ask(read).wait(READ_TIMEOUT) is not None
-
     def refuse_double(self, dpid: int, address: str) -> None:
         """Another switch with the datapath id of a connected one is not let in; said once in a while, and in REST."""
         now = time.monotonic()
-        if now - self._doubles.get(dpid, (0.0, ""))[0] > DOUBLE_SHOWN or dpid not in self._doubles:
-            LOG.error("switch %016x: a second one, at %s, has the same datapath id: it is not let in", dpid, address)
+        self._doubles = {d: found for d, found in self._doubles.items() if now - found[0] <= DOUBLE_SHOWN}
+        if dpid not in self._doubles:
+            text = f"a second switch, at {address}, has the same datapath id: it is not let in"
+            COMPLAINTS.say(logging.ERROR, f"switch {dpid:016x}", text)
         self._doubles[dpid] = (now, address)
 
     def _double(self, dpid: int) -> dict[str, str]:
@@ -137,13 +129,6 @@ class Switches:
         if not address or time.monotonic() - at > DOUBLE_SHOWN:
             return {}
         return {"datapath id": f"a second switch, at {address}, has it too and is not let in: give it one of its own"}
-
-    def drop(self, dpid: int) -> None:
-        """The switch's connection is no more."""
-        reconciler = self.reconcilers.get(dpid)
-        if reconciler is not None:
-            reconciler.session.close()
-            self.disconnect(dpid, reconciler.session)
 
     def disconnect(self, dpid: int, session: Session) -> None:
         """That connection of the switch ended; a newer one of the same switch goes on."""
@@ -180,11 +165,11 @@ class Switches:
             owners.update(compiler.owners(self._model))
         if was_up != seen.switches[dpid].has_link(port.name):
             names = names | {port.name}
-        for endpoint in self._model.endpoints_on(dpid):
-            if endpoint.port_name in names:
-                owners |= compiler.of_endpoint(self._model, endpoint)
+        plugged = [e for name in sorted(names) for e in self._model.endpoints_plugged(dpid, name)]
+        for endpoint in plugged:
+            owners |= compiler.of_endpoint(self._model, endpoint)
         self.reconcilers[dpid].mark(owners)
-        self._mark_elsewhere(dpid, (e for e in self._model.endpoints_on(dpid) if e.port_name in names))
+        self._mark_elsewhere(dpid, plugged)
 
     def unlinked(self, endpoint: Endpoint) -> bool:
         """Whether its switch is connected, and its port there is down or missing."""
@@ -296,6 +281,15 @@ class Switches:
         found = reconciler.ask(partial(read_forged, reconciler.session)).wait(READ_TIMEOUT)
         return {} if found is None else {p.name: found[p.number] for p in reconciler.switch.ports.values()}
 
+    def refused(self, dpid: int) -> dict[str, int]:
+        """Packets of connections that the limit of a tenant has refused at a connected switch, by tenant."""
+        reconciler = self.reconcilers.get(dpid)
+        if reconciler is None:
+            return {}
+        found = reconciler.ask(partial(read_refused, reconciler.session)).wait(READ_TIMEOUT)
+        by_number = {} if found is None else found
+        return {name: count for name, t in self._model.tenants.items() if (count := by_number.get(t.number, 0))}
+
     def switches(self) -> list[dict[str, Any]]:
         """The connected switches for REST: ports, counts, and what a switch refused, by object."""
         return [
@@ -315,7 +309,8 @@ class Switches:
                 "brokenPackets": r.switch.broken_packets,
                 "forgedPackets": r.switch.forged_packets,
                 "errors": {f"{kind} {key}".strip(): refused.line for (kind, key), refused in r.refused.items()}
-                | self._double(dpid),
+                | self._double(dpid)
+                | ignored_lines(r.switch.ignored_hosts, self.learned_per_port),
             }
             for dpid, r in sorted(self.reconcilers.items())
         ]

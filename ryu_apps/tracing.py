@@ -40,6 +40,8 @@ def trace(reconciler: Reconciler, question: Question, others: Iterable[Reconcile
         notes.append("the switch does not have all of this yet")
     for owner in sorted(way.on_the_way(context, question) & reconciler.refused.keys()):
         notes.append(f"the switch refuses {' '.join(owner).strip()}: {reconciler.refused[owner].line}")
+    if note := _published(context, question):
+        notes.append(note)
     places = {r.switch.dpid: Place(r.context(), _down(r)) for r in others}
     found = way.trace(context, question, _down(reconciler), last, places)
     sender = question.sender
@@ -60,6 +62,19 @@ def trace(reconciler: Reconciler, question: Question, others: Iterable[Reconcile
         "ends": [_end(end) for end in found.ends],
         "notes": notes,
     }
+
+
+def _published(context: Context, question: Question) -> str:
+    """Where a connection goes on that is for a port which all hosts publish; empty: for none."""
+    service = context.model.published(question.port, PROTOCOLS[question.protocol])
+    if service is None or holders(context, question.sender.tenant, question.to):
+        return ""
+    which = (p for p in service.published if (p.port, p.protocol) == (question.port, PROTOCOLS[question.protocol]))
+    target = next((p.target for p in which), question.port)
+    return (
+        f"every host publishes port {question.port} {PROTOCOLS[question.protocol]} for service {service.key}: if "
+        f"{question.to} is a host's address, its kernel leads on to {service.vips[0]}:{target}; trace that to see where"
+    )
 
 
 def _down(reconciler: Reconciler) -> set[int]:

@@ -1,20 +1,21 @@
-"""HTTP for our applications: requests and responses, routes by table, and the server they run on.
+"""HTTP for our applications: requests and responses, and routes by table.
 
-The only place that names webob, routes and eventlet's WSGI server. An application is made of one function
+The only place that names webob and routes; the server is `ryu_apps.server`. An application is made of one function
 from request to response; refusals (`topology.errors`) become one line of text with their status, everything
 else that it raises becomes status 500 for the client and a traceback in the log.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
+from ryu_apps.server import CONNECTION, Application, Server, StartResponse, address_of, serve
 from topology.errors import BadRequest, NetctlError, TooLarge
 
 with warnings.catch_warnings():
@@ -37,11 +38,14 @@ __all__ = [
     "Response",
     "Router",
     "Server",
+    "address_of",
     "application",
     "body_parts",
     "defer",
     "eventlet",
+    "headers_of",
     "json_response",
+    "keep",
     "new_event",
     "on_disconnect",
     "one_line",
@@ -58,19 +62,12 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 1 << 20
 BODY_PART = 1 << 16  # bytes read at once
-MAX_CONNECTIONS = 1000
-IDLE_TIMEOUT = 30.0  # s a connection may be silent: between requests and inside one
 BODY_TIMEOUT = 30.0  # s until a request's body must be there as a whole
-UNACKNOWLEDGED_TIMEOUT = 10_000  # ms until a client that acknowledges nothing is given up
 
-StartResponse = Callable[..., Any]
-Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 Handler = Callable[..., Any]
 
 Request = Any  # webob.Request, which has no types
 Response = Any  # webob.Response
-
-_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class MethodNotAllowed(NetctlError):
@@ -160,6 +157,12 @@ def stream_response(request: Request, chunks: Iterable[bytes]) -> Response:
     return webob.Response(status=200, content_type="application/x-ndjson", charset="utf-8", app_iter=chunks)
 
 
+def headers_of(request: Request) -> list[tuple[str, str]]:
+    """Names and values as the client sent them, each as often as it sent it."""
+    raw = request.environ.get("headers_raw")  # the environment proper joins them, and makes up a content type
+    return list(request.headers.items()) if raw is None else list(raw)
+
+
 def read_body(request: Request, most: int = 0) -> bytes:
     """The whole body, up to ``most`` bytes (0: MAX_BODY), in bounded time; with a length or chunked."""
     most = most or MAX_BODY
@@ -172,6 +175,7 @@ def read_body(request: Request, most: int = 0) -> bytes:
     for part in body_parts(request):
         parts.append(part)
         size += len(part)
+        keep(request, len(part))
         if size > most:
             raise too_large
     return b"".join(parts)
@@ -180,9 +184,13 @@ def read_body(request: Request, most: int = 0) -> bytes:
 def body_parts(request: Request) -> Iterator[bytes]:
     """The body in parts, in bounded time. Who reads them sees to it that they are not too many."""
     until = time.monotonic() + BODY_TIMEOUT
+    connection = request.environ.get(CONNECTION)
     while True:
         try:
-            with eventlet.Timeout(max(0.0, until - time.monotonic()), TimeoutError()):
+            with (
+                nullcontext() if connection is None else connection.waiting(),
+                eventlet.Timeout(max(0.0, until - time.monotonic()), TimeoutError()),
+            ):
                 part = request.environ["wsgi.input"].read(BODY_PART)
         except TimeoutError:
             raise BadRequest(f"body: not complete within {BODY_TIMEOUT:g} s") from None
@@ -191,6 +199,13 @@ def body_parts(request: Request) -> Iterator[bytes]:
         if not part:
             return
         yield part
+
+
+def keep(request: Request, size: int) -> None:
+    """So many bytes of its body are kept until it is answered: there is a limit for all clients together."""
+    connection = request.environ.get(CONNECTION)
+    if connection is not None:
+        connection.received(size)
 
 
 def query(request: Request, name: str) -> str | None:
@@ -230,117 +245,6 @@ def on_disconnect(request: Request, call: Callable[[], None]) -> Callable[[], No
         eventlet.greenio.shutdown_safe(connection)
 
     return end
-
-
-class _Protocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
-    def finish(self) -> None:
-        try:
-            super().finish()
-        finally:
-            self.rfile.close()  # stays open, and with it the socket, where the last flush fails
-
-
-class Server:
-    """A WSGI server on one listening socket. Every connection has its own greenthread."""
-
-    def __init__(self, app: Application, host: str, port: int) -> None:
-        self._listener = _listen(host, port)
-        self.host, self.port = self._listener.getsockname()[:2]
-        self._server = eventlet.wsgi.Server(
-            self._listener,
-            (self.host, self.port),
-            app,
-            protocol=_Protocol,
-            log_output=False,
-            debug=False,
-            keepalive=IDLE_TIMEOUT,
-            socket_timeout=IDLE_TIMEOUT,
-        )
-        self._pool = eventlet.GreenPool(MAX_CONNECTIONS)
-        self._connections: dict[int, list[Any]] = {}  # by id: what eventlet calls the state of a connection
-        self._stopped = False
-        self._over = new_event()
-        self._acceptor = eventlet.spawn(self._accept)
-
-    def wait(self) -> None:
-        """Returns after `stop`; raises what ended the server otherwise: then the process must end."""
-        self._over.wait()
-
-    def stop(self) -> None:
-        """Closes the socket and every connection, also those in the middle of an answer."""
-        if self._stopped:
-            return
-        self._stopped = True
-        self._acceptor.kill()
-        self._listener.close()
-        for thread in list(self._pool.coroutines_running):
-            thread.kill()
-        self._pool.waitall()
-        if not self._over.ready():
-            self._over.send()
-
-    def _accept(self) -> None:
-        try:
-            while True:
-                try:
-                    connection, address = self._listener.accept()
-                except OSError as error:
-                    if error.errno == errno.ECONNABORTED:
-                        continue
-                    if error.errno not in _OUT_OF_RESOURCES:
-                        raise
-                    log.error("no new connection can be accepted: %s", error.strerror)
-                    eventlet.sleep(0.5)
-                    continue
-                if self._pool.free() <= 0:
-                    self._make_room()
-                connection.settimeout(IDLE_TIMEOUT)
-                self._pool.spawn(self._serve, connection, address)
-        except Exception as error:
-            log.exception("the HTTP server on %s:%s ended", self.host, self.port)
-            self._over.send(exc=error)
-
-    def _make_room(self) -> None:
-        """Ends the longest idle connection: silent clients can't shut others out."""
-        for state in self._connections.values():
-            if state[2] == eventlet.wsgi.STATE_IDLE:
-                eventlet.greenio.shutdown_safe(state[1])
-                return
-
-    def _serve(self, connection: Any, address: Any) -> None:
-        state = [address, connection, eventlet.wsgi.STATE_IDLE]
-        self._connections[id(state)] = state
-        try:
-            self._server.process_request(state)
-        except OSError as error:
-            log.debug("connection of %s: %s", address, error)
-        except Exception:  # one broken connection must not end the others
-            log.exception("unexpected error in the connection of %s", address)
-        finally:
-            del self._connections[id(state)]
-            eventlet.greenio.shutdown_safe(connection)
-            connection.close()
-
-
-def serve(app: Application, host: str, port: int) -> Server:
-    """Serves ``app`` from now on, in greenthreads. OSError: the port is taken, or the host not ours."""
-    return Server(app, host, port)
-
-
-def _listen(host: str, port: int) -> Any:
-    # not eventlet.listen: it shares the port with whoever listens there already
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # inherited by the accepted connections: a client that vanished without a word is found out
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_TIMEOUT)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.bind((host, port))
-        listener.listen(128)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def new_event() -> Any:

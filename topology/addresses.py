@@ -52,6 +52,20 @@ class AddressMap:
             first = base + PAGE
         return None
 
+    def highest_free(self, first: int, last: int) -> int | None:
+        """The highest address in ``first..last`` (inclusive) that is not marked."""
+        while first <= last:
+            number = last >> PAGE_BITS
+            page = self._pages.get(number)
+            if page is None:
+                return last
+            base = number << PAGE_BITS
+            found = page.rfind(0, max(0, first - base), last - base + 1)
+            if found >= 0:
+                return base + found
+            last = base - 1
+        return None
+
 
 class Space:
     """The addresses of one network as numbers: who holds which, and which were freed of late.
@@ -86,6 +100,10 @@ class Space:
     def lowest_free(self, first: int, last: int) -> int | None:
         """The lowest address in ``first..last`` that is neither held nor cooling."""
         return self._busy.lowest_free(first, last)
+
+    def highest_free(self, first: int, last: int) -> int | None:
+        """The highest one."""
+        return self._busy.highest_free(first, last)
 
     def older_than(self, now: float, seconds: float) -> Iterator[Lease]:
         """Cooling leases released ``seconds`` ago or earlier, oldest first."""

@@ -40,10 +40,11 @@ class NumberPool:
     def __init__(self, name: str, limit: int, meta: Mapping[str, Any], used: Container[int]) -> None:
         self.name = name
         self.limit = limit
-        self.last, self.releases = meta.get(f"pool.{name}", (0, 0))
+        """ValueError: a meta value can't be one of these."""
+        self.last, self.releases = _pair(meta, f"pool.{name}") or (0, 0)
         self.freed: OrderedDict[int, None] = OrderedDict()  # oldest first
-        slots = (meta.get(f"freed.{name}.{slot}") for slot in range(REMEMBERED))
-        for _, number in sorted(tuple(slot) for slot in slots if slot is not None):
+        slots = (_pair(meta, f"freed.{name}.{slot}") for slot in range(REMEMBERED))
+        for _, number in sorted(slot for slot in slots if slot is not None):
             if number not in used:
                 self.freed[number] = None
                 self.freed.move_to_end(number)
@@ -83,6 +84,16 @@ class NumberPool:
             yield f"freed.{self.name}.{releases % REMEMBERED}", [releases, number]
         if (last, releases) != (self.last, self.releases):
             yield f"pool.{self.name}", [last, releases]
+
+
+def _pair(meta: Mapping[str, Any], name: str) -> tuple[int, int] | None:
+    """Two numbers that the store keeps under a name."""
+    found = meta.get(name)
+    if found is None:
+        return None
+    if not isinstance(found, list | tuple) or len(found) != 2 or not all(type(n) is int and n >= 0 for n in found):
+        raise ValueError(f"meta value {name} can't be {str(found)[:60]}: right are two numbers")
+    return found[0], found[1]
 
 
 def number_pools(meta: Mapping[str, Any], used: Mapping[str, Container[int]]) -> dict[str, NumberPool]:

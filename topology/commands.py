@@ -16,15 +16,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, ip_address
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from topology import validate, write_endpoint, write_host, write_network, write_service
-from topology.allocate import number_pools
+from topology import consistent, validate, write_endpoint, write_host, write_network, write_service
+from topology.allocate import NumberPool, number_pools
 from topology.draft import Draft, follow
-from topology.errors import NetctlError
-from topology.model import Address, Change, Commit, Endpoint, Host, Lease, Network, Service, Tenant
+from topology.errors import Conflict, NetctlError
+from topology.model import Address, Change, Commit, Endpoint, Host, Lease, Network, Object, Service, Tenant
 from topology.snapshot import POOLS, Model
-from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
+from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, Seen, ServiceSpec
 from topology.store import StaleRevision, Store, StoreUnavailable, StoreUnusable
 from topology.write_network import DEFAULT_TENANT
 
@@ -52,9 +52,9 @@ class Commands:
         self._turn = threading.RLock()
         self._recent: deque[Commit] = deque(maxlen=RECENT)
         self._picked: dict[tuple[str, IPv4Network], float] = {}
-        revision, objects, meta = store.load()
+        revision, objects, meta = self._load()
         model.load(revision, objects)
-        self._pools = number_pools(meta, {pool: model.used_numbers(pool) for pool in POOLS})
+        self._pools = self._number_pools(meta)
         self.put_tenant(DEFAULT_TENANT)
         self._run(write_network.give_vlans)
         self._run(write_service.give_port_numbers)
@@ -75,8 +75,8 @@ class Commands:
             for commit in commits:
                 if commit.revision <= self.model.revision:
                     continue  # a subscriber has written, and so caught up, meanwhile
-                if any(self.model.get(c.kind, c.key) != c.before for c in commit.changes):
-                    self._take_over_all()  # this is not the history that we have seen the beginning of
+                if not self._follows(commit):
+                    self._take_over_all()  # as it is by now, it may be a model that can be
                     break
                 self._take_over(commit)
             return bool(commits)
@@ -205,11 +205,12 @@ class Commands:
         self, tenant: str, network: str, mac: str, address: AnyForm, switch: int, port_name: str, port_mac: str = ""
     ) -> Endpoint | None:
         """Note a host seen on the wire, or that it moved. None: somebody else has its address or MAC."""
-        where = self.model.networks.get(f"{tenant}:{network}")
-        if where is None:
-            return None
-        seen = ip_address(address)
-        return self._run(lambda draft: write_endpoint.learn(draft, where, mac, seen, switch, port_name, port_mac))
+        seen = Seen(f"{tenant}:{network}", mac, ip_address(address), switch, port_name, port_mac)
+        return self.learn_all([seen])[0]
+
+    def learn_all(self, seen: Sequence[Seen]) -> list[Endpoint | None]:
+        """Note hosts seen on the wire, in one commit. None for one whose address or MAC somebody else has."""
+        return self._run(lambda draft: [write_endpoint.learn(draft, host) for host in seen])
 
     def _draft(self) -> Draft:
         return Draft(self.model, self._pools, self._clock())
@@ -242,13 +243,23 @@ class Commands:
             return self.catch_up()
         return False
 
+    def _follows(self, commit: Commit) -> bool:
+        """Whether it is the next step of the history that we have seen, and leads to a model that can be."""
+        if any(self.model.get(c.kind, c.key) != c.before for c in commit.changes):
+            return False
+        try:
+            consistent.check_changes(self.model, commit.changes, consistent.EARLIER_LIMITS)
+        except Conflict:
+            return False
+        return True
+
     def _take_over(self, commit: Commit) -> None:
         follow(self._pools, commit.changes)
         self._apply(commit)
 
     def _take_over_all(self) -> None:
         """The log doesn't reach back to us: take over the whole store, as one commit."""
-        revision, objects, meta = self.store.load()
+        revision, objects, meta = self._load()
         if revision <= self.model.revision:
             raise StoreUnusable(
                 f"the store is at revision {revision} and was at {self.model.revision} before: "
@@ -259,9 +270,24 @@ class Commands:
         changes += [Change(None, o) for (kind, key), o in after.items() if self.model.get(kind, key) is None]
         commit = Commit(revision, tuple(c for c in changes if c.before != c.after))
         self.model.apply(commit)
-        self._pools = number_pools(meta, {pool: self.model.used_numbers(pool) for pool in POOLS})
+        self._pools = self._number_pools(meta)
         self._recent.clear()
         self._tell(commit)
+
+    def _load(self) -> tuple[int, list[Object], dict[str, Any]]:
+        """All that the store holds, if it is a model that can be."""
+        revision, objects, meta = self.store.load()
+        try:
+            consistent.check(objects, consistent.EARLIER_LIMITS)
+        except Conflict as error:
+            raise StoreUnusable(f"the store holds what can't be: {error}") from error
+        return revision, objects, meta
+
+    def _number_pools(self, meta: Mapping[str, Any]) -> dict[str, NumberPool]:
+        try:
+            return number_pools(meta, {pool: self.model.used_numbers(pool) for pool in POOLS})
+        except ValueError as error:
+            raise StoreUnusable(f"the store holds what can't be: {error}") from error
 
     def _apply(self, commit: Commit) -> None:
         self.model.apply(commit)

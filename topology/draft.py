@@ -106,9 +106,12 @@ class Draft:
         self._taken[pool].add(number)
         return number
 
-    def lowest_free(self, network: Network, version: int) -> Address:
-        """The lowest IPv4 or IPv6 address to hand out: none held, none freed just now unless nothing else is left."""
-        found = self._lowest(network, version)
+    def free_address(self, network: Network, version: int) -> Address:
+        """The IPv4 or IPv6 address to hand out: none held, none freed just now unless nothing else is left.
+
+        The lowest one; where Docker's own IPAM driver hands out the lowest ones, the highest.
+        """
+        found = self._highest(network, version) if network.docker_ipam else self._lowest(network, version)
         if found is None:
             found = self._coolest(network, version)
         if found is None:
@@ -195,6 +198,16 @@ class Draft:
         if heap and (found is None or heap[0] < found):
             found = heap[0]
         return found
+
+    def _highest(self, network: Network, version: int) -> int | None:
+        first, last = network.handed_out(version)
+        space = self.model.space(network.key) or Space()
+        found = space.highest_free(first, last)
+        while found is not None and self._laid_on(network.key, found):
+            found = space.highest_free(first, found - 1)
+        expired = (int(lease.address) for lease in space.older_than(self.now, COOLING_SECONDS))
+        free = [a for a in expired if first <= a <= last and not self._laid_on(network.key, a)]
+        return max(free if found is None else [*free, found], default=None)
 
     def _coolest(self, network: Network, version: int) -> int | None:
         first, last = network.handed_out(version)

@@ -30,6 +30,7 @@ LEASE_SECONDS = 3
 RENEW_SECONDS = 0.8
 PAUSE_SECONDS = 0.1  # before etcd is asked again that does not answer
 MARGIN_SECONDS = 0.3  # before the lease ends: what is on its way then is still the leader's
+GENERATION_DIGITS = 18  # OpenFlow's has 64 bits
 ANSWER_SECONDS = 0.7  # for one member's answer: another has to be asked in time
 
 
@@ -45,6 +46,14 @@ class Leader:
     name: str
     url: str
     generation: int
+
+
+class _Broken(Exception):
+    """Somebody else has put into one of our keys what makes no sense."""
+
+
+def _is_generation(value: object) -> bool:
+    return type(value) is int and 0 < value < 1 << 64
 
 
 class Election:
@@ -69,6 +78,7 @@ class Election:
         self._mine = 0  # the generation in which the leader's key is ours; 0: it is not
         self._told: tuple[int, Leader | None, bool] = (0, None, False)
         self._displaced = 0.0  # since when another has our URL; 0: nobody has
+        self._line = ""  # what is wrong, as said last
         self.leader: Leader | None = None
         """As last seen; None: there is none, or etcd does not say."""
         self.standing: tuple[str, ...] = ()
@@ -97,10 +107,16 @@ class Election:
         try:
             self._renew()
             self._stand()
+            self._line = ""
         except StoreUnavailable as error:
             LOG.debug("election: %s", error)
             self.leader = self.leader if self.generation else None
             self.standing = ()
+        except _Broken as error:
+            if self._line != str(error):
+                LOG.error("%s: nobody can lead until it is deleted", error)
+            self._line = str(error)
+            self.leader, self.standing = None, ()
         now = (self.generation, self.leader, self.doubled)
         if now != self._told:
             self._told = now
@@ -119,26 +135,29 @@ class Election:
     def _renew(self) -> None:
         asked = self._clock()
         if self._lease:
-            kept = self._etcd.post("/lease/keepalive", {"ID": self._lease}).get("result", {})
-            if int(kept.get("TTL", 0)) <= 0:  # it has ended, and the key with it
+            kept = self._etcd.post("/lease/keepalive", {"ID": self._lease})
+            with self._etcd.understood():
+                left = int(kept.get("result", {}).get("TTL", 0))
+            if left <= 0:  # it has ended, and the key with it
                 self._lease, self._mine = 0, 0
         if not self._lease:
             granted = self._etcd.post("/lease/grant", {"TTL": LEASE_SECONDS, "ID": 0})
-            self._lease = int(granted["ID"])
+            with self._etcd.understood():
+                self._lease = int(granted["ID"])
         self._until = asked + LEASE_SECONDS - MARGIN_SECONDS
 
     def _stand(self) -> None:
         placed, counter, found = self._look()
         self._displaced = 0.0 if placed else self._displaced or self._clock()
         if found:
-            self.leader = Leader(**json.loads(b64decode(found[0]["value"])))
+            self.leader = self._read_leader(found[0])
             # by the lease, not the name: after an answer that was lost, we learn here that we lead
             self._mine = self.leader.generation if int(found[0].get("lease", 0)) == self._lease else 0
             return
         self._mine, self.leader = 0, None
         if not placed:
             return
-        generation = max(int(b64decode(counter[0]["value"]) if counter else 0) + 1, int(time.time()))
+        generation = max(self._read_counter(counter[0]) + 1 if counter else 0, int(time.time()))
         leader = Leader(self._name, self._url, generation)
         compare = [
             {"key": b64(self._key), "target": "CREATE", "create_revision": 0},
@@ -148,6 +167,21 @@ class Election:
         won, _, _ = self._etcd.txn(compare, [put(self._key, value, self._lease), put(self._counter, str(generation))])
         if won:
             self.leader, self._mine = leader, generation
+
+    def _read_leader(self, kv: dict[str, Any]) -> Leader:
+        try:
+            found = Leader(**json.loads(b64decode(kv["value"])))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise _Broken(f"{self._key} can't be read: right is a leader's name, url and generation") from error
+        if not all(type(text) is str for text in (found.name, found.url)) or not _is_generation(found.generation):
+            raise _Broken(f"{self._key} can't be read: right is a leader's name, url and generation")
+        return found
+
+    def _read_counter(self, kv: dict[str, Any]) -> int:
+        text = b64decode(kv.get("value", ""))
+        if not text.isdigit() or len(text) > GENERATION_DIGITS:
+            raise _Broken(f"{self._counter} can't be read: right is the last leader's generation")
+        return int(text)
 
     def _look(self) -> tuple[bool, list[dict[str, Any]], list[dict[str, Any]]]:
         """Take our place if it is free. Whether we have it; the counter and the leader's key, if they are there."""
@@ -159,7 +193,8 @@ class Election:
         ]
         free = {"key": b64(own), "target": "CREATE", "create_revision": 0}
         _, answers, _ = self._etcd.txn([free], [put(own, self._name, self._lease), *reads], reads)
-        places, counter, found = (range_in(answer).get("kvs", []) for answer in answers[-len(reads) :])
-        leases = {b64decode(kv["key"]).decode(): int(kv.get("lease", 0)) for kv in places}
+        with self._etcd.understood():
+            places, counter, found = (range_in(answer).get("kvs", []) for answer in answers[-len(reads) :])
+            leases = {b64decode(kv["key"]).decode(errors="replace"): int(kv.get("lease", 0)) for kv in places}
         self.standing = tuple(sorted(key.removeprefix(self._controllers) for key in leases))
         return leases.get(own) == self._lease, counter, found

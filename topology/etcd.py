@@ -30,12 +30,51 @@ with warnings.catch_warnings():
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0  # for one member's answer; then the next is asked
 OPERATION_SECONDS = 5.0  # for an answer of any
+WHOLE_SECONDS = 20.0  # until a long answer is there as a whole
+MAX_ANSWER = 256 << 20  # bytes: a thousand objects of the largest kind
+MAX_LINE = 4 << 20  # bytes of one event
 DEFAULT_PORT = 2379
 BROKEN = "the connection broke"
 DEFAULT_PREFIX = "/netctl"
 _MEMBER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _NOT_CONNECTED = re.compile("NewConnectionError|NameResolutionError|ConnectTimeoutError")
 _SAFE_PREFIX = re.compile(r"/[A-Za-z0-9._/-]*")
+
+
+class _Session(requests.Session):
+    """One whose answers have bounds: in bytes and in time."""
+
+    def __init__(self, like: requests.Session) -> None:
+        super().__init__()
+        self.verify, self.cert = like.verify, like.cert
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        """As the library's, but that the body of an answer ends where it has to."""
+        if kwargs.get("stream"):
+            return super().request(*args, **kwargs)
+        response = super().request(*args, **{**kwargs, "stream": True})
+        until = time.monotonic() + WHOLE_SECONDS
+        parts, size = [], 0
+        with contextlib.closing(response):
+            for part in response.iter_content(1 << 16):
+                size += len(part)
+                if size > MAX_ANSWER:
+                    raise requests.ConnectionError(f"its answer has more than {MAX_ANSWER} bytes")
+                if time.monotonic() > until:
+                    raise requests.ConnectionError(f"its answer is not complete within {WHOLE_SECONDS:g} s")
+                parts.append(part)
+        cast(Any, response)._content = b"".join(parts)
+        return response
+
+
+def _lines(response: requests.Response) -> Iterator[bytes]:
+    """The lines of an answer, as they come."""
+    rest = b""
+    for part in cast(Any, response).iter_content(chunk_size=None):  # its types do not know None
+        *lines, rest = (rest + part).split(b"\n")
+        yield from lines
+        if len(rest) > MAX_LINE:
+            return
 
 
 class EtcdRefused(StoreUnavailable):
@@ -117,8 +156,17 @@ class Etcd:
             for host, port in url.members
         ]
         for client in self._clients:
-            client.session.trust_env = False  # neither a proxy nor other certificates out of the environment
+            session = client.session = _Session(client.session)
+            session.trust_env = False  # neither a proxy nor other certificates out of the environment
         self._at = 0
+
+    @contextlib.contextmanager
+    def understood(self) -> Iterator[None]:
+        """Around what takes an answer to pieces: StoreUnavailable where it is not made as etcd's are."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise StoreUnavailable(f"store {self.url}: an answer makes no sense, is that an etcd?") from error
 
     def impatient(self, answer_seconds: float) -> Etcd:
         """Another connection to the same members."""
@@ -137,7 +185,9 @@ class Etcd:
         for _ in self._clients:
             client = self._clients[self._at]
             try:
-                answer: dict[str, Any] = client.post(client.get_url(path), json=body)
+                answer: Any = client.post(client.get_url(path), json=body)
+                if not isinstance(answer, dict):
+                    raise ValueError("its answer makes no sense")
                 return answer
             except (etcd3gw.exceptions.Etcd3Exception, requests.RequestException, ValueError) as error:
                 line = _line(error)
@@ -161,13 +211,15 @@ class Etcd:
                     client.get_url("/watch"), json=body, stream=True, timeout=(CONNECT_SECONDS, silence)
                 )
             ) as response:
-                for line in cast(Any, response).iter_lines(chunk_size=None):  # as they come: its types do not know that
-                    result = json.loads(line).get("result", {}) if line.strip() else {}
-                    if result.get("created"):
+                for line in _lines(response):
+                    with self.understood():
+                        result = json.loads(line).get("result", {}) if line.strip() else {}
+                        created, events = bool(result.get("created")), list(result.get("events", ()))
+                        values = [b64decode(event["kv"].get("value", "")) for event in events]
+                    if created:
                         yield None
-                    for event in result.get("events", ()):
-                        yield b64decode(event["kv"].get("value", ""))
-        except (requests.RequestException, ValueError):
+                    yield from values
+        except (requests.RequestException, StoreUnavailable):
             return  # silence as well: whoever watches looks for himself then, and is told what is wrong
 
     def txn(
@@ -178,12 +230,15 @@ class Etcd:
     ) -> tuple[bool, list[dict[str, Any]], int]:
         """Whether all comparisons held, the answers to the operations done, and etcd's own revision after it."""
         answer = self.post("/kv/txn", {"compare": list(compare), "success": list(success), "failure": list(failure)})
-        return bool(answer.get("succeeded")), answer.get("responses", []), int(answer["header"]["revision"])
+        with self.understood():
+            answers = answer.get("responses", [])
+            return bool(answer.get("succeeded")), [dict(a) for a in answers], int(answer["header"]["revision"])
 
     def get(self, key: str) -> tuple[bytes | None, int]:
         """A value (None: there is none) and etcd's own revision when it was read."""
         answer = self.post("/kv/range", {"key": b64(key)})
-        return value_of(answer), int(answer["header"]["revision"])
+        with self.understood():
+            return value_of(answer), int(answer["header"]["revision"])
 
     def pages(self, start: str, end: str, revision: int, limit: int) -> Iterator[tuple[str, bytes]]:
         """All keys and values from ``start`` up to ``end``, as of one revision of etcd's own, a page at a time."""
@@ -191,11 +246,13 @@ class Etcd:
         while True:
             body = {"key": b64(at), "range_end": b64(end), "revision": revision, "limit": limit}
             answer = self.post("/kv/range", body)
-            for kv in answer.get("kvs", ()):
-                at = b64decode(kv["key"])
-                yield at.decode(), b64decode(kv.get("value", ""))
-            if not answer.get("more"):
+            with self.understood():
+                found = [(b64decode(kv["key"]), b64decode(kv.get("value", ""))) for kv in answer.get("kvs", ())]
+                named = [(key.decode(), value) for key, value in found]
+            yield from named
+            if not answer.get("more") or not found:
                 return
+            at = found[-1][0]
             at += b"\0"
 
 
@@ -264,6 +321,8 @@ def _line(error: Exception) -> str:
     if "SSL" in told or "certificate" in told:
         found = re.search(r"\[SSL[^\]]*\] ([^(\"']*)", told)
         return f"TLS: {found[1].strip() if found else told[:120]}"
+    if told.startswith("its answer "):
+        return told
     if "Connection" in told or "RemoteDisconnected" in told:
         return BROKEN
     return " ".join(told.split())[:200]

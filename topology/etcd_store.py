@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,8 +39,11 @@ from topology.etcd import (
     read,
     value_of,
 )
-from topology.model import Change, Commit, Object, from_json, to_json
+from topology.model import Change, Commit, Object
 from topology.store import StaleRevision, StoreUnavailable, StoreUnusable
+from topology.stored import from_json, to_json
+
+LOG = logging.getLogger(__name__)
 
 FORMAT = 1
 KEPT_REVISIONS = 2_000  # for who was away; etcd is for small data
@@ -50,6 +54,8 @@ BATCH_OPERATIONS = 100  # of the 128 that etcd takes
 PAGE_OBJECTS, PAGE_LOG, PAGE_PARTS = 1000, 50, 4
 COMMIT_SECONDS = 5.0  # until it must be known what became of one
 PAUSE_SECONDS = 0.1  # before a commit is sent again, while a member is being replaced by another
+DIGITS = 18  # of a revision
+NONSENSE = (ValueError, TypeError, RecursionError)
 LOADS = 5  # attempts, when etcd compacts what is just being read
 
 
@@ -101,8 +107,12 @@ class EtcdStore:
                 text = _dump({"by": token, "parts": len(parts)})
             folded = self._write(expected, token, text)
             if large or revision - folded >= min(FOLD_EVERY, self._kept):
-                with contextlib.suppress(StoreUnavailable):  # the next one does it
+                try:
                     self._fold()
+                except StoreUnavailable as error:
+                    LOG.debug("%s; the next commit folds", error)
+                except StoreUnusable as error:
+                    LOG.error("%s; changes are stored, but no controller can start on it", error)
         return revision
 
     def changes_since(self, revision: int) -> list[Commit] | None:
@@ -124,7 +134,7 @@ class EtcdStore:
     def watch(self, silence: float) -> Iterator[int]:
         """Yields once it watches (0), then each revision as it is made; ends when nothing comes for so many seconds."""
         for value in self._etcd.watch(f"{self._at}/state", silence):
-            yield json.loads(value)["revision"] if value else 0
+            yield self._revision(value) if value else 0
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -156,8 +166,10 @@ class EtcdStore:
             raise StoreUnusable(f"store {self._name} is gone: somebody has deleted it")
         try:
             state = json.loads(value)
-            made, revision = int(state["format"]), int(state["revision"])
-        except (ValueError, KeyError, TypeError) as error:
+            made, revision = state["format"], state["revision"]
+            if type(made) is not int or type(revision) is not int or made < 1 or revision < 0:
+                raise ValueError("no numbers")
+        except (*NONSENSE, KeyError) as error:
             raise StoreUnusable(f"store {self._name} is another program's: its state can't be read") from error
         if made > FORMAT:
             raise StoreUnusable(
@@ -169,18 +181,25 @@ class EtcdStore:
         with self._watched():
             revision, at = self._state()
             found = self._laid_down(at)
-            folded = int(found.pop("folded") or 0)
-            for _, entry in self._entries(folded, revision, at):
+            folded = self._folded(found.pop("folded", None))
+            numbers = set(range(folded + 1, revision + 1))
+            for number, entry in self._entries(folded, revision, at):
+                numbers.discard(number)
                 found.update(self._effects(entry))
+        if numbers:
+            raise self._broken(f"revision {min(numbers)}", "it is missing")
         objects, meta = [], {}
         for name, text in found.items():
             kind, _, rest = name.partition("/")
             if text is None:
                 continue
             if kind == "meta":
-                meta[rest] = json.loads(text)
-            else:
-                objects.append(self._decode(rest.partition("/")[0], text, rest.replace("/", " ", 1)))
+                meta[rest] = self._json(text, name)
+                continue
+            value = self._decode(rest.partition("/")[0], text, rest.replace("/", " ", 1))
+            if f"{value.kind}/{value.key}" != rest:
+                raise self._broken(rest.replace("/", " ", 1), f"it is {value.key}")
+            objects.append(value)
         return revision, objects, meta
 
     def _laid_down(self, at: int) -> dict[str, str | None]:
@@ -190,8 +209,18 @@ class EtcdStore:
         for area in ("folded", "meta/", "objects/"):
             key = f"{self._at}/{area}"
             for name, value in self._etcd.pages(key, after_all(key), at, PAGE_OBJECTS):
-                found[name[start:]] = value.decode()
+                try:
+                    found[name[start:]] = value.decode()
+                except UnicodeDecodeError as error:
+                    raise self._broken(name, "it is not UTF-8") from error
         return found
+
+    def _folded(self, text: str | None) -> int:
+        if text is None:
+            raise self._broken("folded", "it is missing")
+        if not text.isascii() or not text.isdigit() or len(text) > DIGITS:
+            raise self._broken("folded", "it is no revision")
+        return int(text)
 
     def _entries(self, after: int, last: int, at: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """The commits after a revision, as they were written; ``at`` is a revision of etcd's own."""
@@ -199,20 +228,28 @@ class EtcdStore:
         if last <= after:
             return
         for key, value in self._etcd.pages(start, end, at, PAGE_LOG):
-            number = int(key.rpartition("/")[2], 16)
+            try:
+                number = int(key.rpartition("/")[2], 16)
+            except ValueError as error:
+                raise self._broken(key, "it is no revision's") from error
             yield number, self._whole(number, value, at)
 
     def _whole(self, number: int, value: bytes, at: int) -> dict[str, Any]:
         try:
             entry: dict[str, Any] = json.loads(value)
             if "parts" in entry:
+                if type(entry["by"]) is not str:
+                    raise ValueError("by: it is no text")
                 start = f"{self._part(number)}{entry['by']}/"
                 parts = [part for _, part in self._etcd.pages(start, after_all(start), at, PAGE_PARTS)]
                 if len(parts) != entry["parts"]:
                     raise ValueError(f"{len(parts)} of {entry['parts']} parts are there")
                 entry = json.loads(b"".join(parts))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreUnusable(f"store {self._name}: revision {number} can't be read: {error}") from error
+            _check(entry)
+        except KeyError as error:
+            raise self._broken(f"revision {number}", f"{error} is missing") from error
+        except NONSENSE as error:
+            raise self._broken(f"revision {number}", error) from error
         return entry
 
     def _write(self, expected: int, token: str, text: str) -> int:
@@ -238,10 +275,15 @@ class EtcdStore:
                 )
             time.sleep(PAUSE_SECONDS)
         if done:
-            return int(value_of(range_in(answers[2])) or 0)
-        found = self._revision(value_of(range_in(answers[0])))
-        there = value_of(range_in(answers[1]))
-        if there is not None and json.loads(there).get("by") == token:
+            with self._etcd.understood():
+                folded = value_of(range_in(answers[2]))
+            with contextlib.suppress(StoreUnusable):
+                return self._folded("0" if folded is None else folded.decode(errors="replace"))
+            return expected  # whoever folds next will say what is wrong
+        with self._etcd.understood():
+            state, there = value_of(range_in(answers[0])), value_of(range_in(answers[1]))
+        found = self._revision(state)
+        if there is not None and f'"by":"{token}"'.encode() in there:
             return expected  # it was done, and the answer lost
         with contextlib.suppress(StoreUnavailable):
             start = f"{self._part(expected + 1)}{token}/"
@@ -253,7 +295,9 @@ class EtcdStore:
         key = f"{self._at}/folded"
         revision, at = self._state()
         answer = self._etcd.post("/kv/range", {"key": b64(key), "revision": at})
-        folded, modified = int(value_of(answer) or 0), int(answer["kvs"][0]["mod_revision"])
+        with self._etcd.understood():
+            value, modified = value_of(answer), int(answer["kvs"][0]["mod_revision"])
+        folded = self._folded(None if value is None else value.decode(errors="replace"))
         effects: dict[str, str | None] = {}
         for _, entry in self._entries(folded, revision, at):
             effects.update(self._effects(entry))
@@ -288,10 +332,21 @@ class EtcdStore:
             yield Change(before, after)
 
     def _decode(self, kind: str, data: Any, name: str) -> Object:
+        document = self._json(data, name) if isinstance(data, str) else data
         try:
-            return from_json(kind, json.loads(data) if isinstance(data, str) else data)
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreUnusable(f"store {self._name}: {name} can't be read: {error}") from error
+            return from_json(kind, document)
+        except ValueError as error:
+            raise self._broken(name, error) from error
+
+    def _json(self, text: str, name: str) -> Any:
+        try:
+            return json.loads(text)
+        except NONSENSE as error:
+            raise self._broken(name, error) from error
+
+    def _broken(self, what: str, why: object) -> StoreUnusable:
+        told = " ".join(str(why).split())[:200]
+        return StoreUnusable(f"store {self._name}: {what} can't be read: {told}")
 
     def _log(self, revision: int) -> str:
         return f"{self._at}/log/{revision:016x}"
@@ -310,6 +365,17 @@ class EtcdStore:
             raise
         finally:
             self._doubt = doubt
+
+
+def _check(entry: Any) -> None:
+    """ValueError: a log entry is not made as one."""
+    if not isinstance(entry, dict) or not isinstance(entry["changes"], list) or not isinstance(entry["meta"], dict):
+        raise ValueError("it is no list of changes")
+    for change in entry["changes"]:
+        if not isinstance(change, dict) or not isinstance(change["kind"], str) or not isinstance(change["key"], str):
+            raise ValueError("one of its changes is none")
+        if (change["before"] or change["after"]) is None:
+            raise ValueError("one of its changes has neither a before nor an after")
 
 
 def _state(revision: int) -> str:

@@ -1,4 +1,4 @@
-"""The objects of the model: immutable values, and their JSON form for a store.
+"""The objects of the model: immutable values. Their form in a store: `topology.stored`.
 
 Every object has a ``kind`` and a ``key``; (kind, key) names it for good. Keys are those of the REST API:
 ``tenant``, ``tenant:name``. Numbers are given out by the write door, are never shared by two living objects,
@@ -9,11 +9,10 @@ its tag on links.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Any, ClassVar
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import ClassVar
 
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
@@ -65,6 +64,8 @@ class Network:
     nat: bool = False  # its endpoints reach what their host reaches, translated to the host's address
     vlan: int = 0  # 1..4094: its 802.1Q tag on links between switches; 0: there was none left
     internal: bool = False  # closed in both directions: it has no way to other networks or to its hosts
+    docker_ipam: bool = False  # containers' addresses come from Docker's own IPAM driver, the lowest free ones
+    nat_host: bool = False  # with nat: its endpoints also reach the ports of their host, but never the control plane's
 
     @property
     def key(self) -> str:
@@ -324,74 +325,3 @@ class Commit:
 
     revision: int
     changes: tuple[Change, ...]
-
-
-def to_json(value: Object) -> dict[str, Any]:
-    """The stored form: fields by name, addresses as strings, tuples as lists."""
-    return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, IPv4Address | IPv4Network | IPv6Address | IPv6Network):
-        return str(value)
-    if isinstance(value, ServicePort | Check | Published):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return value
-
-
-def _labels(value: Any) -> Labels:
-    return tuple((k, v) for k, v in value)
-
-
-def _address(value: Any) -> IPv4Address | None:
-    return None if value is None else IPv4Address(value)
-
-
-def _check(value: Any) -> Check | None:
-    return None if value is None else Check(**value)
-
-
-def _address6(value: Any) -> IPv6Address | None:
-    return None if value is None else IPv6Address(value)
-
-
-def _subnet6(value: Any) -> IPv6Network | None:
-    return None if value is None else IPv6Network(value)
-
-
-def _addresses(value: Any) -> tuple[Address, ...]:
-    return tuple(ip_address(v) for v in value)
-
-
-_FROM: Mapping[str, Callable[[Any], Any]] = {
-    "subnet": IPv4Network,
-    "first": IPv4Address,
-    "last": IPv4Address,
-    "address": ip_address,
-    "gateway": _address,
-    "subnet6": _subnet6,
-    "gateway6": _address6,
-    "requested_vip6": _address6,
-    "published": lambda value: tuple(Published(**p) for p in value),
-    "requested_vip": _address,
-    "tunnel_address": _address,
-    "vips": _addresses,
-    "addresses": _addresses,
-    "labels": _labels,
-    "selectors": _labels,
-    "passed": tuple,
-    "drained": tuple,
-    "check": _check,
-    "ports": lambda value: tuple(ServicePort(**p) for p in value),
-}
-
-
-def from_json(kind: str, data: Mapping[str, Any]) -> Object:
-    """The object that `to_json` made ``data`` of; one stored by an earlier version gets the defaults of what it lacks.
-
-    A field that this version does not know is an error.
-    """
-    cls = KINDS[kind]
-    return cls(**{k: _FROM[k](v) if k in _FROM else v for k, v in data.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -27,13 +28,44 @@ KERNEL = "system"
 
 @dataclass(slots=True)
 class Switch:
-    """One switch, known by its datapath id while it is connected."""
+    """One switch, known by its datapath id while it is connected. Its ports change by `put` and `drop` alone.
+
+    What a port's event, or a packet, costs does not depend on how many ports it claims.
+    """
 
     dpid: int
     ports: dict[str, Port] = field(default_factory=dict)
     version: tuple[int, ...] = ()  # of Open vSwitch; empty where it does not say
     broken_packets: int = 0  # packets to the controller that were not what their flow sends
     forged_packets: int = 0  # ARP of a sender that claims what is not its own
+    ignored_hosts: Counter[str] = field(default_factory=Counter)  # ARP of too many hosts, by port
+    numbers: dict[str, int] = field(init=False, repr=False, compare=False)  # OpenFlow's, by name
+    _names: dict[int, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.numbers = {port.name: port.number for port in self.ports.values()}
+        self._names = {number: name for name, number in self.numbers.items()}
+
+    def put(self, port: Port) -> set[str]:
+        """A port came or changed. A number taken over by another name: the old name is gone, and is returned."""
+        before, holder = self.ports.get(port.name), self._names.get(port.number)
+        moved = {holder} if holder is not None and holder != port.name else set()
+        for name in moved:
+            del self.ports[name], self.numbers[name]
+        if before is not None and before.number != port.number:
+            self._names.pop(before.number, None)
+        self.ports[port.name], self.numbers[port.name] = port, port.number
+        self._names[port.number] = port.name
+        return moved
+
+    def drop(self, name: str) -> Port | None:
+        """A port went; None: it was not there."""
+        gone = self.ports.pop(name, None)
+        if gone is not None:
+            del self.numbers[name]
+            if self._names.get(gone.number) == name:
+                del self._names[gone.number]
+        return gone
 
     def knows_sctp(self, datapath_type: str) -> bool:
         """Whether its conntrack knows SCTP's ports. ``datapath_type`` as its host says; "" where nobody does."""
@@ -41,12 +73,11 @@ class Switch:
 
     def port_number(self, name: str) -> int | None:
         """OpenFlow number of the port called ``name``; None while the switch does not have it."""
-        port = self.ports.get(name)
-        return None if port is None else port.number
+        return self.numbers.get(name)
 
     def port_name(self, number: int) -> str | None:
         """Name of port ``number``; None where there is none."""
-        return next((p.name for p in self.ports.values() if p.number == number), None)
+        return self._names.get(number)
 
     def has_link(self, name: str) -> bool:
         """Whether the port called ``name`` is there and up."""
@@ -61,6 +92,7 @@ class Heard:
         self._from: dict[End, End] = {}  # a port → the one that it hears
         self._to: dict[End, End] = {}
         self._missed: dict[End, int] = {}  # sent by a port that is heard, since it was heard last
+        self.changes = 0  # counted, so that nobody looks through all links for nothing
 
     def sent(self, end: End) -> None:
         """One more frame out of a port; what was heard of it before, and not for `MISSED` frames, is no more."""
@@ -78,6 +110,7 @@ class Heard:
                 if any(peer not in (None, receiver, sender) for peer in (self._from.get(end), self._to.get(end))):
                     self.drop(end)
             self._from[receiver], self._to[sender] = sender, receiver
+            self.changes += 1
         self._missed[sender] = 0
         return news
 
@@ -86,6 +119,7 @@ class Heard:
         for sender in (end, self._from.get(end)):
             if sender is not None and (receiver := self._to.pop(sender, None)) is not None:
                 del self._from[receiver], self._missed[sender]
+                self.changes += 1
 
     def joined(self, end: End) -> bool:
         """Whether there is a switch at the port's other end, heard in either direction."""
@@ -129,13 +163,9 @@ class Observed:
 
     def put_port(self, dpid: int, port: Port) -> set[str]:
         """A port came or changed; the names whose place is different now."""
-        ports = self.switches[dpid].ports
-        before = ports.get(port.name)
-        # a number taken over by another name: the old name is gone
-        moved = {p.name for p in ports.values() if p.number == port.number and p.name != port.name}
-        for name in moved:
-            del ports[name]
-        ports[port.name] = port
+        switch = self.switches[dpid]
+        before = switch.ports.get(port.name)
+        moved = switch.put(port)
         changed = before is None or before.number != port.number
         if changed or not port.up:
             self.heard.drop(End(dpid, port.number))
@@ -145,7 +175,7 @@ class Observed:
 
     def drop_port(self, dpid: int, name: str) -> set[str]:
         """A port went; the names whose place is different now."""
-        gone = self.switches[dpid].ports.pop(name, None)
+        gone = self.switches[dpid].drop(name)
         if gone is None:
             return set()
         self.heard.drop(End(dpid, gone.number))

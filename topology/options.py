@@ -14,7 +14,8 @@ from topology.validate import TEXT_LIMIT, choice, show
 
 AFFINITY_MODES = ("idle", "absolute")
 CHECK_PROTOCOLS = ("tcp", "http")
-WEIGHT_LABEL = "netctl.weight"
+OURS = "netctl."  # how labels begin that are for netctl
+WEIGHT_LABEL = f"{OURS}weight"
 MAX_AFFINITY, MAX_DRAIN, MAX_WEIGHT = 65_535, 3600, 100
 MIN_INTERVAL, MAX_INTERVAL, MAX_COUNT = 2, 3600, 100
 
@@ -73,9 +74,24 @@ def weight(value: int) -> int:
 
 def labelled_weight(labels: Labels) -> int:
     """The weight that a container's label gives it. A wrong one counts as 1: the container runs already."""
-    text = dict(labels).get(WEIGHT_LABEL, "")
-    value = int(text) if _NUMBER.fullmatch(text) else 1
-    return value if 1 <= value <= MAX_WEIGHT else 1
+    return _weight_in(dict(labels).get(WEIGHT_LABEL, "")) or 1
+
+
+def label_troubles(labels: Labels) -> list[str]:
+    """What is wrong with a container's labels that are for netctl: a line each."""
+    found = []
+    for key, value in labels:
+        if key == WEIGHT_LABEL and not _weight_in(value):
+            found.append(f"label {key}={show(value)} counts as 1: must be a whole number from 1 to {MAX_WEIGHT}")
+        elif key.startswith(OURS) and key != WEIGHT_LABEL:
+            found.append(f"label {show(key)} is unknown and has no effect: known is {WEIGHT_LABEL}")
+    return found
+
+
+def _weight_in(text: str) -> int:
+    """The weight that a label's value says; 0: none."""
+    value = int(text) if _NUMBER.fullmatch(text) else 0
+    return value if value <= MAX_WEIGHT else 0
 
 
 def _path(protocol: str, path: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import TypeVar
 
 from topology.model import HOST_BASE, PUBLISHED_BASE, Address, Host, Prefix
@@ -19,7 +19,10 @@ T = TypeVar("T")
 HOST_MAC = f"{OWN_MACS}00:00:02"  # of every host's end of that port
 INGRESS_MAC = f"{OWN_MACS}01:80:00"  # plus a host's number: from outside, in by that host, to a provider on another
 TUNNEL_PORT = "netctl-vxlan"  # of a host's bridge, made by its agent; each packet says which host it goes to
-HIDDEN = IPv4Network("250.0.0.0/8")  # endpoints, as their host sees them once they are on their way out
+HIDDEN = IPv4Network("250.0.0.0/7")  # endpoints, as their host sees them once they are on their way out:
+HIDDEN_BASE = IPv4Address("250.0.0.0")
+HIDDEN_HOST_BASE = IPv4Address("251.0.0.0")  # of those in networks with natHost
+HIDDEN_HOST = IPv4Network((HIDDEN_HOST_BASE, 8))
 SECOND_ZONES = 0x8000  # a tenant has two conntrack zones: its number, and its number plus this
 PUBLISHED = IPv4Network((PUBLISHED_BASE, 8))
 INGRESS = IPv4Network("240.0.0.0/5")  # providers, in conntrack at their own host, for what came in by another

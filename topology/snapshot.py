@@ -167,6 +167,16 @@ class Model:
         """Endpoints without an agent at one port of a switch, oldest first."""
         return self._by_number("endpoint", "port", f"{switch} {port_name}")
 
+    def learned_on(self, switch: int) -> int:
+        """How many endpoints are learned at a switch."""
+        return len(self._group("endpoint", "learned", str(switch)))
+
+    def endpoints_plugged(self, switch: int, port_name: str) -> list[Endpoint]:
+        """Endpoints at one port of a switch: its host's, and those without an agent."""
+        host = self.by_switch(switch)
+        of_host = self._by_number("endpoint", "port", f"{host.name} {port_name}") if host is not None else []
+        return [*of_host, *self.endpoints_at(switch, port_name)]
+
     def networks_around(self, address: Address) -> list[Network]:
         """Networks, of any tenant, a subnet of which holds an address; oldest first."""
         bits, width = int(address), address.max_prefixlen
@@ -301,8 +311,12 @@ class Model:
             yield (value.kind, "protocol", SCTP)
         if isinstance(value, Endpoint | Lease) and value.host:
             yield (value.kind, "host", value.host)
+        if isinstance(value, Endpoint) and value.host:
+            yield (value.kind, "port", f"{value.host} {value.port_name}")
         if isinstance(value, Endpoint) and value.switch:
             yield (value.kind, "switch", str(value.switch))
+            if value.origin == "learned":
+                yield (value.kind, "learned", str(value.switch))
             yield (value.kind, "port", f"{value.switch} {value.port_name}")
 
     def _add(self, value: Object) -> None:

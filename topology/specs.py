@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from topology.model import DEFAULT_DRAIN
+from topology.model import DEFAULT_DRAIN, Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,21 @@ class NetworkSpec:
     gateway6: str = ""
     nat: bool = False
     internal: bool = False
+    docker_ipam: bool = False
+    nat_host: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A host without an agent, seen on the wire. ``instead_of``: the id of the learned one whose address it has now."""
+
+    network: str  # key
+    mac: str
+    address: Address
+    switch: int
+    port_name: str
+    port_mac: str = ""
+    instead_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The store as one SQLite file: right for one controller."""
+"""The store as one SQLite file: right for one controller, which holds it for as long as it lives."""
 
 from __future__ import annotations
 
@@ -10,42 +10,40 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from topology.model import Change, Commit, Object, from_json, to_json
+from topology import sqlite_schema as schema
+from topology.model import Change, Commit, Object
+from topology.sqlite_file import StoreFile
 from topology.store import StaleRevision, StoreUnavailable, StoreUnusable
+from topology.stored import from_json, to_json
 
-APPLICATION_ID = 0x6E746374  # "ntct": tells our files from other programs' (PRAGMA application_id)
-SCHEMA_VERSION = 1
 KEPT_REVISIONS = 10_000
 BUSY_SECONDS = 5.0
-
-_SCHEMA = """
-CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL);
-INSERT INTO state VALUES (1, 0);
-CREATE TABLE objects (kind TEXT NOT NULL, key TEXT NOT NULL, data TEXT NOT NULL,
-                      PRIMARY KEY (kind, key)) WITHOUT ROWID;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE log (revision INTEGER NOT NULL, position INTEGER NOT NULL, kind TEXT NOT NULL,
-                  before TEXT, after TEXT, PRIMARY KEY (revision, position)) WITHOUT ROWID;
-"""
+MEMORY = ":memory:"
 
 
 class SqliteStore:
     """Write-ahead log, every commit on disk before it counts. ``:memory:`` as the path: nothing is kept."""
 
-    def __init__(self, path: str | os.PathLike[str], kept_revisions: int = KEPT_REVISIONS) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], kept_revisions: int = KEPT_REVISIONS, *, reading: bool = False
+    ) -> None:
+        """``reading``: nothing is made, changed or held; a controller may have it meanwhile."""
         self._path = os.fspath(path)
         self._kept = kept_revisions
-        if self._path != ":memory:":
-            self._make_file()
-        with self._errors():
-            self._db = sqlite3.connect(
-                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+        kept = self._path != MEMORY and not reading
+        self._file = StoreFile(self._path) if kept else None
         try:
             with self._errors():
-                self._open()
+                self._db = self._connect(reading)
+            try:
+                with self._errors():
+                    self._open(reading)
+            except BaseException:
+                self._db.close()
+                raise
         except BaseException:
-            self._db.close()
+            if self._file is not None:
+                self._file.close()
             raise
 
     def load(self) -> tuple[int, list[Object], dict[str, Any]]:
@@ -53,9 +51,12 @@ class SqliteStore:
         with self._transaction("BEGIN"):
             objects = []
             for kind, key, data in self._db.execute("SELECT kind, key, data FROM objects"):
-                objects.append(self._decode(kind, data, f"{kind} {key}"))
+                value = self._decode(kind, data, f"{kind} {key}")
+                if value.key != key:
+                    raise StoreUnusable(f"store {self._path}: {kind} {key} can't be read: it is {value.key}")
+                objects.append(value)
             rows = self._db.execute("SELECT name, value FROM meta")
-            meta = {name: json.loads(value) for name, value in rows}
+            meta = {name: self._json(value, f"meta value {name}") for name, value in rows}
             return self._revision(), objects, meta
 
     def commit(self, expected: int, changes: Sequence[Change], meta: Mapping[str, Any]) -> int:
@@ -76,7 +77,13 @@ class SqliteStore:
                     self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, _dump(value)))
             self._db.execute("UPDATE state SET revision = ?", (revision,))
             self._db.execute("DELETE FROM log WHERE revision <= ?", (revision - self._kept,))
+            self.check()  # as late as can be
             return revision
+
+    def check(self) -> None:
+        """StoreUnavailable: what is written would not be there after a restart."""
+        if self._file is not None:
+            self._file.check()
 
     def changes_since(self, revision: int) -> list[Commit] | None:
         """The commits after a revision; None: compacted, or in the future."""
@@ -92,6 +99,8 @@ class SqliteStore:
             )
             for number, kind, before, after in rows:
                 name = f"revision {number}"
+                if number not in commits or not (before or after):
+                    raise StoreUnusable(f"store {self._path}: {name} can't be read: it is no change")
                 commits[number].append(
                     Change(
                         None if before is None else self._decode(kind, before, name),
@@ -103,43 +112,74 @@ class SqliteStore:
     def close(self) -> None:
         """Close the file; its write-ahead log is folded into it."""
         self._db.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
-    def _make_file(self) -> None:
-        path = Path(self._path)
-        try:
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            # made by us, not by SQLite, so that nobody else can read it even for a moment
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise StoreUnusable(f"store {self._path} can't be opened: {error.strerror}") from error
+    def _connect(self, reading: bool) -> sqlite3.Connection:
+        place, uri = self._path, reading and self._path != MEMORY
+        if uri:
+            place = f"{Path(place).absolute().as_uri()}?mode=ro"
+        return sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri)
 
-    def _open(self) -> None:
-        application = self._pragma("application_id")
-        version = self._pragma("user_version")
-        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if application != APPLICATION_ID and (application or version or tables):
+    def _open(self, reading: bool) -> None:
+        application, version = (schema.pragma(self._db, name) for name in ("application_id", "user_version"))
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if application != schema.APPLICATION_ID and (application or version or tables):
             raise StoreUnusable(
                 f"store {self._path} is another program's database; move it away or name another file"
             )
-        if version > SCHEMA_VERSION:
+        if version > schema.VERSION:
             raise StoreUnusable(
                 f"store {self._path} was made by a newer version: "
-                f"it has schema {version}, this version knows {SCHEMA_VERSION}"
+                f"it has schema {version}, this version knows {schema.VERSION}"
             )
-        if self._path != ":memory:":
-            os.chmod(self._path, 0o600)  # only now is it known to be ours
-        self._db.execute("PRAGMA journal_mode = WAL").fetchone()
-        self._db.execute("PRAGMA synchronous = FULL")
+        if self._file is not None:
+            self._file.close_to_others()
+        if tables:
+            self._examine(version, tables)
+        if reading:
+            if not tables:
+                raise StoreUnusable(f"store {self._path} can't be read: it is empty")
+            if version < schema.VERSION:
+                self._copy()
+        else:
+            self._db.execute("PRAGMA journal_mode = WAL").fetchone()
+            self._db.execute("PRAGMA synchronous = FULL")
         if not tables:
             with self._transaction("BEGIN IMMEDIATE"):
-                for statement in _SCHEMA.split(";"):
-                    if statement.strip():
-                        self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                schema.make(self._db)
+        elif version < schema.VERSION:
+            self._migrate(version)
 
-    def _pragma(self, name: str) -> int:
-        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+    def _examine(self, version: int, tables: set[str]) -> None:
+        """Whether what is there is whole, before anything of it is believed."""
+        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise self._damaged(" ".join(str(found).split()))
+        if missing := schema.TABLES - tables:
+            raise self._damaged(f"table {min(missing)} is missing")
+        if version not in {*schema.STEPS, schema.VERSION}:
+            raise self._damaged(f"it says that it has schema {version}, which there never was")
+        if [type(r) for (r,) in self._db.execute("SELECT revision FROM state")] != [int]:
+            raise self._damaged("its revision is missing or no number")
+
+    def _damaged(self, why: str) -> StoreUnusable:
+        return StoreUnusable(f"store {self._path} is damaged: {why}; put a copy in its place, or name another file")
+
+    def _copy(self) -> None:
+        """Go on with a copy in memory, which may be changed."""
+        copy = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
+        self._db.backup(copy)
+        self._db.close()
+        self._db = copy
+
+    def _migrate(self, version: int) -> None:
+        try:
+            with self._transaction("BEGIN IMMEDIATE"):
+                schema.migrate(self._db, version)
+        except StoreUnusable as error:
+            raise StoreUnusable(f"{error}; its schema {version} can't be made schema {schema.VERSION}") from error
 
     def _revision(self) -> int:
         return int(self._db.execute("SELECT revision FROM state").fetchone()[0])
@@ -156,9 +196,16 @@ class SqliteStore:
         self._db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?)", entry)
 
     def _decode(self, kind: str, data: str, name: str) -> Object:
+        document = self._json(data, name)
         try:
-            return from_json(kind, json.loads(data))
-        except (ValueError, KeyError, TypeError) as error:
+            return from_json(kind, document)
+        except ValueError as error:
+            raise StoreUnusable(f"store {self._path}: {name} can't be read: {error}") from error
+
+    def _json(self, text: str, name: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise StoreUnusable(f"store {self._path}: {name} can't be read: {error}") from error
 
     @contextmanager

@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from topology.allocate import LIMITS
+from topology import consistent
 from topology.errors import BadRequest, Conflict
-from topology.model import KINDS, Change, Endpoint, Host, Network, Object, Service, Tenant, from_json, to_json
-from topology.snapshot import held_by, network_of, numbers_of
+from topology.model import KINDS, Change, Object, Tenant
 from topology.store import Store
+from topology.stored import from_json, to_json
 from topology.write_network import DEFAULT_TENANT
 
 FORMAT = 1
@@ -74,55 +74,11 @@ def parse(lines: Iterable[str]) -> tuple[list[Object], dict[str, Any]]:
 
 
 def check(objects: Iterable[Object]) -> None:
-    """Conflict: two of them have what only one may have, or one names what is not there."""
+    """Conflict: no model can hold these objects."""
     objects = list(objects)
-    there = {(o.kind, o.key) for o in objects}
-    taken: dict[tuple[Any, ...], Object] = {}
-    for value in objects:
-        for what in _claims(value):
-            other = taken.setdefault(what, value)
-            if other is not value:
-                raise Conflict(f"{_name(value)} and {_name(other)} both have {' '.join(map(str, what))}")
-        for kind, key in _needs(value):
-            if (kind, key) not in there:
-                raise Conflict(f"{_name(value)} needs {kind} {key}, which is not there")
-        for pool, number in numbers_of(value):
-            if not 0 < number <= LIMITS[pool]:
-                raise Conflict(f"{_name(value)} has {pool} number {number}, out of 1 to {LIMITS[pool]}")
-    if (Tenant.kind, DEFAULT_TENANT) not in there:
+    consistent.check(objects)
+    if all((o.kind, o.key) != (Tenant.kind, DEFAULT_TENANT) for o in objects):
         raise Conflict(f"tenant {DEFAULT_TENANT} is not there")
-
-
-def _claims(value: Object) -> Iterator[tuple[Any, ...]]:
-    yield ("the name", value.kind, value.key)
-    for pool, number in numbers_of(value):
-        yield (f"{pool} number", number)
-    for address in held_by(value):
-        yield ("address", address, "of", network_of(value))
-    if isinstance(value, Network):
-        yield (value.encap, "tag", value.tag)
-    elif isinstance(value, Endpoint):
-        yield ("MAC", value.mac, "in", value.network_key)
-    elif isinstance(value, Service):
-        for one in value.published:
-            yield "host port", one.port, one.protocol
-    elif isinstance(value, Host) and value.switch:
-        yield ("switch", f"{value.switch:016x}")
-
-
-def _needs(value: Object) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Network):
-        yield Tenant.kind, value.tenant
-    network = network_of(value)
-    if network is not None and not isinstance(value, Network):
-        yield Network.kind, network
-    if isinstance(value, Endpoint):
-        for key in {*value.passed, *value.drained}:
-            yield Service.kind, key
-
-
-def _name(value: Object) -> str:
-    return f"{value.kind} {value.key}"
 
 
 def _dump(value: Any) -> str:

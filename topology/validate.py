@@ -27,7 +27,7 @@ RESERVED = {
     IPv4Network("224.0.0.0/4"): "is multicast",
     IPv4Network("240.0.0.0/5"): "is kept for what comes in by other hosts",
     IPv4Network("249.0.0.0/8"): "is kept for published services",
-    IPv4Network("250.0.0.0/8"): "is kept for the providers' hidden addresses",
+    IPv4Network("250.0.0.0/7"): "is kept for the containers' hidden addresses",
     IPv4Network("255.255.255.255/32"): "is broadcast",
 }
 RESERVED6 = {
@@ -67,6 +67,11 @@ _PORT = re.compile(r"-?[0-9]{1,9}")
 OWN_MACS = "0e:4e:43:"  # what netctl's own MACs begin with; nobody else may have one
 ROUTER_MAC = f"{OWN_MACS}00:00:01"  # every gateway and VIP answers ARP with it
 SHOWN = 60
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things: ``1 service``, ``2 services``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def show(value: object) -> str:

@@ -10,7 +10,7 @@ from topology.allocate import mac_of
 from topology.draft import Draft
 from topology.errors import Conflict, Invalid, NetctlError, NotFound
 from topology.model import Address, Endpoint, Host, Lease, Network, Service
-from topology.specs import EndpointSpec
+from topology.specs import EndpointSpec, Seen
 from topology.write_service import describe, taken, without
 
 
@@ -89,15 +89,20 @@ def sync_endpoints(
     return result
 
 
-def learn(  # noqa: PLR0917 - as the command
-    draft: Draft, network: Network, mac: str, address: Address, switch: int, port_name: str, port_mac: str = ""
-) -> Endpoint | None:
+def learn(draft: Draft, seen: Seen) -> Endpoint | None:
     """A host seen on the wire; None: it says what can't be, or claims what another has."""
+    network, address = draft.model.networks.get(seen.network), seen.address
+    switch, port_name, port_mac = seen.switch, seen.port_name, seen.port_mac
+    if network is None:
+        return None
     try:
-        mac = validate.mac(mac)
+        mac = validate.mac(seen.mac)
         validate.within("address", address, network)
     except Invalid:
         return None  # anybody can put anything on the wire: not an error of ours
+    replaced = _endpoint(draft, seen.instead_of) if seen.instead_of else None
+    if replaced is not None and replaced.origin == "learned":
+        draft.delete(replaced)
     key = f"learned-{mac.replace(':', '')}-{network.number}"
     old = _endpoint(draft, key)
     holder = draft.holder(network.key, address)
@@ -137,7 +142,7 @@ def grant(draft: Draft, network: Network, wanted: Address | None, host: str, ver
     if wanted is None:
         if version not in {subnet.version for subnet in network.subnets}:
             raise Invalid(f"family {version}: network {network.key} has no IPv6; take 4, or leave it out")
-        address = draft.lowest_free(network, version)
+        address = draft.free_address(network, version)
     else:
         address = validate.within("ipAddress", wanted, network)
         holder = draft.holder(network.key, address)
@@ -266,7 +271,7 @@ def _addresses(
     found: list[Address] = []
     for subnet in network.subnets:
         of_family = [a for a in asked if a.version == subnet.version] or [a for a in had if a.version == subnet.version]
-        found += of_family or [draft.lowest_free(network, subnet.version)]
+        found += of_family or [draft.free_address(network, subnet.version)]
     return tuple(found)
 
 

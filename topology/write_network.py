@@ -31,9 +31,8 @@ def delete_tenant(draft: Draft, name: str) -> Tenant:
     tenant = draft.tenant(name)
     if name == DEFAULT_TENANT:
         raise Conflict(f"tenant {DEFAULT_TENANT} can't be deleted")
-    count = draft.model.count("network", "tenant", name)
-    if count:
-        raise Conflict(f"cannot delete {name} has {count} networks: delete them first")
+    if draft.model.count("network", "tenant", name):
+        raise Conflict(_still_has(name, "network", [n.name for n in draft.model.networks_of(name)]))
     draft.delete(tenant)
     return tenant
 
@@ -60,6 +59,8 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         raise Invalid("nat needs a gateway: that is the way out; give one, or leave nat out")
     if spec.nat and spec.internal:
         raise Invalid("nat has no effect on an internal network: leave out nat, or internal")
+    if spec.nat_host and not spec.nat:
+        raise Invalid("natHost needs nat: without it containers have no way to their host; give both, or neither")
     encap = validate.choice("encap", spec.encap or "vxlan", validate.ENCAPS)
     nw_type = validate.choice("nwType", spec.nw_type or "data", validate.NW_TYPES)
     tag = validate.tag(encap, spec.pkt_tag)
@@ -73,6 +74,7 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         _unchanged("ipv6Subnet", old.subnet6, subnet6)
         _unchanged("ipv6Gateway", old.gateway6, gateway6)
         _unchanged("nat", _on(old.nat), _on(spec.nat))
+        _unchanged("natHost", _on(old.nat_host), _on(spec.nat_host))
         if not spec.internal:
             _unchanged("internal", _on(old.internal), _on(spec.internal))
         _unchanged("encap", old.encap, encap)
@@ -80,7 +82,7 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         _unchanged("cfgdTag", old.cfgd_tag, cfgd_tag)
         if tag != old.requested_tag:  # the tag it got is as good as the one asked for
             _unchanged("pktTag", old.tag, tag)
-        return _closed(draft, old) if spec.internal else old
+        return _marked(draft, _closed(draft, old) if spec.internal else old, spec)
 
     _apart(draft, spec.tenant, subnet.subnet)
     if subnet6 is not None:
@@ -103,6 +105,8 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         nat=spec.nat,
         vlan=_vlan(draft),
         internal=spec.internal,
+        docker_ipam=spec.docker_ipam,
+        nat_host=spec.nat_host,
     )
     draft.put(network)
     return network
@@ -123,6 +127,15 @@ def _closed(draft: Draft, network: Network) -> Network:
     return closed
 
 
+def _marked(draft: Draft, network: Network, spec: NetworkSpec) -> Network:
+    """The network, with what an agent finds out about its addresses; others say nothing about it."""
+    if network.docker_ipam or not spec.docker_ipam:
+        return network
+    marked = replace(network, docker_ipam=True)
+    draft.put(marked)
+    return marked
+
+
 def delete_network(draft: Draft, key: str) -> Network:
     """A network that nothing is in goes, with the hosts learned in it and the addresses granted.
 
@@ -132,8 +145,7 @@ def delete_network(draft: Draft, key: str) -> Network:
     network = draft.network(tenant, name)
     services = draft.model.services_of(network.key)
     if services:
-        names = _some([s.name for s in services])
-        raise Conflict(f"cannot delete {name} has {len(services)} services: delete {names} first")
+        raise Conflict(_still_has(name, "service", [s.name for s in services]))
     endpoints = draft.model.endpoints_of(network.key)
     active = [e.container_name.lstrip("/") or e.id for e in endpoints if e.origin != "learned"]
     if active:
@@ -219,6 +231,12 @@ def _vlan(draft: Draft) -> int:
         return draft.number("vlan")
     except Conflict:
         return 0  # only links between switches need one: all else of the network works
+
+
+def _still_has(name: str, kind: str, names: list[str]) -> str:
+    """Why something is not deleted: what is in it."""
+    which = "it" if len(names) == 1 else "them"
+    return f"cannot delete {name}: it has {validate.counted(len(names), kind)} ({_some(names)}): delete {which} first"
 
 
 def _some(names: list[str]) -> str:

@@ -144,7 +144,7 @@ def _vip(  # noqa: PLR0917 - the same for either family
     if requested is None:
         # an automatic VIP stays: clients have it in their configuration
         kept = old.vips if old is not None and old.network == network.name else ()
-        return next((vip for vip in kept if vip.version == version), None) or draft.lowest_free(network, version)
+        return next((vip for vip in kept if vip.version == version), None) or draft.free_address(network, version)
     validate.within(field, requested, network)
     holder = draft.holder(network.key, requested)
     if holder is not None and not (isinstance(holder, Service) and old is not None and holder.key == old.key):

@@ -14,10 +14,11 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from netctl.agent.memory import write
 from netctl.agent.state import State
 
 LOG = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ INTERVAL = 1.0  # s between two looks
 ANSWER = 5.0  # s for an answer: a switch that takes in thousands of ports is busy for longer than usual
 SHOWN = 3600.0  # s that a death which is over is spoken of
 MAX_ANSWER = 65536  # bytes
+FILE = "agent-daemons.json"  # in the agent's state directory
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 NOW, PAST = "Open vSwitch", "Open vSwitch restarted"  # what the lines are about
 DATABASE, SWITCH = "ovsdb-server", "ovs-vswitchd"
 FORGETS = {
@@ -72,6 +75,18 @@ class History:
             self.since = now
         self.silent = why
 
+    @property
+    def remembered(self) -> dict[str, float]:
+        """What a later agent has to know."""
+        life = self._life or Process(0, 0, 0.0)
+        return {"pid": life.pid, "ticks": life.ticks, "again": self._again, "away": self._away}
+
+    def remember(self, of: Mapping[str, float]) -> None:
+        """What an earlier agent knew."""
+        if of["pid"]:
+            self._life = Process(int(of["pid"]), int(of["ticks"]), 0.0)
+        self._again, self._away = float(of["again"]), float(of["away"])
+
     def past(self, now: float) -> str:
         """Its last death, while that is worth a line."""
         if not self._again or now > self._again + SHOWN:
@@ -100,13 +115,16 @@ def stamp(at: float) -> str:
 class Daemons:
     """Looks at both every second, and tells when there is news."""
 
-    def __init__(self, remote: str, state: State, report: Callable[[], None]) -> None:
-        """``remote``: the database's; ``report`` is called when the lines for the user are others."""
+    def __init__(self, remote: str, state: State, directory: Path, report: Callable[[], None]) -> None:
+        """``remote``: the database's; ``directory``: of the agent's state; ``report`` is called when the lines for the
+        user are others."""
         kind, _, path = remote.partition(":")
         self._socket = Path(path) if kind == "unix" and path else None
         self._state = state
         self._report = report
         self._histories = {name: History(name) for name in (DATABASE, SWITCH)}
+        self._path = directory / FILE
+        self._written = self._load()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="daemons", daemon=True)
 
@@ -132,8 +150,32 @@ class Daemons:
         control = control_socket(self._socket.parent)
         if control is not None:
             self._note(SWITCH, control, "version")
+        self._save()
         if self._state.troubles.say("open vswitch", lines(self._histories.values(), time.time())):
             self._report()
+
+    def _load(self) -> str:
+        """Take over what an earlier agent has seen since this machine was started. Returns it as it is written."""
+        try:
+            text = self._path.read_text(encoding="utf-8")
+            found = json.loads(text)
+            if found["boot"] != BOOT_ID.read_text().strip():
+                return ""
+            for name, history in self._histories.items():
+                history.remember(found[name])
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            LOG.warning("%s is not used: %s", self._path, error)
+            return ""
+        return text
+
+    def _save(self) -> None:
+        known = {name: history.remembered for name, history in self._histories.items()}
+        text = json.dumps({"boot": BOOT_ID.read_text().strip(), **known})
+        if text != self._written:
+            write(self._path, text)
+            self._written = text
 
     def _note(self, name: str, path: Path, method: str) -> None:
         history = self._histories[name]

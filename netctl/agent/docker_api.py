@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, TypeVar
 
@@ -17,6 +19,17 @@ import docker.errors  # type: ignore[import-untyped]
 import requests
 from docker.types import IPAMConfig, IPAMPool  # type: ignore[import-untyped]
 
+from netctl.agent.docker_answers import (
+    MAX_NAME,
+    InspectedContainer,
+    InspectedNetwork,
+    ListedContainer,
+    StrangeAnswer,
+    bound,
+    checked,
+    events_of,
+    fitting,
+)
 from netctl.agent.errors import AgentError, Refusal
 from netctl.agent.protocol import Body, S, address, mapping, objects, text
 from netctl.agent.protocol import subnet as subnet_in
@@ -25,11 +38,12 @@ from netctl.agent.state import DEFAULT_TENANT, Address, Container, LocalNetwork,
 T = TypeVar("T")
 TIMEOUT = 60  # s: making a network waits for our own plugin
 PING_TIMEOUT = 3  # s: a daemon that needs longer hangs
+PATHS = 2  # of a thread, to which connections are kept: the library keeps one for each that was asked for last
 STOP_TIMEOUT = 10  # s: Docker's own default between the stop signal and SIGKILL
 AUXILIARY = "AuxiliaryAddresses"
 STATES = {"created": "created", "running": "running", "paused": "paused", "restarting": "stopped"}
 
-_SIGNAL = re.compile(r"(?:SIG)?([A-Z0-9]+)([+-][0-9]+)?", re.ASCII)
+_SIGNAL = re.compile(r"(?:SIG)?([A-Z0-9]+)([+-][0-9]{1,2})?", re.ASCII)
 
 
 class DockerGone(AgentError):
@@ -66,9 +80,18 @@ class Docker:
             client = getattr(self._local, "client", None)
             if client is None:
                 client = self._local.client = docker.APIClient(base_url=self.url, version="auto", timeout=TIMEOUT)
+                if self.url.startswith("unix://"):  # the client's own option for it has no effect
+                    adapter = docker.transport.UnixHTTPAdapter(f"http+{self.url}", TIMEOUT, pool_connections=PATHS)
+                    client.mount("http+docker://", adapter)
+                client.hooks["response"].append(bound)
             return work(client)
         except docker.errors.APIError as error:
-            raise DockerRefused(_line(error.explanation or str(error)), error.status_code or 0) from error
+            raise DockerRefused(_line(str(error.explanation or error)), error.status_code or 0) from error
+        except StrangeAnswer as error:
+            self._local.client = None
+            raise DockerRefused(str(error), 0) from error
+        except RecursionError:
+            raise DockerRefused(str(StrangeAnswer("nested too deeply")), 0) from None
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             self._local.client = None
             raise DockerGone(f"Docker does not answer at {self.url}: {_reason(error)}") from error
@@ -85,11 +108,12 @@ class Docker:
 
     def networks(self) -> list[dict[str, Any]]:
         """Our driver's networks, each as `network` gives it."""
-        listed = self._ask(lambda client: client.networks(filters={"driver": self.driver}))
+        filters = {"driver": self.driver}
+        listed = self._ask(lambda client: checked(client.networks(filters=filters), list[InspectedNetwork]))
         found = []
         for item in listed:
             try:
-                if item["Driver"] == self.driver:
+                if item.get("Driver") == self.driver:
                     found.append(self.network(item["Id"]))
             except DockerRefused as error:
                 if error.status != 404:  # gone since the listing
@@ -98,24 +122,42 @@ class Docker:
 
     def network(self, network_id: str) -> dict[str, Any]:
         """A network, with its endpoints."""
-        answer: dict[str, Any] = self._ask(lambda client: client.inspect_network(network_id))
+        answer: dict[str, Any] = self._ask(
+            lambda client: checked(client.inspect_network(network_id), InspectedNetwork)
+        )
         return answer
 
-    def create_network(self, name: str, tenant: str, network: str, subnets: Subnets, *, internal: bool) -> None:
-        """Make the Docker network that stands for a network of the model."""
-        options = {"tenant": tenant, "network": network}
+    def create_network(
+        self,
+        name: str,
+        tenant: str,
+        network: str,
+        subnets: Subnets,
+        *,
+        internal: bool,
+        made: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make the Docker network that stands for a network of the model; ``made``: as its user had made it."""
+        made = dict(made) if made else {
+            "options": {"tenant": tenant, "network": network},
+            "labels": {},
+            "attachable": None,
+            "ipam": self.driver,
+            "ipamOptions": {"tenant": tenant, "network": network},
+        }
         pools = [_pool(subnets.subnet, subnets.gateway)]
         if subnets.subnet6 is not None:
             pools.append(_pool(subnets.subnet6, subnets.gateway6))
-        ipam = IPAMConfig(driver=self.driver, pool_configs=pools, options=dict(options))
+        ipam = IPAMConfig(driver=made["ipam"], pool_configs=pools, options=made["ipamOptions"])
         self._ask(
             lambda client: client.create_network(
                 name,
                 driver=self.driver,
-                options=options,
+                options=made["options"],
+                labels=made["labels"],
                 ipam=ipam,
                 check_duplicate=True,
-                attachable=None,
+                attachable=made["attachable"],
                 enable_ipv6=subnets.subnet6 is not None,
                 internal=internal,
             )
@@ -135,17 +177,17 @@ class Docker:
         """Containers as Docker's own snapshot has them: unlike `docker inspect` this never waits for one that is
         starting, which may be waiting for our plugin."""
         filters = {"id": container_id} if container_id else {}
-        listed = self._ask(lambda client: client.containers(all=True, filters=filters))
+        listed = self._ask(lambda client: checked(client.containers(all=True, filters=filters), list[ListedContainer]))
         return [container_of(item) for item in listed]
 
     def pid(self, container_id: str) -> int:
         """Process id of a container's first process; 0: it doesn't run. Waits for a container that is starting."""
-        found = self._ask(lambda client: client.inspect_container(container_id))
+        found = self._inspect(container_id)
         return int((found.get("State") or {}).get("Pid") or 0)
 
     def inside(self, container_id: str) -> Inside:
         """Waits for a container that is starting, or joining a network."""
-        found = self._ask(lambda client: client.inspect_container(container_id))
+        found = self._inspect(container_id)
         settings = found.get("NetworkSettings") or {}
         others: dict[Address, Address | None] = {}
         for entry in (settings.get("Networks") or {}).values():
@@ -158,8 +200,14 @@ class Docker:
 
     def stopping(self, container_id: str) -> tuple[int, int]:
         """The number of a container's stop signal, and the seconds that `docker stop` waits for it unless told."""
-        config = self._ask(lambda client: client.inspect_container(container_id)).get("Config") or {}
+        config = self._inspect(container_id).get("Config") or {}
         return signal_number(str(config.get("StopSignal") or "")), int(config.get("StopTimeout") or STOP_TIMEOUT)
+
+    def _inspect(self, container_id: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._ask(
+            lambda client: checked(client.inspect_container(container_id), InspectedContainer)
+        )
+        return answer
 
     # Events
 
@@ -167,43 +215,50 @@ class Docker:
         """Containers whose latest event in as many seconds was a signal: its age and number. Docker keeps the last
         256 events."""
         now = time.time()
-        names = ["kill", "die", "start"]
-        stream = self._ask(
-            lambda client: client.events(
-                since=f"{now - seconds:.6f}",
-                until=f"{now:.6f}",
-                decode=True,
-                filters={"type": ["container"], "event": names},
-            )
+        stream = self._events(
+            {"type": ["container"], "event": ["kill", "die", "start"]},
+            since=f"{now - seconds:.6f}",
+            until=f"{now:.6f}",
         )
         found: dict[str, tuple[float, int]] = {}
-        try:
-            for event in stream:
-                actor = event.get("Actor") or {}
-                container_id = str(actor.get("ID") or "")
-                found.pop(container_id, None)
-                if event.get("Action") == "kill":
-                    number = signal_number(str((actor.get("Attributes") or {}).get("signal") or ""))
-                    found[container_id] = (now - int(event.get("timeNano") or 0) / 1e9, number)
-        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
-            raise DockerGone(f"Docker's events at {self.url} ended: {_reason(error)}") from error
-        finally:
-            stream.close()
+        for event in self._read(stream):
+            actor = event.get("Actor") or {}
+            container_id = str(actor.get("ID") or "")
+            found.pop(container_id, None)
+            if event.get("Action") == "kill":
+                number = signal_number(str((actor.get("Attributes") or {}).get("signal") or ""))
+                found[container_id] = (now - int(event.get("timeNano") or 0) / 1e9, number)
         return found
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Docker's events of containers and networks, from now on; `DockerGone` when there will be no more."""
-        kinds = {"type": ["container", "network"]}
-        stream = self._ask(lambda client: client.events(decode=True, filters=kinds))
-        return self._follow(stream)
+        return self._follow(self._events({"type": ["container", "network"]}))
 
-    def _follow(self, stream: Any) -> Iterator[dict[str, Any]]:
-        try:
-            yield from stream
-        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
-            raise DockerGone(f"Docker's events at {self.url} ended: {_reason(error)}") from error
-        finally:
-            stream.close()
+    def _events(self, filters: dict[str, list[str]], **times: str) -> requests.Response:
+        """The library's own way of reading them has no bounds."""
+        params = {"filters": json.dumps(filters), **times}
+
+        def ask(client: Any) -> requests.Response:
+            url = f"{client.base_url}/v{client.api_version}/events"
+            response: requests.Response = client.get(url, params=params, stream=True, timeout=None)
+            if response.status_code != HTTPStatus.OK:
+                with closing(response):
+                    raise DockerRefused(f"Docker refuses its events: HTTP status {response.status_code}", 0)
+            return response
+
+        return self._ask(ask)
+
+    def _read(self, stream: requests.Response) -> Iterator[dict[str, Any]]:
+        with closing(stream):
+            try:
+                yield from events_of(stream)
+            except StrangeAnswer as error:
+                raise DockerRefused(str(error), 0) from error
+            except (requests.RequestException, OSError, ValueError) as error:
+                raise DockerGone(f"Docker's events at {self.url} ended: {_reason(error)}") from error
+
+    def _follow(self, stream: requests.Response) -> Iterator[dict[str, Any]]:
+        yield from self._read(stream)
         raise DockerGone(f"Docker's events at {self.url} ended")
 
 
@@ -215,10 +270,12 @@ def container_of(item: Mapping[str, Any]) -> Container:
         words = status.rpartition("(")[2].rstrip(")")
         health = {"healthy": "healthy", "unhealthy": "unhealthy", "health: starting": "starting"}.get(words, "")
     names = item.get("Names") or [""]
+    labels, left_out = fitting(item.get("Labels") or {})
     return Container(
         id=str(item["Id"]),
-        name=str(names[0]).removeprefix("/"),
-        labels={str(k): str(v) for k, v in (item.get("Labels") or {}).items()},
+        name=str(names[0]).removeprefix("/")[:MAX_NAME],
+        labels=labels,
+        left_out=left_out,
         state=STATES.get(str(item.get("State")), "stopped"),
         health=health,
     )
@@ -240,7 +297,7 @@ def gateways_of(entry: Mapping[str, Any], *, internal: bool) -> dict[Address, Ad
 
 def signal_number(name: str) -> int:
     """A signal as Docker writes it: ``15``, ``TERM``, ``SIGTERM``, ``SIGRTMIN+3``. Anything else: SIGTERM."""
-    if name.isdecimal():
+    if name.isdecimal() and len(name) < 4:
         return int(name)
     found = _SIGNAL.fullmatch(name.upper())
     known = signal.Signals.__members__.get(f"SIG{found[1]}") if found else None
@@ -276,6 +333,15 @@ def network_of(item: Mapping[str, Any], driver: str) -> LocalNetwork | None:
             internal=bool(item.get("Internal")),
             subnet6=subnet6,
             gateway6=None if subnet6 and gateway6 == subnet6.network_address else gateway6,
+            by_agent={"tenant", "network"} <= pool_options.keys(),  # as `create_network` names them
+            picked=ipam.get("Driver") != driver,  # Docker does not say
+            made={
+                "options": dict(options),
+                "labels": dict(item.get("Labels") or {}),
+                "attachable": bool(item.get("Attachable")),
+                "ipam": str(ipam.get("Driver") or "default"),
+                "ipamOptions": dict(pool_options),
+            },
         )
     except (Refusal, ValueError):
         return None

@@ -10,7 +10,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from netctl.agent.docker_api import Docker, DockerRefused
@@ -44,10 +44,11 @@ class Draining:
             self._stop = True
             self._lock.notify_all()
 
-    def catch_up(self) -> None:
-        """Know the signals that nobody here has heard of. Raises what Docker's events raise."""
+    def catch_up(self, alive: Collection[str]) -> None:
+        """Know the signals to these containers that nobody here has heard of. Raises what Docker's events raise."""
         for container_id, (age, number) in self._docker.last_signals(SURVIVED).items():
-            self.signalled(container_id, number, age)
+            if container_id in alive:
+                self.signalled(container_id, number, age)
 
     def signalled(self, container_id: str, number: int, age: float = 0.0) -> None:
         """A container was sent a signal; only its stop signal counts."""

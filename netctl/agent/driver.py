@@ -6,8 +6,8 @@ A plugin call never asks Docker about containers: Docker may be holding the lock
 from __future__ import annotations
 
 import logging
+import math
 import re
-import time
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
@@ -16,7 +16,7 @@ from netctl.agent.errors import Malformed, Refusal, SwitchError
 from netctl.agent.ipam import ADDRESS_SPACE, KNOWN_OPTIONS, LISTING_TIMEOUT, Ipam
 from netctl.agent.plugin import Handler
 from netctl.agent.ports import Ports
-from netctl.agent.protocol import GENERIC, A, Body, S, address, flag, mapping, objects, subnet, text
+from netctl.agent.protocol import GENERIC, A, Body, S, address, flag, make_room, mapping, objects, subnet, text
 from netctl.agent.registry import document
 from netctl.agent.state import DEFAULT_TENANT, LocalEndpoint, LocalNetwork, Pending, Pool, State, Subnet, subnets_of
 from netctl.agent.sync import Synchroniser
@@ -72,13 +72,20 @@ class Driver:
         """Docker is making a network: for the agent itself, or for a user, whose wish is checked here."""
         network = self._asked(body)
         modelled = self._state.modelled(network.tenant, network.subnet)
+        if modelled is None and network.network and network.key == self._state.making:
+            raise Refusal(f"network {network.key} has just been removed from the model")
         if (
             modelled is None
             or (modelled["networkName"], subnets_of(modelled)) != (network.network, network.subnets)
             or modelled.get("internal", False) != network.internal
         ):
-            self._check(network)
+            if modelled is not None and not network.network and not self._state.stands(modelled["key"]):
+                # a user makes again what the model has kept; Docker tells no name, its event will
+                self._check(network, modelled["networkName"])
+            else:
+                self._check(network)
             with self._state.changed:
+                make_room(self._state.pending, "networks that are not in the model")
                 self._state.pending[network.id] = Pending()
         self._state.set_network(network)
         return {}
@@ -115,6 +122,7 @@ class Driver:
             internal=flag(options, "com.docker.network.internal"),
             subnet6=pool6,
             gateway6=gateway6,
+            picked=asked[1].picked if asked else True,
         )
 
     def _pool(self, tenant: str, pool: Subnet) -> tuple[str, Pool]:
@@ -140,10 +148,10 @@ class Driver:
             )
         return "", candidates[""]
 
-    def _check(self, network: LocalNetwork) -> None:
+    def _check(self, network: LocalNetwork, name: str = "") -> None:
         try:
             with Client(self._sync.url) as client:
-                client.check_network(document(network, f"docker-{network.id[:12]}"))
+                client.check_network(document(network, name or f"docker-{network.id[:12]}"))
         except NoConnection as error:
             raise Refusal(f"no network can be made now: {error}") from error
         except ClientError as error:
@@ -155,6 +163,8 @@ class Driver:
         with self._state.changed:
             if network_id in self._state.pending:
                 self._state.drop_network(network_id)
+            elif network_id in self._state.networks:
+                self._state.leaving.add(network_id)
         return {}
 
     # Endpoints
@@ -169,7 +179,7 @@ class Driver:
         asked = text(interface, "MacAddress")
         mac = _mac(asked) if asked else derived_mac(given)
         network = self._ipam.registered(self._network(body))
-        endpoint = LocalEndpoint(endpoint_id, network.id, given, mac, created=time.monotonic(), address6=given6)
+        endpoint = LocalEndpoint(endpoint_id, network.id, given, mac, created=math.inf, address6=given6)
         self._state.put_endpoint(endpoint)
         accepted = self._sync.endpoint(endpoint_id)
         try:
@@ -177,9 +187,15 @@ class Driver:
             accepted.result(ACCEPT_TIMEOUT)
         except (NoConnection, TimeoutError):
             pass  # the address is granted; the controller is told when it is back
-        except (SwitchError, Refused) as error:
+        except SwitchError as error:
             self._forget(endpoint_id)
             raise Refusal(str(error)) from error
+        except Refused as error:
+            self._forget(endpoint_id)
+            taken = not network.own_ipam and " is taken: " in error.line
+            raise Refusal(_not_ours(error.line) if taken else error.line) from error
+        finally:
+            self._state.made(endpoint_id)
         LOG.info("endpoint %s: %s in %s", endpoint_id[:12], " ".join(map(str, endpoint.addresses)), network.key)
         return {"Interface": {} if asked else {"MacAddress": mac}}
 
@@ -236,6 +252,16 @@ def _pool(data: Body, name: str, subnets: type[S], addresses: type[A]) -> tuple[
         raise Malformed(f"{name}: Pool is missing")
     gateway = address(data, "Gateway", addresses)
     return pool, None if gateway == pool.network_address else gateway
+
+
+def _not_ours(line: str) -> str:
+    """What a user can do about an address that Docker's own IPAM driver chose."""
+    what, _, _ = line.partition("; ")
+    return (
+        f"{what}; Docker's own IPAM driver chose it, which does not know who has which address in netctl: make the"
+        " network with --ipam-driver netctl (Compose: ipam: {driver: netctl}), or give the container a free address"
+        " (--ip, in Compose ipv4_address)"
+    )
 
 
 def _id(body: Body, name: str) -> str:

@@ -9,9 +9,14 @@ AgentError
 
 from __future__ import annotations
 
+from topology.text import one_line
+
 
 class AgentError(Exception):
-    """Base; ``str(error)`` is the one line."""
+    """Base; ``str(error)`` is the one line. What it is made of may be from outside."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(one_line(line))
 
 
 class Refusal(AgentError):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
-from netctl.agent.docker_api import Docker, DockerGone, DockerRefused, network_of, signal_number
+from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
+
+from netctl.agent.docker_api import Docker, DockerGone, DockerRefused, signal_number
 from netctl.agent.draining import Draining
+from netctl.agent.emptied import emptied, sees_processes_of
+from netctl.agent.listing import Listing, endpoints_of, unsure
 from netctl.agent.memory import Memory
 from netctl.agent.networks import Networks
 from netctl.agent.ports import Ports
 from netctl.agent.registry import Registry
-from netctl.agent.state import Container, LocalEndpoint, LocalNetwork, State
+from netctl.agent.state import Container, LocalEndpoint, State
 from netctl.agent.sync import Synchroniser
 from netctl.agent.ways import STARTED, Ways
 
@@ -26,8 +28,7 @@ BACKOFF = (0.2, 0.5, 1.0, 2.0)  # s between tries of Docker; the last one for ev
 # The event says it before Docker's listing does.
 STATE_OF = {"start": "running", "pause": "paused", "unpause": "running", "die": "stopped"}
 HEALTH_EVENT = "health_status"
-YOUNG = 5.0  # s: Docker may not list an endpoint yet that we have just made
-UNUSED_LEASE = 60.0  # s: an address that Docker asked for and has made no endpoint of
+AUDIT = 5.0  # s between two looks for endpoints that may be left over
 LOOK = frozenset({*STATE_OF, "stop", "kill", "rename", "update", "restart"})
 FRESH = frozenset({"start", "die"})  # an earlier stop signal counts no more
 
@@ -58,20 +59,23 @@ class Follower:
         self._draining = Draining(state, docker, self._note)
         self._stop = threading.Event()
         self._well: bool | None = None
-        self._audit: threading.Timer | None = None
-        self._thread = threading.Thread(target=self._run, name="docker-events", daemon=True)
+        self._lock = threading.Lock()  # a listing or an event: an older listing must not replace what an event said
+        self._confirmed: frozenset[str] = frozenset()  # endpoints that look left over, and that Docker still lists
+        self._threads = [
+            threading.Thread(target=self._run, name="docker-events", daemon=True),
+            threading.Thread(target=self._audit, name="docker-audit", daemon=True),
+        ]
 
     def start(self) -> None:
         """Begin."""
         self._draining.start()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """End soon."""
         self._stop.set()
         self._draining.stop()
-        if self._audit is not None:
-            self._audit.cancel()
 
     def _run(self) -> None:
         tries = 0
@@ -80,14 +84,15 @@ class Follower:
             try:
                 # First the events, then the listing: what happens meanwhile is not missed.
                 events = self._docker.events()
-                self._draining.catch_up()
-                self._list()
+                with self._lock:
+                    self._list(catch_up=True)
                 self._found()
                 tries = 0
                 self._state.pulse.rest()
                 for event in events:
                     self._state.pulse.within()
-                    self._event(event)
+                    with self._lock:
+                        self._event(event)
                     self._state.pulse.rest()
                     if self._stop.is_set():
                         return
@@ -108,50 +113,49 @@ class Follower:
 
     # All there is
 
-    def _list(self) -> None:
-        started = time.monotonic()
-        inspected = self._docker.networks()
+    def _list(self, *, catch_up: bool = False) -> None:
+        """``catch_up``: there may be stop signals that nobody here has heard of."""
+        listing = Listing(self._state, self._docker.driver)
+        listing.networks(self._docker.networks())
         containers = {c.id: c for c in self._docker.containers()}
-        networks: dict[str, LocalNetwork] = {}
-        endpoints: dict[str, LocalEndpoint] = {}
-        for item in inspected:
-            network = network_of(item, self._docker.driver)
-            if network is not None:
-                networks[network.id] = network
-                endpoints.update((e.id, e) for e in endpoints_of(item))
-        state = self._state
-        with state.changed:
-            for network_id, network in networks.items():
-                state.set_network(merged(network, state.networks.get(network_id)))
-            for network_id in state.networks.keys() - networks.keys() - state.pending.keys():
-                state.drop_network(network_id)
-            young = False
-            for endpoint in [e for e in state.endpoints.values() if e.id not in endpoints]:
-                if endpoint.created > started - YOUNG:
-                    young = True  # Docker knows an endpoint only after we have made it
-                else:
-                    state.drop_endpoint(endpoint.id)
-            state.endpoints.update(endpoints)
-            for key in [key for key, since in state.granted.items() if since < started - UNUSED_LEASE]:
-                del state.granted[key]
-            used = {e.container_id for e in endpoints.values()}
-            state.containers = {c: self._draining.seen(containers[c]) for c in used & containers.keys()}
+        for container_id in self._dead(listing.endpoints.values(), containers):
+            containers[container_id] = replace(containers[container_id], state="stopped")
+        if catch_up:
+            self._draining.catch_up({c.id for c in containers.values() if c.state in STARTED})
+        self._confirmed = listing.apply({c: self._draining.seen(found) for c, found in containers.items()})
         self._ways.look_at_all()  # before the controller is told of what runs
-        state.update(listed=True)
+        self._state.update(listed=True)
         self._memory.save()
-        if young:
-            self._audit = threading.Timer(YOUNG, self._list_again)
-            self._audit.daemon = True
-            self._audit.start()
+        self._say_labels()
 
-    def _list_again(self) -> None:
-        """A second look at endpoints that were too young to be judged."""
+    def _dead(self, endpoints: Collection[LocalEndpoint], containers: Mapping[str, Container]) -> set[str]:
+        """Containers that Docker lists as running, and that have no process any more."""
+        running = {e.id: e.container_id for e in endpoints if _listed_as_running(containers.get(e.container_id))}
+        if not running or not sees_processes_of(self._docker.url):
+            return set()
         try:
-            self._list()
-        except (DockerGone, DockerRefused):
-            return  # Docker has gone: there will be a listing when it is back
-        self._ports.look()
-        self._sync.resync()
+            found = emptied(running)
+        except (OSError, NetlinkError) as error:
+            LOG.warning("whether containers have processes is not known: %s", error)
+            return set()
+        dead = {running[endpoint_id] for endpoint_id in found}
+        for container_id in dead:
+            LOG.warning("container %s is dead, Docker has not noticed yet", container_id[:12])
+        return dead
+
+    def _audit(self) -> None:
+        """Docker forgets an endpoint although its call to remove it failed, or was never made: list again then."""
+        while not self._stop.wait(AUDIT):
+            left = unsure(self._state)
+            if not self._well or left <= self._confirmed:
+                continue
+            try:
+                with self._lock:
+                    self._list()
+            except (DockerGone, DockerRefused):
+                continue  # there will be a listing when it is back
+            self._ports.look()
+            self._sync.resync()
 
     # One event
 
@@ -220,6 +224,12 @@ class Follower:
     def _note(self, container: Container, changed: Collection[str] = ()) -> None:
         for endpoint_id in {*changed, *self._state.set_container(container)}:
             self._sync.endpoint(endpoint_id)
+        self._say_labels()
+
+    def _say_labels(self) -> None:
+        """Labels that are left out select nothing: their user has to know."""
+        if self._state.troubles.say("labels", self._state.large_labels()):
+            self._networks.troubles_changed()
 
     def _runs(self, container_id: str) -> bool:
         """Whether it is one of ours that runs."""
@@ -227,24 +237,5 @@ class Follower:
         return container is not None and container.state in STARTED
 
 
-def merged(network: LocalNetwork, known: LocalNetwork | None) -> LocalNetwork:
-    """A network of Docker's listing, which does not always have the gateway that our IPAM driver chose."""
-    if known is None:
-        return network
-    return replace(network, gateway=network.gateway or known.gateway, gateway6=network.gateway6 or known.gateway6)
-
-
-def endpoints_of(item: Mapping[str, Any]) -> list[LocalEndpoint]:
-    """The endpoints in Docker's inspection of a network; one without a container has ``ep-`` and its own id."""
-    found = []
-    for container_id, entry in (item.get("Containers") or {}).items():
-        try:
-            given = IPv4Interface(entry["IPv4Address"]).ip
-            given6 = IPv6Interface(entry["IPv6Address"]).ip if entry.get("IPv6Address") else None
-            mac = str(entry["MacAddress"])
-            endpoint_id = str(entry["EndpointID"])
-        except (KeyError, ValueError):
-            continue
-        owner = "" if container_id.startswith("ep-") else container_id
-        found.append(LocalEndpoint(endpoint_id, str(item["Id"]), given, mac, owner, address6=given6))
-    return found
+def _listed_as_running(container: Container | None) -> bool:
+    return container is not None and container.state in STARTED

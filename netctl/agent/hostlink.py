@@ -38,7 +38,9 @@ def ensure(device: str, address: Address, wanted: Collection[Subnet], mtu: int) 
             raise SwitchError(f"device {device} is not there (yet)")
         link = _Link(ip, device, found[0], address.version)
         if address.version == 4:
-            _set(f"ipv4/conf/{device}/route_localnet", "1")  # before it is up; it goes with the device
+            # before it is up; they go with the device
+            _set(f"ipv4/conf/{device}/route_localnet", "1")
+            _set(f"ipv4/conf/{device}/accept_source_route", "0")  # else containers reach by the host what it reaches
         elif not has_ipv6(device):
             return dict.fromkeys(wanted, "IPv6 is off on this host")
         link.address(address)

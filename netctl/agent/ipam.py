@@ -13,7 +13,7 @@ from pyroute2 import IPRoute  # type: ignore[import-untyped]
 
 from netctl.agent.errors import Malformed, Refusal
 from netctl.agent.plugin import Handler
-from netctl.agent.protocol import Body, address, flag, mapping, subnet, text
+from netctl.agent.protocol import Body, address, flag, make_room, mapping, subnet, text
 from netctl.agent.registry import ranged
 from netctl.agent.state import DEFAULT_TENANT, Address, LocalNetwork, Pool, State, Subnet, subnets_of
 from netctl.agent.sync import Synchroniser
@@ -72,12 +72,15 @@ class Ipam:
             raise Refusal("a range needs a subnet: --subnet")
         if isinstance(ip_range, IPv6Network):
             raise Refusal(f"the range {ip_range}: IPv6 addresses are given out of the whole subnet; leave it out")
+        picked = pool is None
         if pool is None:
             pool = self._pick6() if family is IPv6Network else self._pick(tenant)
         if isinstance(pool, IPv4Network):
             ranged(pool, ip_range)
         with self._state.changed:
-            self._state.pools[tenant, pool] = Pool(ip_range)
+            if (tenant, pool) not in self._state.pools:
+                make_room(self._state.pools, "pools")
+            self._state.pools[tenant, pool] = Pool(ip_range, picked=picked)
         return {"PoolID": f"{tenant or UNNAMED}/{pool}", "Pool": str(pool), "Data": {}}
 
     def release_pool(self, body: Body) -> Mapping[str, Any]:
@@ -133,7 +136,9 @@ class Ipam:
                 coming = self._state.pools.get((tenant, pool))
                 if coming is None or wanted is None:
                     raise Refusal(f"no network of tenant {tenant or DEFAULT_TENANT} has the subnet {pool}")
-                coming.reserved.append(wanted)
+                if wanted not in coming.reserved:
+                    make_room(coming.reserved, f"reserved addresses of {pool}")
+                    coming.reserved.append(wanted)
                 return _address(wanted, pool)
         return _address(self._sync.grant(network.tenant, network.network, wanted, pool.version), pool)
 
@@ -155,6 +160,8 @@ class Ipam:
         if modelled is not None:
             subnets = subnets_of(modelled)
             return (subnets.gateway if pool.version == 4 else subnets.gateway6) or pool.network_address
+        if pool.num_addresses == 1:
+            raise Refusal(f"the subnet {pool} has one address, and none for a gateway; take a larger one")
         return pool.network_address + 1
 
     def _network(self, tenant: str, pool: Subnet) -> LocalNetwork | None:

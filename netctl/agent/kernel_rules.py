@@ -9,16 +9,30 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from netctl.agent.errors import SwitchError
-from topology.reach import HIDDEN, PUBLISHED
+from topology.reach import HIDDEN, HIDDEN_HOST, PUBLISHED
 
 PREFIX = "NETCTL-"
 TIMEOUT = 20  # s
 LOCK_WAIT = 10  # s for another program that holds the filter's lock
 
 Chains = dict[str, list[str]]
+KNOWN = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+REJECT_TCP = "-j REJECT --reject-with tcp-reset"
+REJECT = "-j REJECT --reject-with icmp-port-unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What no container reaches: the control plane's ports, at any address of this host; and where else they are."""
+
+    ports: tuple[tuple[str, int], ...] = ()  # (protocol, port)
+    elsewhere: tuple[tuple[IPv4Network, str, int], ...] = ()  # (addresses, protocol, port)
+
+
+NOTHING = Closed()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,23 +59,36 @@ class Table:
     chains: Chains
 
 
-def wanted(device: str, published: Sequence[Published]) -> dict[str, Table]:
+def wanted(device: str, published: Sequence[Published], closed: Closed = NOTHING) -> dict[str, Table]:
     """The tables, each rule in the words of `iptables-save`."""
-    known = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
     local = "-m addrtype --dst-type LOCAL"
     return {
         "filter": Table(
             {"INPUT": f"-i {device} -j NETCTL-INPUT", "FORWARD": "-j NETCTL-FORWARD"},
             {
-                # the switch lets answers through, and what has a hidden address: that is for the host's own rules
-                "NETCTL-INPUT": [known, "-d 127.0.0.0/8 -j DROP", f"-s {HIDDEN} -j RETURN", "-j DROP"],
+                # the switch lets answers through, and what has a hidden address. Published ports don't come here
+                "NETCTL-INPUT": [
+                    KNOWN,
+                    "-d 127.0.0.0/8 -j DROP",
+                    *(f"-s {HIDDEN_HOST} {_to_port(protocol, port)}" for protocol, port in closed.ports),
+                    f"-s {HIDDEN_HOST} -j RETURN",  # the rest is for the host's own rules
+                    f"-s {HIDDEN} -p tcp {REJECT_TCP}",
+                    f"-s {HIDDEN} {REJECT}",
+                    "-j DROP",
+                ],
+                "NETCTL-CONTROL": [
+                    # at an address of this host, which somebody else's rule has translated (Docker's, for `-p`)
+                    *(_translated(protocol, port) for protocol, port in closed.ports),
+                    *(f"{_to(where)}{_to_port(protocol, port)}" for where, protocol, port in closed.elsewhere),
+                ],
                 "NETCTL-FORWARD": [
-                    f"-i {device} {known}",
-                    f"-o {device} {known}",
+                    f"-i {device} {KNOWN}",
+                    f"-o {device} {KNOWN}",
                     f"! -s {HIDDEN} -i {device} -j DROP",
                     f"-d {PUBLISHED} -o {device} -m conntrack --ctstate DNAT -j ACCEPT",
                     # to containers only by what is published; nor from one tenant to another by this way
-                    f"-o {device} -j DROP",
+                    *_refused(device, "icmp-admin-prohibited"),
+                    f"-i {device} -j NETCTL-CONTROL",
                     f"-i {device} -j ACCEPT",
                 ],
             },
@@ -86,13 +113,41 @@ def wanted(device: str, published: Sequence[Published]) -> dict[str, Table]:
 
 def wanted6(device: str) -> dict[str, Table]:
     """The same for IPv6: the host reaches its containers, and there is no way out and in."""
-    known = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
     return {
         "filter": Table(
             {"INPUT": f"-i {device} -j NETCTL-INPUT", "FORWARD": "-j NETCTL-FORWARD"},
-            {"NETCTL-INPUT": [known, "-j DROP"], "NETCTL-FORWARD": [f"-i {device} -j DROP", f"-o {device} -j DROP"]},
+            {
+                "NETCTL-INPUT": [KNOWN, "-j DROP"],
+                "NETCTL-FORWARD": [f"-i {device} -j DROP", *_refused(device, "icmp6-adm-prohibited")],
+            },
         )
     }
+
+
+def _refused(device: str, prohibited: str) -> list[str]:
+    """The client is told at once, as a container on Docker's own bridge is one. But a packet that fits no connection
+    may be a late one of a good connection, which a reset would end."""
+    return [
+        f"-o {device} -m conntrack --ctstate INVALID -j DROP",
+        f"-o {device} -p tcp -j REJECT --reject-with tcp-reset",
+        f"-o {device} -j REJECT --reject-with {prohibited}",
+    ]
+
+
+def _to(where: IPv4Network) -> str:
+    return f"-d {where} " if where.prefixlen else ""
+
+
+def _to_port(protocol: str, port: int) -> str:
+    return f"-p {protocol} -m {protocol} --dport {port} {_reject(protocol)}"
+
+
+def _translated(protocol: str, port: int) -> str:
+    return f"-p {protocol} -m conntrack --ctstate DNAT --ctorigdstport {port} {_reject(protocol)}"
+
+
+def _reject(protocol: str) -> str:
+    return REJECT_TCP if protocol == "tcp" else REJECT
 
 
 def _publish(one: Published) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -15,8 +16,10 @@ import click
 from click.core import ParameterSource
 
 from netctl import __version__
+from netctl.agent import heaps
 from netctl.agent.bridge import Bridge
 from netctl.agent.checks import Checks
+from netctl.agent.closed import Names, of_options
 from netctl.agent.daemons import Daemons
 from netctl.agent.docker_api import Docker
 from netctl.agent.driver import Driver
@@ -24,9 +27,10 @@ from netctl.agent.engine_watch import EngineWatch
 from netctl.agent.errors import AgentError, StartError
 from netctl.agent.events import Follower
 from netctl.agent.ipam import Ipam
+from netctl.agent.limits import Limits
 from netctl.agent.memory import Memory
 from netctl.agent.networks import Networks
-from netctl.agent.options import CONFIG_FILE, TIMEOUTS, Options, default_host, made_of, read_config
+from netctl.agent.options import CONFIG_FILE, CONNECTIONS, TIMEOUTS, Options, default_host, made_of, read_config
 from netctl.agent.outside import Outside
 from netctl.agent.ovsdb import Ovsdb
 from netctl.agent.plugin import PluginServer
@@ -39,7 +43,9 @@ from netctl.agent.ways import Ways
 from netctl.agent.zones import Zones
 from netctl.client import DEFAULT_URL
 from netctl.documents import HostDoc
+from topology import private
 from topology.heartbeat import PERIOD, Heartbeat
+from topology.text import OneLine
 
 LOG = logging.getLogger("netctl.agent")
 SECONDS = click.IntRange(*TIMEOUTS)
@@ -55,6 +61,7 @@ class Agent:
             Ovsdb(options.ovsdb), options.bridge, options.host, options.controller, options.datapath_type
         )
         self._state = state = State(options.host)
+        state.own_control = of_options(options)
         docker = Docker(options.docker, options.driver)
         memory = Memory(options.state_dir, state)
         memory.load()
@@ -64,7 +71,10 @@ class Agent:
         self._registry.refused_withdrawal = self._networks.reconcile
         tunnel = Tunnel(self._bridge, options.tunnel_address, state, self._networks.troubles_changed)
         zones = Zones(self._bridge, options.timeouts, state, self._networks.troubles_changed)
-        self._ports = Ports(self._bridge, state, tunnel, zones)
+        limits = Limits(
+            self._bridge, options.ovsdb, options.tenant_connections, state, self._networks.troubles_changed
+        )
+        self._ports = Ports(self._bridge, state, tunnel, zones, limits)
         self._networks.switch_changed = self._ports.look
         self._ways = Ways(state, docker, self._sync.endpoint, self._networks.troubles_changed)
         self._networks.network_changed = self._ways.network_changed
@@ -82,7 +92,8 @@ class Agent:
         self._watch = EngineWatch(docker, state, self._networks.troubles_changed)
         self._checks = Checks(state, self._sync, docker)
         self._outside = Outside(options.bridge, state, options.state_dir, self._networks.troubles_changed)
-        self._daemons = Daemons(options.ovsdb, state, self._networks.troubles_changed)
+        self._names = Names(state, self._networks.troubles_changed)
+        self._daemons = Daemons(options.ovsdb, state, options.state_dir, self._networks.troubles_changed)
         ipam = Ipam(state, self._sync)
         driver = Driver(state, self._sync, self._ports, ipam, self._ways)
         self._plugin = PluginServer(options.socket, {**driver.calls(), **ipam.calls()}, fail)
@@ -103,7 +114,7 @@ class Agent:
     def start(self) -> None:
         """Start every part."""
         parts = (self._ports, self._sync, self._registry, self._networks, self._ways, self._plugin, self._follower)
-        for part in (*parts, self._checks, self._outside, self._daemons, self._watch):
+        for part in (*parts, self._checks, self._names, self._outside, self._daemons, self._watch):
             part.start()
         LOG.info("netctl-agent %s of host %s serves %s", __version__, self._options.host, self._options.socket)
 
@@ -118,6 +129,7 @@ class Agent:
         self._follower.stop()
         self._checks.stop(STOP_TIMEOUT)
         self._outside.stop()
+        self._names.stop()
         self._daemons.stop()
         self._networks.stop()
         self._ways.stop()
@@ -127,6 +139,7 @@ class Agent:
 
 def run(options: Options) -> int:
     """Run until a signal. Returns the exit status."""
+    heaps.share()
     stop = threading.Event()
     failed: list[str] = []
 
@@ -146,9 +159,11 @@ def run(options: Options) -> int:
         failed.append(line)
         stop.set()
 
+    os.umask(private.UMASK)
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     threading.excepthook = on_error
+    faulthandler.register(signal.SIGUSR2)  # tells where each thread is
     heartbeat = Heartbeat()
     agent = Agent(options, fail)
     agent.start()
@@ -156,6 +171,7 @@ def run(options: Options) -> int:
     while not stop.wait(PERIOD):
         if late := agent.late():
             LOG.critical("stopping: no sign of life from %s", ", ".join(late))
+            faulthandler.dump_traceback()
             logging.shutdown()
             os._exit(1)  # at once: what hangs would hang in an orderly end as well
         heartbeat.beat()
@@ -254,6 +270,14 @@ def _configure(context: click.Context, parameter: click.Parameter, path: str) ->
     metavar="SECONDS",
     help="How long a UDP client stays with its provider without a datagram.",
 )
+@click.option(
+    "--tenant-connections",
+    type=click.IntRange(*CONNECTIONS),
+    default=0,
+    show_default="a tenth of the switch's table, half for each",
+    metavar="NUMBER",
+    help="How many connections to services the switch remembers of one tenant, and how many others; more are refused.",
+)
 @click.option("--state-dir", default="/var/lib/netctl", metavar="DIR", help="Where the agent remembers networks.")
 @click.option(
     "--log-level",
@@ -268,9 +292,9 @@ def command(**values: Any) -> None:
     Serves Docker's network and IPAM driver, follows Docker's events, and keeps the bridge's ports. Each option
     is also an environment variable, NETCTL_ and its name in capitals.
     """
-    logging.basicConfig(
-        level=values["log_level"].upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=values["log_level"].upper(), handlers=[handler])
     for library in ("pyroute2", "urllib3", "docker", "asyncio"):
         logging.getLogger(library).setLevel(logging.WARNING)
     try:

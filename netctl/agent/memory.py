@@ -1,4 +1,4 @@
-"""What the agent remembers over its own restart: its Docker networks.
+"""What the agent remembers over its own restart: its Docker networks, and those that users removed from Docker.
 
 Docker Engine starts its containers before it answers anybody, so an agent that has just started can't ask it which
 network an endpoint is for.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import asdict, fields
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
 
 from netctl.agent.state import LocalNetwork, State
+from topology import private
 
 LOG = logging.getLogger(__name__)
 FILE = "agent-networks.json"
@@ -31,11 +31,16 @@ class Memory:
     def load(self) -> None:
         """Take over what was remembered; Docker's own listing, when it comes, replaces it."""
         try:
-            for item in json.loads(self._path.read_text(encoding="utf-8")):
+            private.close_to_others(self._path)
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            if isinstance(found, list):  # as an earlier version wrote it
+                found = {"networks": found}
+            for item in found["networks"]:
                 self._state.set_network(_network(item))
+            self._state.left = {str(key) for key in found.get("left") or ()}
         except FileNotFoundError:
             return
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             LOG.warning("%s is not used: %s", self._path, error)
 
     def save(self) -> None:
@@ -43,17 +48,20 @@ class Memory:
         with self._state.changed:
             networks = sorted(self._state.networks.values(), key=lambda n: n.id)
             items = [asdict(n) for n in networks if n.network and n.id not in self._state.pending]
-            text = json.dumps(items, default=_plain, indent=1)
+            text = json.dumps({"networks": items, "left": sorted(self._state.left)}, default=_plain, indent=1)
             if text == self._written:
                 return
-            temporary = self._path.with_suffix(".new")
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_text(text, encoding="utf-8")
-                os.replace(temporary, self._path)
-            except OSError as error:
-                LOG.error("%s can't be written: %s", self._path, error.strerror or error)
+            write(self._path, text)
             self._written = text
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a state file. One that can't be written is in the log, and no more."""
+    try:
+        private.make_directory(path.parent)
+        private.write(path, text)
+    except OSError as error:
+        LOG.error("%s can't be written: %s", path, error.strerror or error)
 
 
 def _plain(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from netctl.agent.docker_api import Docker, DockerGone, DockerRefused
 from netctl.agent.engine_watch import ABOUT as DOCKER
 from netctl.agent.errors import AgentError
 from netctl.agent.registry import Registry
-from netctl.agent.state import LocalNetwork, State, Subnets, subnets_of
+from netctl.agent.state import LocalNetwork, State, agree, subnets_of
 from netctl.agent.sync import Synchroniser
 from netctl.client import Client, ClientError, NoConnection
 from netctl.documents import StreamNetworkDoc
@@ -21,6 +22,7 @@ LOG = logging.getLogger(__name__)
 LISTING_TIMEOUT = 3.0  # s
 NO_DOCKER = "Docker has not answered since netctl-agent was started"
 BACKOFF = (0.5, 1.0, 2.0, 3.0)  # s between tries of the change stream; the last one for ever
+STEADY = 10.0  # s after which a stream that breaks was a good one
 
 
 class Networks:
@@ -52,21 +54,25 @@ class Networks:
     # Following
 
     def _run(self) -> None:
-        tries = 0
+        tries, said = 0, ""
         while not self._stop.is_set():
             self._state.pulse.rest()
             if not self._sync.registered.wait(1.0):
                 continue  # the stream is only for hosts that the controller knows
+            began, line = time.monotonic(), ""
             try:
                 with Client(self._url) as stream, Client(self._url) as client:
                     for _ in self._follow(stream, client):
-                        tries = 0
+                        pass
             except NoConnection as error:
-                if not tries:
-                    LOG.warning("the change stream is broken: %s", error.reason)
+                line = f"the change stream is broken: {error.reason}"
             except ClientError as error:
-                if not tries:
-                    LOG.error("the controller refused the change stream: %s", error)
+                line = f"the controller refused the change stream: {error}"
+            if time.monotonic() > began + STEADY:
+                tries, said = 0, ""
+            if line not in ("", said):
+                LOG.warning("%s", line)
+                said = line
             self._stop.wait(BACKOFF[min(tries, len(BACKOFF) - 1)])
             tries += 1
 
@@ -116,6 +122,8 @@ class Networks:
         """A service, tenant or host came, changed or went."""
         if kind == "service":
             self._state.set_service(key, document)
+            if document is None:
+                self._registry.withdraw_left(key.partition(":")[0])
             return
         if kind == "tenant":
             self._state.set_tenant(key, document)
@@ -148,6 +156,7 @@ class Networks:
         with self._state.changed:
             if document is None:
                 self._state.model.pop(key, None)
+                self._state.left.discard(key)
             else:
                 self._state.model[key] = document
                 for network in self._state.networks_of(key):
@@ -163,7 +172,7 @@ class Networks:
                 if document is not None:
                     self._ensure(key, document)
                 else:
-                    for network in self._state.networks_of(key):
+                    for network in self._registered(key):
                         self._remove(network)
             except AgentError as error:
                 LOG.error("network %s: %s", key, error)
@@ -204,12 +213,16 @@ class Networks:
                     return {}
                 wanted = dict(self._state.model)
                 surplus = [n for n in self._state.networks.values() if n.network and n.key not in wanted]
+            self._registry.withdraw_left()
             for network in surplus:
                 try:
                     self._surplus(network)
                 except AgentError as error:
                     LOG.error("network %s: %s", network.key, error)
-            for key, document in wanted.items():
+            for key in wanted:
+                document = self._state.model.get(key)
+                if document is None:
+                    continue  # it has gone while others were made
                 try:
                     self._ensure(key, document)
                 except AgentError as error:
@@ -227,32 +240,43 @@ class Networks:
     def _ensure(self, key: str, document: StreamNetworkDoc) -> None:
         wanted, internal = subnets_of(document), document.get("internal", False)
         right = 0
-        for network in self._state.networks_of(key):
+        for network in self._registered(key):
             if agree(network.subnets, wanted) and network.internal >= internal:
                 right += 1
                 if network.subnets != wanted:  # a gateway that our IPAM driver chose: Docker does not list it
                     self._state.set_network(replace(network, gateway=wanted.gateway, gateway6=wanted.gateway6))
-                if network.internal and not internal:  # registered by an agent that did not report it
-                    self._registry.close(network.id)
+                by_docker = not network.own_ipam and not document.get("dockerIPAM", False)
+                if (network.internal and not internal) or by_docker:  # registered by an agent that did not report it
+                    self._registry.report(network.id)
             else:
                 # The network was deleted and made anew while this agent was away.
                 self._remove(network)
-        if right:
+        if right or key in self._state.left:
             return
         name = document["dockerName"]
+        form = self._state.forms.get(key)
+        self._state.making = key
         try:
             self._docker.create_network(
-                name,
+                form.name if form else name,
                 document["tenantName"],
                 document["networkName"],
                 wanted,
                 internal=internal,
+                made=form.made if form else None,
             )
         except DockerRefused as error:
             if "already exists" in str(error):
                 raise DockerRefused(f'Docker has another network called "{name}"', error.status) from error
             raise
+        finally:
+            self._state.making = ""
         LOG.info("network %s: made Docker network %s", key, name)
+
+    def _registered(self, key: str) -> list[LocalNetwork]:
+        """The Docker networks for one of the model, without those that the model does not have yet, or refuses."""
+        with self._state.changed:
+            return [n for n in self._state.networks_of(key) if n.id not in self._state.pending]
 
     def _surplus(self, network: LocalNetwork) -> None:
         with self._state.changed:
@@ -277,7 +301,3 @@ class Networks:
         self._state.drop_network(network.id)
         LOG.info("network %s: removed Docker network %s", network.key, network.name)
 
-
-def agree(found: Subnets, wanted: Subnets) -> bool:
-    """Whether a Docker network is as wanted; a gateway that Docker does not list is as wanted."""
-    return wanted == found._replace(gateway=found.gateway or wanted.gateway, gateway6=found.gateway6 or wanted.gateway6)

@@ -17,6 +17,7 @@ from netctl.urls import checked_url
 CONFIG_FILE = "/etc/netctl/agent.conf"
 SECTION = "agent"
 TIMEOUTS = (10, 30 * 86400)  # s: least and greatest of conntrack's
+CONNECTIONS = (0, 1_000_000_000)  # of a tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Options:
     ovsdb: str
     tunnel_address: str
     timeouts: Timeouts
+    tenant_connections: int  # 0: a part of the switch's table
     state_dir: Path
     log_level: str
 
@@ -92,6 +94,7 @@ def made_of(values: Mapping[str, Any]) -> Options:
                 half_closed=values["tcp_half_closed_timeout"],
                 udp=values["udp_timeout"],
             ),
+            tenant_connections=values["tenant_connections"],
             state_dir=Path(values["state_dir"]),
             log_level=values["log_level"],
         )

@@ -14,10 +14,12 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from netctl.agent import hostlink, kernel_rules
+from netctl.agent.closed import closed
 from netctl.agent.errors import SwitchError
 from netctl.agent.hostport import HostPorts
-from netctl.agent.kernel_rules import KernelRules, Published
+from netctl.agent.kernel_rules import NOTHING, Closed, KernelRules, Published
 from netctl.agent.state import State, Subnet, subnets_of
+from topology import private
 from topology.model import HOST_BASE
 from topology.reach import HIDDEN, PUBLISHED, host_address6, reached
 
@@ -37,6 +39,7 @@ class Wish:
     published: tuple[Published, ...]
     forward: bool  # whether packets are to pass through this host
     mtu: int = 1500  # of what may be sent on to another host's containers
+    closed: Closed = NOTHING  # what containers never reach
 
 
 def wish(state: State) -> Wish | None:
@@ -50,14 +53,14 @@ def wish(state: State) -> Wish | None:
         subnets: list[Subnet] = reached((number, s.subnet, s.subnet) for number, s in both)
         subnets += reached((number, s.subnet6, s.subnet6) for number, s in both if s.subnet6)
         forward = bool(published) or any(n.get("nat") for n in networks)
-        return Wish(state.host_address, tuple(subnets), published, forward, state.mtu)
+        return Wish(state.host_address, tuple(subnets), published, forward, state.mtu, closed(state))
 
 
 def _published(state: State) -> Iterator[Published]:
     for key, service in state.published.items():
         address = IPv4Address(service["publishedAddress"])
         for text in service["publish"]:
-            port, target, protocol = text.split(":")
+            port, target, protocol = (*text.split(":"), "TCP")[:3]
             yield Published(int(port), protocol, address, int(target), key)
 
 
@@ -117,12 +120,13 @@ class Outside:
     # What may not pass comes first: without the rules the device has no address, and nothing passes.
 
     def _ipv4(self, wanted: Wish) -> dict[Subnet, str]:
-        self._ensure(self._rules, kernel_rules.wanted(self._device, wanted.published))
+        self._ensure(self._rules, kernel_rules.wanted(self._device, wanted.published, wanted.closed))
         subnets = [subnet for subnet in wanted.subnets if subnet.version == 4]
         elsewhere = hostlink.ensure(self._device, wanted.address, [HIDDEN, PUBLISHED, *subnets], wanted.mtu)
         if wanted.forward and not hostlink.forwards():
-            self._state_dir.mkdir(parents=True, exist_ok=True)
-            (self._state_dir / FORWARDING).write_text(BOOT_ID.read_text())  # for `make down`, which turns it off again
+            private.make_directory(self._state_dir)
+            # for `make down`, which turns it off again
+            private.write(self._state_dir / FORWARDING, BOOT_ID.read_text())
             hostlink.forward()
             LOG.info("net.ipv4.ip_forward is on now: a network with nat, or a published port, needs it")
         return elsewhere

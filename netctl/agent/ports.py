@@ -8,6 +8,7 @@ import threading
 from netctl.agent import veth
 from netctl.agent.bridge import ENDPOINT, Bridge
 from netctl.agent.errors import SwitchError
+from netctl.agent.limits import Limits
 from netctl.agent.ovsdb import omap
 from netctl.agent.state import LocalEndpoint, LocalNetwork, State
 from netctl.agent.tunnel import Tunnel
@@ -21,11 +22,17 @@ class Ports:
     """Makes and removes ports, and looks after them: the switch may be restarted, or its database emptied."""
 
     def __init__(
-        self, bridge: Bridge, state: State, tunnel: Tunnel | None = None, zones: Zones | None = None
+        self,
+        bridge: Bridge,
+        state: State,
+        tunnel: Tunnel | None = None,
+        zones: Zones | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._bridge = bridge
         self._tunnel = tunnel
         self._zones = zones
+        self._limits = limits
         self._state = state
         self._lock = threading.Lock()  # one at work in kernel and switch
         self._wake = threading.Event()
@@ -104,6 +111,8 @@ class Ports:
             self._tunnel.ensure()  # may tell the controller: nobody is to wait for that
         if self._zones is not None:
             self._zones.ensure()  # likewise
+        if self._limits is not None:
+            self._limits.ensure()  # likewise
         with self._lock:
             self._state.pulse.within()
             plugged = self._bridge.ports()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface, ip_network
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from netctl.agent.errors import Malformed, Refusal
 Body = Mapping[str, Any]
 GENERIC = "com.docker.network.generic"
 MAX_SHOWN = 80  # characters of a bad value that are shown
+MOST = 4096  # of each kind of thing that calls alone make the agent remember: far more than Docker makes at a time
 
 A = TypeVar("A", bound=IPv4Address | IPv6Address)
 S = TypeVar("S", bound=IPv4Network | IPv6Network)
@@ -97,6 +98,12 @@ def subnet(body: Body, name: str, family: type[S]) -> S | None:
     if ip_interface(value).ip != found.network_address:
         raise Refusal(f"{name} {_shown(value)} has host bits set; {found}?")
     return found
+
+
+def make_room(kept: Sized, what: str) -> None:
+    """Refuse to remember another one, where there are too many. Callers could fill the agent's memory."""
+    if len(kept) >= MOST:
+        raise Refusal(f"netctl-agent remembers {MOST} {what} already: remove some, or restart it")
 
 
 def _shown(value: object) -> str:

@@ -10,19 +10,22 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from netctl.agent.pulse import Pulse
 from netctl.agent.troubles import Troubles
 from netctl.agent.veth import host_end
 from netctl.documents import EndpointDoc, HostDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc, StreamTenantDoc
+from topology.control import Listener
 from topology.reach import SECOND_ZONES
+from topology.text import one_line
 
 Address = IPv4Address | IPv6Address
 Subnet = IPv4Network | IPv6Network
 DEFAULT_TENANT = "default"
 STARTED = frozenset({"running", "draining", "paused"})  # states in which a container's active checks count
 MAX_REASON = 200  # characters that the controller takes
+MAX_LINES = 20  # of one kind, for the user
 
 
 class Subnets(NamedTuple):
@@ -51,6 +54,9 @@ class LocalNetwork:
     internal: bool = False
     subnet6: IPv6Network | None = None
     gateway6: IPv6Address | None = None
+    by_agent: bool = False  # an agent made it for a network of the model; else a user of Docker did
+    picked: bool = False  # its user named no subnet
+    made: Mapping[str, Any] = field(default_factory=dict, compare=False)  # what else Docker was told when it was made
 
     @property
     def key(self) -> str:
@@ -78,6 +84,7 @@ class Container:
     labels: Mapping[str, str] = field(default_factory=dict)
     state: str = "created"  # created | running | paused | draining | stopped
     health: str = ""
+    left_out: int = 0  # labels that are too large to be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ class LocalEndpoint:
     address: IPv4Address
     mac: str
     container_id: str = ""
-    created: float = 0.0  # monotonic clock, where this agent made it
+    created: float = 0.0  # monotonic clock, where this agent made it; inf: it is about to
     address6: IPv6Address | None = None
 
     @property
@@ -119,6 +126,7 @@ class Pool:
 
     ip_range: IPv4Network | None = None
     reserved: list[Address] = field(default_factory=list)
+    picked: bool = False  # it named none
 
 
 class State:
@@ -131,12 +139,19 @@ class State:
         self.followed = False  # whether the model's networks are known
         self.networks: dict[str, LocalNetwork] = {}  # by Docker's id
         self.pending: dict[str, Pending] = {}  # by Docker's id of the network
+        self.leaving: set[str] = set()  # by Docker's id: networks that Docker is removing
+        self.left: set[str] = set()  # keys: their users removed them from this host's Docker, the model keeps them
+        self.making = ""  # key of the network that the agent itself is making in Docker
+        self.forms: dict[str, LocalNetwork] = {}  # by key: networks that Docker is to get back as they were
         self.pools: dict[tuple[str, Subnet], Pool] = {}
         self.model: dict[str, StreamNetworkDoc] = {}  # by key
         self.tenants: dict[str, int] | None = None  # their numbers; None: not known yet
         self.services: dict[str, StreamServiceDoc] = {}  # by key: those of the model that have an active check
         self.published: dict[str, StreamServiceDoc] = {}  # by key: those that have ports of the hosts
         self.host_address: IPv4Address | None = None  # as this host's containers see it
+        self.own_control: tuple[Listener, ...] = ()  # the control plane's, as this agent's options tell them
+        self.control: tuple[Listener, ...] = ()  # and as the controller does
+        self.addresses: dict[str, tuple[Address, ...]] = {}  # of names among them; (): there is no such name
         self.mtu = 1500  # of this host's containers
         self.peers: dict[str, IPv4Address] = {}  # the other hosts' tunnel addresses, by name
         self.troubles = Troubles()
@@ -147,6 +162,7 @@ class State:
         self.unjudged: set[str] = set()
         self.touched: Callable[[], None] = lambda: None  # called, under the lock, when a check may concern another
         self.endpoints: dict[str, LocalEndpoint] = {}
+        self._dropped: set[str] | None = None  # endpoints that have gone since the listing began that is under way
         self.sandboxes: dict[str, str] = {}  # by endpoint: path of the network namespace that it is in
         self.ways: dict[str, Way] = {}  # by endpoint
         self.containers: dict[str, Container] = {}
@@ -166,6 +182,7 @@ class State:
         """Forget a Docker network."""
         with self.changed:
             self.pending.pop(network_id, None)
+            self.leaving.discard(network_id)
             self.changed.notify_all()
             return self.networks.pop(network_id, None)
 
@@ -173,6 +190,10 @@ class State:
         """The Docker networks that stand for a network of the model."""
         with self.changed:
             return [n for n in self.networks.values() if n.network and n.key == key]
+
+    def stands(self, key: str) -> bool:
+        """Whether Docker has a network for one of the model, and is not removing it."""
+        return any(network.id not in self.leaving for network in self.networks_of(key))
 
     def network_of_pool(self, tenant: str, subnet: Subnet) -> LocalNetwork | None:
         """The Docker network whose addresses come from this pool; tenant "": not named to the IPAM driver."""
@@ -207,6 +228,22 @@ class State:
         with self.changed:
             if known != self.host_address:
                 self.host_address = known
+                self.changed.notify_all()
+
+    # The control plane
+
+    def set_control(self, listeners: tuple[Listener, ...]) -> None:
+        """Know the listeners that the controller tells: these and no others."""
+        with self.changed:
+            if listeners != self.control:
+                self.control = listeners
+                self.changed.notify_all()
+
+    def set_addresses(self, name: str, addresses: tuple[Address, ...]) -> None:
+        """Know where a name leads."""
+        with self.changed:
+            if addresses != self.addresses.get(name):
+                self.addresses[name] = addresses
                 self.changed.notify_all()
 
     # Tenants
@@ -258,7 +295,26 @@ class State:
             self.touched()
             self.sandboxes.pop(endpoint_id, None)
             self.ways.pop(endpoint_id, None)
+            if self._dropped is not None:
+                self._dropped.add(endpoint_id)
             return self.endpoints.pop(endpoint_id, None)
+
+    def made(self, endpoint_id: str) -> None:
+        """Docker has been answered: from now on it should list the endpoint."""
+        with self.changed:
+            if (endpoint := self.endpoints.get(endpoint_id)) is not None:
+                self.endpoints[endpoint_id] = replace(endpoint, created=time.monotonic())
+
+    def watch_drops(self) -> None:
+        """Note from now on which endpoints go."""
+        with self.changed:
+            self._dropped = set()
+
+    def drops_watched(self) -> set[str]:
+        """The endpoints that have gone since `watch_drops`, which ends by this."""
+        with self.changed:
+            dropped, self._dropped = self._dropped or set(), None
+            return dropped
 
     def link(self, endpoint_id: str, container_id: str) -> bool:
         """Say whose an endpoint is. Returns whether that is news."""
@@ -340,6 +396,15 @@ class State:
                 if doc is not None and (not self.followed or f"{doc['tenantName']}:{doc['networkName']}" in self.model)
             ]
 
+    def large_labels(self) -> dict[str, str]:
+        """A line for each container that has labels which the controller is not told."""
+        with self.changed:
+            large = sorted((c.name or c.id[:12], c.left_out) for c in self.containers.values() if c.left_out)
+        return {
+            f"labels of container {one_line(name, 80)}": f"{count} of them are too large and count as absent"
+            for name, count in large[:MAX_LINES]
+        }
+
     # Active checks
 
     def set_services(self, services: Mapping[str, StreamServiceDoc]) -> None:
@@ -348,14 +413,14 @@ class State:
             before = self.services.keys()
             self.services = {key: service for key, service in services.items() if service.get("healthCheck")}
             self._unjudge(before - self.services.keys())
-            self.published = {key: service for key, service in services.items() if service.get("publish")}
+            self.published = {key: service for key, service in services.items() if _is_published(service)}
             self.changed.notify_all()
             self.touched()
 
     def set_service(self, key: str, service: StreamServiceDoc | None) -> None:
         """Know a service better; one that is gone, or wants nothing of hosts, is forgotten."""
         with self.changed:
-            if service is not None and service.get("publish"):
+            if service is not None and _is_published(service):
                 self.published[key] = service
                 self.changed.notify_all()
             elif self.published.pop(key, None) is not None:
@@ -430,6 +495,10 @@ class State:
                     self.granted.pop(key, None)
 
 
+def _is_published(service: StreamServiceDoc) -> bool:
+    return bool(service.get("publish")) and bool(service.get("publishedAddress"))
+
+
 def lease_key(tenant: str, network: str, address: Address) -> str:
     """Key of a lease in the model."""
     return f"{tenant}:{network}:{address}"
@@ -451,6 +520,11 @@ def subnets_of(document: NetworkDoc) -> Subnets:
         IPv6Network(subnet6) if subnet6 else None,
         IPv6Address(gateway6) if gateway6 else None,
     )
+
+
+def agree(found: Subnets, wanted: Subnets) -> bool:
+    """Whether a Docker network is as wanted; a gateway that Docker does not list is as wanted."""
+    return wanted == found._replace(gateway=found.gateway or wanted.gateway, gateway6=found.gateway6 or wanted.gateway6)
 
 
 def model_name(docker_name: str, tenant: str) -> str:

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from ipaddress import ip_interface
 from typing import TypeVar
 
+from netctl.agent.closed import told
 from netctl.agent.errors import Refusal
 from netctl.agent.state import Address, State, lease_key
 from netctl.client import Client, ClientError, NoConnection, Refused
@@ -150,7 +151,10 @@ class Synchroniser:
         if document is None:
             return  # no switch yet
         try:
-            self._state.set_host_address(client.put_host(document).get("hostAddress", ""))
+            answer = client.put_host(document)
+            if "controlPlane" in answer:  # else the controller does not know yet
+                self._state.set_control(told(answer["controlPlane"]))  # first: with the address, the way is open
+            self._state.set_host_address(answer.get("hostAddress", ""))
         except NoConnection as error:
             self._lost(error)
         except Refused as error:
@@ -160,7 +164,9 @@ class Synchroniser:
             self._say(f"the controller refused this host: {error}")
             self._refusal = error
         else:
-            self._refusal = None
+            if self._refusal is not None:
+                self._refusal = None
+                self._behind.set()  # what happened meanwhile was refused as well
             if not self._connected:
                 LOG.info("the controller at %s answers", self.url)
                 self._connected = True

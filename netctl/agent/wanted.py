@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from netctl.agent.state import STARTED, LocalEndpoint, State
 from netctl.documents import ServiceDoc
+from topology.model import Check as Terms
+
+DEFAULT = Terms()
 
 Key = tuple[str, str]
 """An endpoint's id and a service's key."""
@@ -75,17 +78,17 @@ def _providing(state: State, endpoint: LocalEndpoint, services: _Index) -> Itera
 
 def _check(state: State, endpoint: LocalEndpoint, service: ServiceDoc) -> Check | None:
     asked = service["healthCheck"]
-    ports = (port.split(":") for port in service.get("ports", ()))
+    ports = ((*port.split(":"), "TCP")[:3] for port in service.get("ports", ()))
     targets = sorted({int(target) for _, target, protocol in ports if protocol == "TCP"})
     return Check(
         container_id=endpoint.container_id,
         address=str(endpoint.address),
         ports=tuple(targets),
-        protocol=asked["protocol"],
+        protocol=asked.get("protocol", DEFAULT.protocol),
         path=asked.get("path", ""),
-        interval=asked["interval"],
-        timeout=asked["timeout"],
-        rise=asked["rise"],
-        fall=asked["fall"],
+        interval=asked.get("interval", DEFAULT.interval),
+        timeout=asked.get("timeout", DEFAULT.timeout),
+        rise=asked.get("rise", DEFAULT.rise),
+        fall=asked.get("fall", DEFAULT.fall),
         paused=state.containers[endpoint.container_id].state == "paused",
     )

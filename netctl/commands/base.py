@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -257,9 +257,14 @@ def form_flags(command: F) -> F:
     return as_json(quiet(command))
 
 
-def of_tenant(docs: list[Mapping[str, Any]], tenant: str, every: bool) -> list[Mapping[str, Any]]:
-    """The documents of one tenant, or of all."""
-    return [doc for doc in docs if every or doc.get("tenantName") == tenant]
+def of_tenant(
+    client: api.Client, docs: Sequence[Mapping[str, Any]], tenant: str, every: bool
+) -> list[Mapping[str, Any]]:
+    """The documents of one tenant, or of all. Refused where there is no such tenant."""
+    found = [doc for doc in docs if every or doc.get("tenantName") == tenant]
+    if not found and not every:
+        client.tenant(tenant)
+    return found
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import click
+
 from netctl.commands.base import Listing, Target, form_flags, noun, pass_target
 
 controller = noun("controller", "Controllers: one of those that share a store leads, and programs the switches.")
@@ -25,3 +27,5 @@ def ls(target: Target, as_json: bool, quiet: bool) -> None:
     with target.connect() as client:
         docs = client.controllers()
     LISTING.show([*docs], as_json=as_json, quiet=quiet)
+    if exposed := sorted(doc.get("url", "") for doc in docs if doc.get("open")):
+        click.echo(f"Warning: no authentication, whoever reaches it can use it: {', '.join(exposed)}", err=True)

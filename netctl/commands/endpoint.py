@@ -133,8 +133,8 @@ def create(
 def ls(target: Target, tenant: str, every: bool, as_json: bool, quiet: bool) -> None:
     """List endpoints."""
     with target.connect() as client:
-        docs = client.endpoints()
-    LISTING.show(of_tenant([*docs], tenant, every), as_json=as_json, quiet=quiet)
+        docs = of_tenant(client, client.endpoints(), tenant, every)
+    LISTING.show(docs, as_json=as_json, quiet=quiet)
 
 
 @endpoint.command()

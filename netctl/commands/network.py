@@ -29,7 +29,8 @@ network = noun("network", "Networks: subnets that containers and services are pu
 def _row(doc: Mapping[str, Any]) -> tuple[object, ...]:
     fields = ("subnet", "gateway", "ipv6Subnet", "ipv6Gateway", "cfgdTag")
     names = (doc.get(f, "") for f in ("tenantName", "networkName", "nwType", "encap"))
-    truths = ("yes" if doc.get(f) else "" for f in ("nat", "internal"))
+    nat = ("host" if doc.get("natHost") else "yes") if doc.get("nat") else ""
+    truths = (nat, "yes" if doc.get("internal") else "")
     return (*names, doc.get("pktTag", 0), *(doc.get(f, "") for f in fields), *truths)
 
 
@@ -90,6 +91,12 @@ def _look_for_hosts(client: Client) -> None:
     help="Let containers reach what their host reaches, by IPv4; needs --gateway.  [default: off]",
 )
 @click.option(
+    "--nat-host",
+    is_flag=True,
+    help="Let them reach their host's own ports as well, but never those of netctl; needs --nat.  [default: off, "
+    "published ports only]",
+)
+@click.option(
     "--internal",
     is_flag=True,
     help="Close it in both directions: its containers and VIPs are for this network alone.  [default: off]",
@@ -133,6 +140,7 @@ def create(
     subnetv6: str,
     gatewayv6: str,
     nat: bool,
+    nat_host: bool,
     internal: bool,
     nw_tag: str,
 ) -> None:
@@ -157,6 +165,8 @@ def create(
         doc["pktTag"] = pkt_tag
     if nat:
         doc["nat"] = True
+    if nat_host:
+        doc["natHost"] = True
     if internal:
         doc["internal"] = True
     with target.connect() as client:
@@ -171,8 +181,8 @@ def create(
 def ls(target: Target, tenant: str, every: bool, as_json: bool, quiet: bool) -> None:
     """List networks."""
     with target.connect() as client:
-        docs = client.networks()
-    LISTING.show(of_tenant([*docs], tenant, every), as_json=as_json, quiet=quiet)
+        docs = of_tenant(client, client.networks(), tenant, every)
+    LISTING.show(docs, as_json=as_json, quiet=quiet)
 
 
 @network.command()

@@ -49,7 +49,8 @@ def _row(doc: Mapping[str, Any]) -> tuple[object, ...]:
 def _providers(doc: Mapping[str, Any]) -> str:
     counted = f"{doc.get('healthyProviders', '?')}/{doc.get('numProviders', 0)}"
     reasons = doc.get("noWayBack", [])
-    return f"{counted}, no way back: {', '.join(reasons)}" if reasons else counted
+    counted += f", no way back: {', '.join(reasons)}" if reasons else ""
+    return ", ".join([counted, *doc.get("labelErrors", [])])
 
 
 LISTING = Listing(
@@ -224,8 +225,8 @@ def _health_check(protocol: str, options: Mapping[str, Any]) -> HealthCheckDoc |
 def ls(target: Target, tenant: str, every: bool, as_json: bool, quiet: bool) -> None:
     """List services; Providers: healthy/all."""
     with target.connect() as client:
-        docs = client.services()
-    LISTING.show(of_tenant([*docs], tenant, every), as_json=as_json, quiet=quiet)
+        docs = of_tenant(client, client.services(), tenant, every)
+    LISTING.show(docs, as_json=as_json, quiet=quiet)
 
 
 @service.command()

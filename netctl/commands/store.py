@@ -44,7 +44,7 @@ def export_(store: str, ca: str, cert: str, key: str) -> None:
     """Print all that a store holds, as lines of JSON. Controllers may run meanwhile."""
     from topology.transfer import export_lines
 
-    with opened(store, ca, cert, key, make=False) as place:
+    with opened(store, ca, cert, key, reading=True) as place:
         lines = list(export_lines(place))
     for line in lines:
         sys.stdout.write(line + "\n")
@@ -62,17 +62,17 @@ def import_(store: str, ca: str, cert: str, key: str) -> None:
     lines = sys.stdin.read().splitlines()
     with refusing():
         check(parse(lines)[0])  # before anything is made
-    with opened(store, ca, cert, key, make=True) as place:
+    with opened(store, ca, cert, key, reading=False) as place:
         count = import_lines(place, lines)
-    click.echo(f"Imported {count} objects into {store}", err=True)
+    click.echo(f"Imported {count} {'object' if count == 1 else 'objects'} into {store}", err=True)
 
 
 @contextmanager
-def opened(place: str, ca: str, cert: str, key: str, *, make: bool) -> Iterator[Store]:
+def opened(place: str, ca: str, cert: str, key: str, *, reading: bool) -> Iterator[Store]:
     """The store there; what is wrong with it is a refusal."""
     from topology.stores import open_store
 
-    with refusing(), closing(open_store(place, ca, cert, key, make=make)) as store:
+    with refusing(), closing(open_store(place, ca, cert, key, reading=reading)) as store:
         yield store
 
 

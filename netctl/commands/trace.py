@@ -22,7 +22,7 @@ GOAL = re.compile(
 
 
 @click.command(cls=Command)
-@flag("--from", "-f", "sender", metavar="ENDPOINT", text="Endpoint or container; a part will do.", absent="required")
+@flag("--from", "-f", "sender", metavar="ENDPOINT", text="Endpoint or container, or its beginning.", absent="required")
 @flag("--to", "goal", metavar="ADDRESS[:PORT[/tcp|udp]]", text="Where to; without a port: ping.", absent="required")
 @number_flag("--source-port", metavar="PORT", text="Its port at the client.", absent="default: any")
 @flag("--source", metavar="ADDRESS", text="Source address, to try a forged one.", absent="default: the endpoint's own")

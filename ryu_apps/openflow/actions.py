@@ -34,7 +34,7 @@ from ryu_apps.pipeline.values import (
 
 _NICIRA = 0x00002320
 _NXAST_REG_MOVE, _NXAST_RESUBMIT_TABLE, _NXAST_OUTPUT_REG, _NXAST_LEARN = 6, 14, 15, 16
-_NXAST_CT, _NXAST_NAT, _NXAST_CT_CLEAR = 35, 36, 43
+_NXAST_CT, _NXAST_NAT, _NXAST_CT_CLEAR, _NXAST_LEARN2 = 35, 36, 43, 45
 
 _CT_COMMIT = 1
 _CT_NO_TABLE = 0xFF
@@ -54,6 +54,7 @@ _OUTPUT_REG = Struct("!HHIHH4sH6x")
 _CT = Struct("!HHIHHIHB3xH")
 _NAT = Struct("!HHIH2xHH")
 _LEARN = Struct("!HHIHHHHQHBxHH")
+_LEARN_LIMIT = Struct("!IHH")  # how many, and where the result would go
 
 _DEC_TTL = Struct("!HH4x").pack(24, 8)
 _PUSH_VLAN = Struct("!HHH2x").pack(17, 8, 0x8100)
@@ -158,9 +159,12 @@ def _learn_spec(spec: LearnMatch | LearnLoad) -> bytes:
 
 def _learn(action: Learn) -> bytes:
     specs = b"".join(map(_learn_spec, action.specs))
+    kind = _NXAST_LEARN
+    if action.limit:
+        kind, specs = _NXAST_LEARN2, _LEARN_LIMIT.pack(action.limit, 0, 0) + specs
     pad = -len(specs) % 8
     head = _LEARN.pack(
-        0xFFFF, 32 + len(specs) + pad, _NICIRA, _NXAST_LEARN,
+        0xFFFF, 32 + len(specs) + pad, _NICIRA, kind,
         action.idle, action.hard, action.priority, learned_cookie(action.number), _LEARN_DELETE, action.table, 0, 0,
     )  # fmt: skip
     return head + specs + _PAD[pad]

@@ -13,15 +13,23 @@ from ryu_apps.openflow.failures import SessionError
 
 P = TypeVar("P")  # what a port is to whoever asks
 
-MOST_PORTS = 1 << 16  # Open vSwitch numbers its ports with 16 bits
+MOST_PORTS = 1 << 16  # of a host's switch: Open vSwitch numbers its ports with 16 bits
+MOST_PORTS_ALONE = 4096  # of one without a host: at each of them links and hosts are looked for
 MOST_PARTS = 2048
 MOST_EVENTS = 1 << 16  # of ports, between the question and the end of the answer
 
 
-class PortDescription(Generic[P]):
-    """The answer to one question for the ports; replies to another question begin it anew."""
+def too_many(most: int) -> str:
+    """A switch has more ports than ``most``, which is the bound for it."""
+    why = "" if most == MOST_PORTS else ", the most of a switch that no host has registered as its own"
+    return f"it has more than {most} ports{why}"
 
-    def __init__(self) -> None:
+
+class PortDescription(Generic[P]):
+    """The answer to one question for the ports; replies to another question begin it anew. ``most``: ports."""
+
+    def __init__(self, most: int = MOST_PORTS) -> None:
+        self._most = most
         self.complete = False
         self.events: list[tuple[P, bool]] = []
         """What happened to ports since the question, in order: (port, whether it is gone)."""
@@ -35,11 +43,12 @@ class PortDescription(Generic[P]):
             self._xid, self._parts, self._ports = xid, 0, []
         self._parts += 1
         self._ports += ports
-        if len(self._ports) > MOST_PORTS or self._parts > MOST_PARTS:
+        if self._parts > MOST_PARTS:
             raise SessionError(
-                f"the description of its ports has no end: {len(self._ports)} ports in {self._parts} parts, "
-                f"at most {MOST_PORTS} in {MOST_PARTS} are taken"
+                f"the description of its ports has no end: {self._parts} parts, at most {MOST_PARTS} are taken"
             )
+        if len(self._ports) > self._most:
+            raise SessionError(too_many(self._most))
         if more:
             return None
         self.complete = True

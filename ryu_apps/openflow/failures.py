@@ -3,7 +3,6 @@
     SessionError
     ├── Disconnected     the switch has gone; all is to be read back when it returns
     ├── NoAnswer         it did not answer in time: what it has done is not known
-    ├── BrokenReply      what it answered makes no sense
     ├── Refused          it refused a request as a whole, naming no message: nothing of it was done
     └── PartlyDone       it refused a later bundle of a change that took several: the earlier ones are done
 """
@@ -26,10 +25,6 @@ class Disconnected(SessionError):
 
 class NoAnswer(SessionError, TimeoutError):
     """The switch did not answer in time."""
-
-
-class BrokenReply(SessionError):
-    """The switch's answer makes no sense, or has no end."""
 
 
 class Refused(SessionError):

@@ -88,9 +88,14 @@ def group_stats_request(xid: int, group_id: int) -> bytes:
     return head + group_id.to_bytes(4, "big") + bytes(4)
 
 
+def multipart_request(xid: int, kind: int) -> bytes:
+    """A question without a body."""
+    return _MULTIPART.pack(VERSION, OFPT_MULTIPART_REQUEST, 16, xid, kind, 0)
+
+
 def group_desc_request(xid: int) -> bytes:
     """All groups with their buckets."""
-    return _MULTIPART.pack(VERSION, OFPT_MULTIPART_REQUEST, 16, xid, OFPMP_GROUP_DESC, 0)
+    return multipart_request(xid, OFPMP_GROUP_DESC)
 
 
 def meter_config_request(xid: int) -> bytes:
@@ -122,6 +127,7 @@ _GROUP_DESC = Struct("!HBxI")
 _GROUP_STAT = Struct("!HxxI")
 _BUCKET_COUNTS = Struct("!QQ")
 _GROUP_STAT_SIZE = 40  # before its buckets
+_BUCKET_SIZE = 16  # before its actions
 
 
 class BrokenReplyError(ValueError):
@@ -131,23 +137,38 @@ class BrokenReplyError(ValueError):
         super().__init__(f"an entry of {what} says that it has {size} bytes, and takes {least} to {left}")
 
 
+def check_flow_stats(body: bytes) -> int:
+    """How many flows the body of one reply to `flow_stats_request` holds. As all of these, raises BrokenReplyError."""
+    count, least = 0, _FLOW_STAT.size + 4  # the shortest match has 8 bytes, 4 of them counted already
+    for count, (at, size) in enumerate(_entries(body, "flow statistics", least), 1):  # noqa: B007
+        match_size = int.from_bytes(body[at + 50 : at + 52], "big")
+        if match_size < 4 or match_size + -match_size % 8 > size - 48:
+            raise BrokenReplyError("flow statistics, its match,", match_size, 4, size - 48)
+    return count
+
+
 def decode_flow_stats(body: bytes) -> list[FlowStat]:
-    """The body of one reply to `flow_stats_request`. As all of these, raises BrokenReplyError."""
+    """The flows in a body that was checked."""
     out = []
-    at, end, unpack, least = 0, len(body), _FLOW_STAT.unpack_from, _FLOW_STAT.size
+    at, end, unpack = 0, len(body), _FLOW_STAT.unpack_from
     while at < end:
-        if end - at < least:
-            raise BrokenReplyError("flow statistics", end - at, least, end - at)
         size, table, _, _, priority, _, _, _, cookie, packets, octets, _, match_size = unpack(body, at)
-        if size < least or size > end - at:
-            raise BrokenReplyError("flow statistics", size, least, end - at)
         out.append(FlowStat(table, priority, cookie, packets, octets, body[at + 48 : at + 48 + match_size]))
         at += size
     return out
 
 
+def check_group_desc(body: bytes) -> int:
+    """How many groups the body of one reply to `group_desc_request` holds; their buckets are checked as well."""
+    count = 0
+    for count, (at, size) in enumerate(_entries(body, "group descriptions", _GROUP_DESC.size), 1):  # noqa: B007
+        for _ in _entries(body[at + _GROUP_DESC.size : at + size], "buckets", _BUCKET_SIZE):
+            pass
+    return count
+
+
 def decode_group_desc(body: bytes) -> list[EncodedGroup]:
-    """The body of one reply to `group_desc_request`."""
+    """The groups in a body that was checked."""
     out = []
     for at, size in _entries(body, "group descriptions", _GROUP_DESC.size):
         _, kind, group_id = _GROUP_DESC.unpack_from(body, at)
@@ -155,8 +176,13 @@ def decode_group_desc(body: bytes) -> list[EncodedGroup]:
     return out
 
 
+def check_group_stats(body: bytes) -> int:
+    """How many groups the body of one reply to `group_stats_request` holds."""
+    return sum(1 for _ in _entries(body, "group statistics", _GROUP_STAT_SIZE))
+
+
 def decode_group_stats(body: bytes) -> list[GroupStat]:
-    """The body of one reply to `group_stats_request`."""
+    """The counts in a body that was checked."""
     out = []
     for at, size in _entries(body, "group statistics", _GROUP_STAT_SIZE):
         _, group_id = _GROUP_STAT.unpack_from(body, at)
@@ -166,8 +192,13 @@ def decode_group_stats(body: bytes) -> list[GroupStat]:
     return out
 
 
+def check_meter_config(body: bytes) -> int:
+    """How many meters the body of one reply to `meter_config_request` holds."""
+    return sum(1 for _ in _entries(body, "meters", 8))
+
+
 def decode_meter_config(body: bytes) -> list[bytes]:
-    """The body of one reply to `meter_config_request`: meters as `codec.encode_meter` writes them."""
+    """The meters in a body that was checked, as `codec.encode_meter` writes them."""
     return [body[at + 2 : at + size] for at, size in _entries(body, "meters", 8)]
 
 

@@ -20,10 +20,10 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from ryu_apps.framework import DEAD_DISPATCHER, hub, ofp_event
-from ryu_apps.openflow import messages, rawparse
+from ryu_apps.openflow import listener, messages
 from ryu_apps.openflow.codec import (
     COOKIE_MAGIC,
     COOKIE_MASK,
@@ -34,24 +34,35 @@ from ryu_apps.openflow.codec import (
     meter_content,
     with_xid,
 )
+from ryu_apps.openflow.complaints import COMPLAINTS
 from ryu_apps.openflow.describe import PortDescription
-from ryu_apps.openflow.failures import BrokenReply, Disconnected, NoAnswer, PartlyDone, Refused, error_text
-from ryu_apps.openflow.messages import FlowStat, GroupStat, Tuple5
+from ryu_apps.openflow.failures import Disconnected, NoAnswer, PartlyDone, Refused, error_text
+from ryu_apps.openflow.inbound import Multipart
+from ryu_apps.openflow.messages import (
+    OFPMP_FLOW,
+    OFPMP_GROUP,
+    OFPMP_GROUP_DESC,
+    OFPMP_METER_CONFIG,
+    FlowStat,
+    GroupStat,
+    Tuple5,
+)
 from ryu_apps.pipeline.values import ANY, Match
 
 T = TypeVar("T")
 BUNDLE_LIMIT = 50_000
 """Messages in one bundle; more go as several, each atomic."""
 
-DUMP_LIMIT = 1 << 29
-"""Bytes of one answer, in as many parts as it takes: some three million flows."""
+DUMP_LIMIT, ENTRY_LIMIT = 96 << 20, 500_000
+"""Bytes and entries of one answer, in as many parts as it takes. 10,000 services are 154,000 flows, of 23 MB."""
+ALL_DUMPS = 512 << 20
+"""Bytes of all unfinished answers together: beyond it, the switch with the largest one is disconnected."""
 PART_SIZE = 64  # bytes that a part takes beside its body
 IS_SLAVE = "OFPBRC_IS_SLAVE"
 _JOINED = 50  # messages in one write to the socket
 _MAX_XID = 0xFFFFFFFF
 _ONE_BY_ONE = 256  # groups to ask about; more are read all together
 _MODIFY = b"\x00\x01"  # the command of a meter mod
-_LOG = logging.getLogger(__name__)
 
 EVENTS = [
     ofp_event.EventOFPErrorMsg,
@@ -92,7 +103,9 @@ class _Exchange:
     bodies: list[bytes] = field(default_factory=list)
     errors: dict[int, str] = field(default_factory=dict)
     size: int = 0  # bytes of the bodies, about
+    entries: int = 0
     answered: bool = False
+    part: int | None = None  # the type of multipart that is asked for
 
 
 class Session:
@@ -121,6 +134,9 @@ class Session:
         self._closed = False
         self._bundle = 0
 
+    _collecting: ClassVar[dict[Session, int]] = {}
+    """The sessions with an answer that is not all there, and its bytes."""
+
     @property
     def connected(self) -> bool:
         """Whether the switch is still there."""
@@ -131,8 +147,15 @@ class Session:
         if self._closed:
             return
         self._closed = True
+        self._collecting.pop(self, None)
         self.datapath.close()
         self._wake.set()
+
+    def end(self, reason: str) -> None:
+        """The same, and say why."""
+        if not self._closed:
+            self.datapath.end(reason)
+            self.close()
 
     # --- what comes in
 
@@ -155,23 +178,41 @@ class Session:
         elif message.msg_type == messages.OFPT_MULTIPART_REPLY:
             if exchange.answered:
                 return
-            exchange.bodies.append(message.body)
-            exchange.size += len(message.body) + PART_SIZE
-            if exchange.size > DUMP_LIMIT:
-                exchange.answered = True
-                self._wake.set()
-            if rawparse.more_follows(message):
+            self._collect(exchange, message)
+            if message.more:
                 return
         if message.xid == exchange.awaited:
             exchange.answered = True
+            self._collecting.pop(self, None)
             self._wake.set()
+
+    def _collect(self, exchange: _Exchange, part: Multipart) -> None:
+        """One more part of an answer."""
+        if part.type != exchange.part:
+            self.end(f"a multipart reply of type {part.type} where none, or another, was asked for: {exchange.part}")
+            return
+        exchange.bodies.append(part.body)
+        exchange.size += len(part.body) + PART_SIZE
+        exchange.entries += part.entries
+        if exchange.size > DUMP_LIMIT or exchange.entries > ENTRY_LIMIT:
+            exchange.bodies.clear()
+            self.end(
+                f"an answer of it has no end: {exchange.size} bytes with {exchange.entries} entries, "
+                f"at most {DUMP_LIMIT} with {ENTRY_LIMIT} are taken"
+            )
+            return
+        collecting = self._collecting
+        collecting[self] = exchange.size
+        if sum(collecting.values()) > ALL_DUMPS:
+            largest = max(collecting, key=lambda session: collecting[session])
+            largest.end(f"{len(collecting)} switches answer with more than {ALL_DUMPS} bytes, it with most of them")
 
     # --- several controllers
 
     def be_slave(self, generation: int) -> None:
         """Write no more, and hear of ports only. Waits for nothing; any greenthread may call it."""
         if not self._closed:
-            self.datapath.send(messages.role_request(self._ids(1), messages.ROLE_SLAVE, generation))
+            self.datapath.send_now(messages.role_request(self._ids(1), messages.ROLE_SLAVE, generation))
 
     def be_master(self, generation: int, timeout: float) -> None:
         """Be the one controller that may write. Refused: one of a later generation is, or was."""
@@ -188,7 +229,7 @@ class Session:
         """All flows that bear our cookies and all groups."""
         until = time.monotonic() + timeout
         flows = self.read_flows(timeout)
-        groups = self._dump([messages.group_desc_request], until)
+        groups = self._dump(OFPMP_GROUP_DESC, [messages.group_desc_request], until)
         return flows, _decoded(messages.decode_group_desc, groups)
 
     def read_flows(
@@ -197,7 +238,7 @@ class Session:
         """The flows that match what ``match`` does or part of it, and whose cookie agrees under ``mask``."""
         until = time.monotonic() + timeout
         request = partial(messages.flow_stats_request, cookie=cookie, cookie_mask=mask, match=match)
-        return _decoded(messages.decode_flow_stats, self._dump([request], until))
+        return _decoded(messages.decode_flow_stats, self._dump(OFPMP_FLOW, [request], until))
 
     def read_groups(self, timeout: float, numbers: Iterable[int]) -> list[GroupStat]:
         """What these groups have counted; one that is not there is left out."""
@@ -206,22 +247,25 @@ class Session:
             return []
         asked = wanted if len(wanted) <= _ONE_BY_ONE else (ANY,)
         requests = [partial(messages.group_stats_request, group_id=number) for number in asked]
-        bodies = self._dump(requests, time.monotonic() + timeout)
+        bodies = self._dump(OFPMP_GROUP, requests, time.monotonic() + timeout)
         return [s for s in _decoded(messages.decode_group_stats, bodies) if s.id in wanted]
 
     def read_meters(self, timeout: float) -> list[bytes]:
         """All meters, each as `codec.encode_meter` writes it."""
-        bodies = self._dump([messages.meter_config_request], time.monotonic() + timeout)
+        bodies = self._dump(OFPMP_METER_CONFIG, [messages.meter_config_request], time.monotonic() + timeout)
         return _decoded(messages.decode_meter_config, bodies)
 
-    def _dump(self, requests: Sequence[Callable[[int], bytes]], until: float) -> list[bytes]:
+    def _dump(self, part: int, requests: Sequence[Callable[[int], bytes]], until: float) -> list[bytes]:
         """Send them all; the switch answers in their order, so the last one's last answer ends it."""
         exchange = self._begin(len(requests))
+        exchange.part = part
         ids = range(exchange.first, exchange.last + 1)
         self._send_all([request(xid) for request, xid in zip(requests, ids, strict=True)])
-        self._wait(exchange, until, "a dump")
-        if exchange.size > DUMP_LIMIT:
-            raise BrokenReply(f"the switch answers a dump with more than {DUMP_LIMIT} bytes")
+        try:
+            self._wait(exchange, until, "a dump")
+        finally:
+            self._exchange = None  # what still comes of it is not kept
+            self._collecting.pop(self, None)
         for text in exchange.errors.values():
             raise Refused(f"the switch refused a dump: {text}")
         return exchange.bodies
@@ -286,27 +330,41 @@ class Session:
         self._send_all(wire)
         self._count(mods)
         self._wait(exchange, time.monotonic() + timeout, "a barrier")
+        if exchange.awaited in exchange.errors:
+            raise Refused(f"the switch refused a barrier: {exchange.errors[exchange.awaited]}")
         return tuple((mods[xid - exchange.first].owner, text) for xid, text in exchange.errors.items())
 
-    def ensure_meter(self, message: bytes, timeout: float) -> None:
-        """See to it that the meter of this `codec.meter_add` is there; sends nothing where it is."""
+    def ensure_meters(self, messages: Iterable[bytes], timeout: float) -> set[int]:
+        """See to it that the meters of these `codec.meter_add` are there; sends nothing of those that are.
+
+        Returns the ids of all that there were.
+        """
         until = time.monotonic() + timeout
-        wanted = meter_content(message)
         there = {meter[2:6]: meter for meter in self.read_meters(timeout)}
-        old = there.get(wanted[2:6])
-        if old == wanted:
-            return
-        mod = message if old is None else message[:8] + _MODIFY + message[10:]
-        for _, text in self.apply_plain([Mod(None, mod)], until - time.monotonic()):
+        mods = []
+        for message in messages:
+            wanted = meter_content(message)
+            old = there.get(wanted[2:6])
+            if old != wanted:
+                mods.append(Mod(None, message if old is None else message[:8] + _MODIFY + message[10:]))
+        for _, text in self.apply_plain(mods, until - time.monotonic()) if mods else ():
             raise Refused(f"the switch refused a meter: {text}")
+        return {int.from_bytes(number, "big") for number in there}
 
     def barrier(self, timeout: float) -> None:
         """Wait until the switch has done all that it was sent."""
         self.apply_plain((), timeout)
 
     def send_plain(self, message: bytes) -> None:
-        """Send one message (a packet-out, say) and wait for nothing."""
-        self._send(with_xid(message, self._ids(1)))
+        """Send one message (a packet-out, say) and wait for nothing, not even for a switch that does not read."""
+        self._may_send()
+        if not self.datapath.send_now(with_xid(message, self._ids(1))):
+            raise Disconnected("the switch has disconnected")
+
+    def ask_what_it_is(self) -> None:
+        """What it is, then its ports: the answers are events. Waits for nothing."""
+        for kind in (messages.OFPMP_DESC, messages.OFPMP_PORT_DESC):
+            self.datapath.send_now(messages.multipart_request(self._ids(1), kind))
 
     def flush_ct(
         self, zone: int, ip_proto: int = 0, orig: Tuple5 | None = None, reply: Tuple5 | None = None
@@ -336,9 +394,14 @@ class Session:
         return self._exchange
 
     def _send(self, data: bytes) -> None:
+        self._may_send()
+        if not self.datapath.send(data):
+            raise Disconnected("the switch has disconnected")
+
+    def _may_send(self) -> None:
         if not self._allowed():
             raise Disconnected("we do not lead any more")
-        if self._closed or not self.datapath.send(data):
+        if self._closed:
             raise Disconnected("the switch has disconnected")
 
     def _send_all(self, wire: list[bytes]) -> None:
@@ -363,15 +426,14 @@ class Session:
         self.meter_mods += kinds.count(OFPT_METER_MOD)
 
     def _log_error(self, text: str) -> None:
-        _LOG.warning("switch %s: %s", self.datapath.id, text)
+        COMPLAINTS.say(logging.WARNING, self.datapath.name, text)
 
 
 def _decoded(decode: Callable[[bytes], list[T]], bodies: Iterable[bytes]) -> list[T]:
-    try:
-        return [entry for body in bodies for entry in decode(body)]
-    except messages.BrokenReplyError as broken:
-        raise BrokenReply(str(broken)) from None
+    return [entry for body in bodies for entry in decode(body)]
 
+
+listener.install()  # its messages are what this module reads
 
 __all__ = [
     "BUNDLE_LIMIT", "EVENTS", "Disconnected", "Errors", "Mod", "NoAnswer", "PartlyDone", "Refused", "Session",

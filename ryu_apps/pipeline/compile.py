@@ -22,12 +22,15 @@ from ryu_apps.pipeline.features import (
     hairpin,
     ingress,
     learning,
+    limit,
     neighbour,
     outside,
     refuse,
     route,
     transit,
     translate,
+    unfit,
+    unreachable,
 )
 from ryu_apps.pipeline.tables import TABLES, Feature, Priority, check
 from ryu_apps.pipeline.values import Flow, Group, match
@@ -44,24 +47,30 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
         flows += _misses()
         for feature in (
             balance, discovery, hairpin, fragments, forgotten, route, learning, refuse, outside, transit, ingress,
+            limit, unfit,
         ):
             flows += feature.for_switch(ctx)
         groups = tuple(transit.groups(ctx))
     elif kind == Network.kind and key in ctx.model.networks:
         network = ctx.model.networks[key]
-        for feature in (neighbour, discovery, echo, flood, learning, outside, transit, ingress):
+        for feature in (
+            neighbour, discovery, echo, flood, forgotten, learning, outside, unreachable, transit, ingress,
+        ):
             flows += feature.for_network(ctx, network)
         groups = tuple(flood.groups_for_network(ctx, network))
     elif kind == Endpoint.kind and key in ctx.model.endpoints:
         endpoint = ctx.model.endpoints[key]
         if endpoint.state != "stopped":
             for feature in (
-                access, neighbour, discovery, translate, errors, fragments, forgotten, route, outside, ingress,
+                access, neighbour, discovery, translate, errors, fragments, forgotten, route, outside, ingress, limit,
+                unfit,
             ):
                 flows += feature.for_endpoint(ctx, endpoint)
     elif kind == Service.kind and key in ctx.model.services:
         service = ctx.model.services[key]
-        for feature in (neighbour, discovery, echo, balance, affinity, hairpin, fragments, forgotten, refuse, outside):
+        for feature in (
+            neighbour, discovery, echo, balance, affinity, hairpin, fragments, forgotten, refuse, outside, limit,
+        ):
             flows += feature.for_service(ctx, service)
         groups = (*balance.groups_for_service(ctx, service), *affinity.groups_for_service(ctx, service))
     for flow in flows:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ryu_apps.pipeline.family import of_packet
-from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_RPL, CT_TRK, TCP, TCP_ACK, TCP_SYN
+from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_RPL, CT_SNAT, CT_TRK, TCP, TCP_ACK, TCP_SYN
 from ryu_apps.pipeline.packet import PORTS, FiveTuple, Packet, five_tuple, move
 from ryu_apps.pipeline.values import Ct, Move, Nat
 
@@ -49,6 +49,8 @@ class Conntrack:
             _translate(out, found, reply=here == found.reverse)
             if out[of_packet(out).dst] != here[3]:
                 out["ct_state"] |= CT_DNAT
+            if out[of_packet(out).src] != here[1]:
+                out["ct_state"] |= CT_SNAT
         return out
 
     def state(self, found: Connection | None, packet: Packet) -> int:

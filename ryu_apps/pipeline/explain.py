@@ -10,7 +10,7 @@ from ryu_apps.pipeline.fields import CT_RPL, ICMP, ICMPV6, SCTP, TCP, UDP
 from ryu_apps.pipeline.packet import PORTS, Packet, five_tuple
 from ryu_apps.pipeline.tables import NETWORK, PORT, PROVIDER, Feature, Table
 from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Ct, GroupAction, SetField
-from ryu_apps.pipeline.walk import Step
+from ryu_apps.pipeline.walk import Step, Walk
 from topology.model import Address, Endpoint, Network, Service
 from topology.providers import Provider, chosen, no_way_back, providers
 
@@ -93,6 +93,11 @@ def holders(ctx: Context, tenant: str, address: Address) -> list[Service | Endpo
     return found
 
 
+def shown(walk: Walk) -> list[Step]:
+    """The steps that have something to say: that a packet for the controller has a second meter is none."""
+    return [step for step in walk.path if step.flow.table != Table.TELL]
+
+
 def port_names(ctx: Context) -> dict[int, str]:
     """The names of a switch's ports, by number."""
     return {number: port for port, number in ctx.ports.items()}
@@ -144,6 +149,8 @@ class Words:
                 return f"dropped: {self.no_way(destination(step.packet))}"
             case Table.DELIVER:
                 return f"out of port {self.port(step.packet.get(PORT, 0))}"
+            case Table.UNFIT:
+                return "dropped: no container may send this"
             case Table.FORGOTTEN:
                 return "to the controller: it belongs to no connection, and its ends are reset"
         return "dropped" if not step.flow.actions else "as its flow says"
@@ -259,6 +266,8 @@ class Words:
             return f"to all ports of network {self._sender.network_key}"
         if flow.feature == Feature.SEEK and flow.actions:
             return f"nobody in tenant {self._sender.tenant} is known to have {to}: its gateway asks by ARP who has it"
+        if flow.feature == Feature.UNREACHABLE:
+            return self.no_way(to)
         port = next((a.value for a in flow.actions if isinstance(a, SetField) and a.field == PORT), None)
         if port is None and flow.actions:
             return f"{to} is {self.what(to)} → {self._way(to)}"
@@ -275,7 +284,7 @@ class Words:
         if isinstance(holder, Network):
             return f"{to} is the gateway of {holder.key}, which only answers pings"
         if not isinstance(holder, Endpoint):
-            return f"no container or service in tenant {self._sender.tenant} has {to}"
+            return _special(to) or f"no container or service in tenant {self._sender.tenant} has {to}"
         who, ctx = f"{to} is {name(holder)}'s", self._ctx
         if holder.state == "stopped":
             return f"{who}, which is stopped"
@@ -330,6 +339,13 @@ class Words:
     def holder(self, address: Address) -> Service | Endpoint | Network | None:
         """Who has an address, as seen by the sender."""
         return next(iter(holders(self._ctx, self._sender.tenant, address)), None)
+
+
+def _special(to: Address) -> str:
+    """What an address is that nobody routes; empty: it is like any other."""
+    if to.is_link_local:
+        return f"{to} is link-local: containers reach only their host there"
+    return f"{to} is a reserved address" if to.is_reserved else ""
 
 
 def _set(step: Step, register: str) -> int:

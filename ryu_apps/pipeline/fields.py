@@ -92,7 +92,7 @@ FIELDS: dict[str, Field] = {
         _of("nd_sll", 32, 48, _NS),
         _of("nd_tll", 33, 48, _NA),
         _of("tunnel_id", 38, 64, maskable=True),
-        *(_nx(f"reg{n}", n, 32) for n in range(8)),
+        *(_nx(f"reg{n}", n, 32) for n in range(9)),
         _nx("ip_frag", 26, 8, _L4),  # bit 0: a fragment; bit 1: not the first one
         _nx("ip_ttl", 29, 8, _L4, maskable=False),
         _nx("tun_ipv4_dst", 32, 32),
@@ -115,4 +115,4 @@ TCP_SYN, TCP_RST, TCP_ACK = 0x02, 0x04, 0x10  # bits of tcp_flags
 VLAN_PRESENT = 0x1000  # in vlan_vid: there is a tag (OFPVID_PRESENT)
 
 # bits of ct_state (ovs-fields(7))
-CT_NEW, CT_EST, CT_REL, CT_RPL, CT_INV, CT_TRK, CT_DNAT = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x80
+CT_NEW, CT_EST, CT_REL, CT_RPL, CT_INV, CT_TRK, CT_SNAT, CT_DNAT = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80

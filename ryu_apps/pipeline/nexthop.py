@@ -37,7 +37,8 @@ def next_hop(ctx: Context, walker: Walker, endpoint: Endpoint, to: Address) -> N
         return NextHop(BROADCAST)
     gateway = family.gateway(network)
     if not near and gateway is None:
-        return NextHop(None, f"{no_gateway(network, family)}: {name(endpoint)} has no route to {to}")
+        elsewhere = "; by a network of another driver, its host refuses it" if ctx.model.networks_around(to) else ""
+        return NextHop(None, f"{no_gateway(network, family)}: {name(endpoint)} has no route to {to} by it{elsewhere}")
     hop = to if near or gateway is None else family.address(gateway)
     mac = _resolve(ctx, walker, endpoint, family, int(hop))
     if mac is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ryu_apps.pipeline.context import Context, mac_int
-from ryu_apps.pipeline.explain import name, place, where, with_port
+from ryu_apps.pipeline.explain import name, place, shown, where, with_port
 from ryu_apps.pipeline.family import destination, of_packet, source
 from ryu_apps.pipeline.fields import TCP, TCP_ACK, TCP_SYN, UDP
 from ryu_apps.pipeline.journey import Journeys, Leg
@@ -130,7 +130,7 @@ class _Return:
     def _arrive(self, legs: list[Leg]) -> Reply:
         for leg in legs:
             words = self._journeys.words(leg.context, self._receiver, reply=True)
-            for step in leg.walk.path:
+            for step in shown(leg.walk):
                 self._say(leg.context, Table(step.flow.table).name.lower(), words.of(step))
         ctx, walk = legs[-1]
         words = self._journeys.words(ctx, self._receiver, reply=True)

@@ -38,6 +38,8 @@ class Table(IntEnum):
     DEPART = 16
     DELIVER = 17
     FORGOTTEN = 18
+    UNFIT = 19
+    TELL = 20
 
 
 # Registers, 32 bits each; they live as long as the packet, also through conntrack.
@@ -47,8 +49,9 @@ PORT = "reg2"  # OpenFlow port that it leaves by
 VIP = "reg3"  # address of the VIP, while something else stands in its place
 PROVIDER = "reg4"  # number of the provider that was chosen, where its address is still to be found
 CLIENT_PORT = "reg5"  # the client's port, while it is hidden from a group
-TOLD = "reg6"  # 1: the controller has been told of the packet
+TOLD = "reg6"  # 1: the controller has been told of the packet, or conntrack of what a provider begins
 ZERO = "reg7"  # never set
+REASON = "reg8"  # why the controller is told of the packet: a `Feature`
 
 
 class Priority(IntEnum):
@@ -60,6 +63,7 @@ class Priority(IntEnum):
     NORMAL = 100
     REFUSE_FIRST = 150  # counted drops of what NORMAL would admit
     EXACT = 200  # exceptions to NORMAL
+    UNFIT = 300  # before all that says who may send
 
 
 class Feature(IntEnum):
@@ -84,6 +88,8 @@ class Feature(IntEnum):
     INGRESS = 16
     SEEK = 17
     FORGOTTEN = 18
+    LIMIT = 19
+    UNREACHABLE = 20
 
 
 ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it
@@ -91,27 +97,44 @@ HOST_MAC = int(reach.HOST_MAC.replace(":", ""), 16)  # the host's, at the bridge
 HOST_NETWORK = 1 << 24  # in `NETWORK`: it came from the host; above every network's number
 OUTSIDE_NETWORK = HOST_NETWORK | 1  # it came from outside, to a published port of the host
 INGRESS_BIT = 0x8000  # in the low 16 bits of an ingress MAC, and in ct_mark; below it a host's number
+NOTED = 1 << 16  # in ct_mark: a connection that is noted as it is. The packet of one that is refused has no mark
 INGRESS_MAC = int(reach.INGRESS_MAC.replace(":", ""), 16)
 INGRESS_MACS = (INGRESS_MAC, 0xFFFFFFFF0000 | INGRESS_BIT)  # of all hosts
 HAIRPIN_ZONES = reach.SECOND_ZONES
 MULTICAST = (0x010000000000, 0x010000000000)  # the group bit: broadcast and multicast
 PACKET_IN_METER = 1
 PACKET_IN_RATE = 200  # packets a second that a switch may send to the controller to be learned from
-ANSWER_METER = 2  # of its own: a flood to a closed port must not keep hosts from being learned
+EXPIRE_METER = 2  # of its own: a flood of packets at their last hop must not keep hosts from being learned
 ANSWER_RATE = 100  # packets a second that a switch may send to the controller to be answered
 LINK_METER = 3  # of what comes in by links that are known: one frame a second for each
 LINK_RATE = 1000  # frames a second that a switch may hear from its neighbours
-SEEK_METER = 4  # of its own: who sends to nobody must not keep hosts from being learned
+SEEK_METER = 4  # of its own: who sends to nobody must not keep hosts from being learned, or VIPs from refusing
 SEEK_RATE = 100  # packets a second that a switch may send to the controller for want of their receiver or sender
-FORGOTTEN_METER = 5  # of its own: after a restart of the switch many providers may speak at once
-FORGOTTEN_RATE = 100  # packets a second of forgotten connections
+FORGOTTEN_RATE = 100  # packets a second of a tenant's forgotten connections
+REFUSALS_METER, RESETS_METER = 5, 6  # of all tenants together: the first for VIPs and addresses that nobody has
+REFUSALS_RATE, RESETS_RATE = 300, 200  # packets a second: one tenant can't use up either
+# With a tenant's number: meters of its own, as its flood must not keep other tenants from being answered; two, as after
+# a restart of the switch many providers may speak at once
+REFUSE_METERS, FORGOTTEN_METERS = 1 << 15, 1 << 16
+TENANT_NUMBER = REFUSE_METERS - 1  # in the id of such a meter
 METERS = (
     Meter(PACKET_IN_METER, PACKET_IN_RATE, PACKET_IN_RATE),
-    Meter(ANSWER_METER, ANSWER_RATE, ANSWER_RATE),
+    Meter(EXPIRE_METER, ANSWER_RATE, ANSWER_RATE),
     Meter(LINK_METER, LINK_RATE, LINK_RATE),
     Meter(SEEK_METER, SEEK_RATE, SEEK_RATE),
-    Meter(FORGOTTEN_METER, FORGOTTEN_RATE, FORGOTTEN_RATE),
+    Meter(REFUSALS_METER, REFUSALS_RATE, REFUSALS_RATE),
+    Meter(RESETS_METER, RESETS_RATE, RESETS_RATE),
 )
+
+
+def tenant_meters(number: int) -> tuple[Meter, ...]:
+    """The meters of a tenant."""
+    return (
+        Meter(REFUSE_METERS | number, ANSWER_RATE, ANSWER_RATE),
+        Meter(FORGOTTEN_METERS | number, FORGOTTEN_RATE, FORGOTTEN_RATE),
+    )
+
+
 GROUP_CHUNK_BITS = 8  # group id = stored number << 8 | part
 GROUP_V6 = 1 << 31  # in the ids of IPv6's groups
 GROUP_WAY = 1 << 30  # in the ids of the groups that lead to another switch; no service port has a number that high
@@ -152,7 +175,10 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.GUARD: Declaration(
         "source address, ARP sender, what neighbour discovery says are the port's own; else dropped and counted",
-        _of("in_port", "eth_src", "eth_dst", "arp_sha", "arp_spa", "nd_tll") | _ADDRESSES | _ND,
+        _of("in_port", "eth_src", "eth_dst", "vlan_vid", "arp_sha", "arp_spa", "nd_tll")
+        | _of("ip_frag", "ip_ttl")
+        | _ADDRESSES
+        | _ND,
     ),
     Table.NEIGHBOUR: Declaration(
         "ARP and neighbour solicitations for gateways, VIPs and endpoints answered here",
@@ -181,7 +207,7 @@ TABLES: dict[Table, Declaration] = {
     Table.BALANCE: Declaration(
         "new connection → select group; known connection → already translated",
         _of(TENANT, NETWORK, TOLD, "ct_state", "ct_nw_proto", "ct_tp_dst", "tcp_flags") | _IP_HEADER | _L4,
-        _ANSWER | _ADDRESSES | _ICMP_TYPES | _of("ip_ttl", TOLD),
+        _ANSWER | _ADDRESSES | _ICMP_TYPES | _of("ip_ttl", TOLD, REASON),
         # new to conntrack, but not to a VIP: a connection without an answer yet, translated already
         miss=Table.ROUTE,
     ),
@@ -201,8 +227,8 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.ROUTE: Declaration(
         "destination → next MAC, TTL, port or way to another switch; broadcast and multicast → the network's",
-        _of(TENANT, NETWORK, "eth_dst", "eth_type", "ct_state") | _ADDRESSES | _FIRST_TO,
-        _ANSWER | _of(PORT, "tun_ipv4_dst", "tunnel_id", "vlan_vid"),
+        _of(TENANT, NETWORK, "eth_dst", "eth_type", "ct_state", "ct_mark", "ip_frag") | _ADDRESSES | _FIRST_TO,
+        _ANSWER | _of(PORT, REASON, "tun_ipv4_dst", "tunnel_id", "vlan_vid"),
     ),
     Table.REPLY: Declaration(
         "from a provider's service port: through conntrack, to be translated back",
@@ -219,8 +245,8 @@ TABLES: dict[Table, Declaration] = {
     Table.RESTORE: Declaration(
         "hidden source address → the provider's own; in fragments by conntrack, in the second zone; what a provider "
         "begins is noted, and what belongs to no connection goes to forgotten as well",
-        _of(TENANT, PORT, "ct_state", "tcp_flags") | _IP_HEADER,
-        _SOURCES,
+        _of(TENANT, PORT, TOLD, "ct_state", "tcp_flags") | _IP_HEADER,
+        _SOURCES | _of(TOLD),
         miss=Table.DELIVER,
     ),
     Table.LEAVE: Declaration(
@@ -233,13 +259,22 @@ TABLES: dict[Table, Declaration] = {
     ),
     Table.DELIVER: Declaration(
         "out of the port that route chose; into a network that does not route, only what is from there; to the host, "
-        "and came in by another one: by the way to that",
-        _of(NETWORK, PORT, "ct_mark", "eth_dst", "eth_type") | _SOURCES,
+        "and came in by another one: by the way to that; nothing that the limit of connections has left untranslated",
+        _of(TENANT, NETWORK, PORT, "ct_mark", "ct_state", "eth_dst", "eth_type", "ip_frag") | _SOURCES,
         _of("eth_dst", "tun_ipv4_dst", "tunnel_id"),
     ),
     Table.FORGOTTEN: Declaration(
         "of a connection that conntrack does not know: to the controller, which resets whoever waits in vain",
-        _of("eth_type", "ip_proto"),
+        _of(TENANT, "eth_type", "ip_proto"),
+        _of(REASON),
+    ),
+    Table.UNFIT: Declaration(
+        "what nobody may send, whoever it is: dropped, and counted by port",
+        _of("in_port", "eth_src"),
+    ),
+    Table.TELL: Declaration(
+        "what a tenant's meter has let pass, to the controller: by a meter of all tenants together",
+        _of(REASON),
     ),
 }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import SWITCH, Context, Owner, mac_int
-from ryu_apps.pipeline.explain import holders, listed, name, place, where, with_port
+from ryu_apps.pipeline.explain import Words, holders, listed, name, place, shown, where, with_port
 from ryu_apps.pipeline.family import BY_VERSION, destination
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.fields import TCP, TCP_SYN, UDP
@@ -34,7 +34,7 @@ from ryu_apps.pipeline.values import (
 )
 from ryu_apps.pipeline.walk import Walker
 from ryu_apps.pipeline.ways import is_way
-from topology.model import Address, Endpoint, Service
+from topology.model import Address, Endpoint, Network, Service
 
 EPHEMERAL = 49152  # a client's port, where it does not matter
 
@@ -142,6 +142,7 @@ class _Tracer:
         self, ctx: Context, question: Question, down: Collection[int], last: int, others: Places
     ) -> None:
         self._ctx = ctx
+        self._down = down
         self._question = question
         self._sender = question.sender
         self._family = BY_VERSION[question.to.version]
@@ -161,6 +162,10 @@ class _Tracer:
     def run(self) -> Trace:
         if self._port is None:
             why = f"{name(self._sender)} is not plugged in: the switch has no port {self._sender.port_name}"
+            return Trace((), (End("dropped", f"dropped: {why}"),))
+        if self._port in self._down:
+            at = f"port {self._sender.port_name}"
+            why = f"the link of {name(self._sender)} is down ({at}): its interface is down, or it has just ended"
             return Trace((), (End("dropped", f"dropped: {why}"),))
         hop = next_hop(self._ctx, self._walker, self._sender, self._question.to)
         if hop.mac is None:
@@ -275,7 +280,7 @@ class _Tracer:
         for leg in legs:
             at = f"on {place(leg.context, leg.context.dpid)}: " if leg.context is not self._ctx else ""
             words = self._journeys.words(leg.context, self._sender)
-            for step in leg.walk.path:
+            for step in shown(leg.walk):
                 text = prefix + at + words.of(step)
                 if offer and not at and _chooses(step.flow):
                     text += f" → {offer}"
@@ -288,7 +293,7 @@ class _Tracer:
             return End(verdict, text, receiver, provider, share)
 
         ctx, walk = legs[-1]
-        words, last = self._journeys.words(ctx, self._sender), walk.path[-1]
+        words, last = self._journeys.words(ctx, self._sender), shown(walk)[-1]
         text = words.of(last)
         if ctx is not self._ctx:
             text += f", on {place(ctx, ctx.dpid)}"
@@ -302,8 +307,9 @@ class _Tracer:
             return end("dropped", f"{text} ({name(provider)})" if provider else text)
         if any(sent.port == CONTROLLER for sent in walk.sent):
             if last.flow.feature == Feature.REFUSE:
-                how = {TCP: "with a reset", UDP: "with port unreachable"}.get(self._question.protocol, "")
-                return end("refused", f"refused {how}: {text}")
+                return end("refused", f"refused {self._refused()}: {text}")
+            if last.flow.feature == Feature.UNREACHABLE:
+                return end(*self._nobody(words, text))
             return end("asked", f"to the controller: {text}")
         if last.flow.feature == Feature.ECHO:
             return end("answered", f"answered by the switch: {text}")
@@ -314,8 +320,7 @@ class _Tracer:
         address = destination(sent.packet)
         port = sent.packet.get(PORTS.get(self._question.protocol, ("", ""))[1])
         if sent.port == LOCAL_IN_REGISTER:
-            on = "" if address in self._ctx.host_addresses else f", which sends it on to {address}"
-            return end("delivered", f"delivered to the host{on}")
+            return end("delivered", f"delivered to the host, which {self._at_host(address)}")
         at = with_port(address, port or 0)
         for holder in holders(self._ctx, self._sender.tenant, address):
             if isinstance(holder, Endpoint) and ctx.port_of(holder) != sent.port:
@@ -324,6 +329,27 @@ class _Tracer:
             if isinstance(holder, Endpoint):
                 return end("delivered", f"delivered to {name(holder)} {at} at {where(ctx, holder)}", holder)
         return end("delivered", f"delivered to {at} out of port {words.port(sent.port)}")
+
+    def _refused(self) -> str:
+        return {TCP: "with a reset", UDP: "with port unreachable"}.get(self._question.protocol, "")
+
+    def _nobody(self, words: Words, text: str) -> tuple[str, str]:
+        """Verdict and words for an address that no packet can be sent to: see `ryu_apps.nobody`."""
+        match words.holder(self._question.to):
+            case Endpoint():
+                return "dropped", f"dropped: {text}"
+            case Network():
+                return "refused", f"refused {self._refused()}: {text}"
+        return "refused", f"refused with host unreachable: {text}"
+
+    def _at_host(self, address: Address) -> str:
+        """What the host does with a packet of the sender's for an address."""
+        network = self._ctx.network_of(self._sender)
+        if address not in self._ctx.host_addresses:
+            return f"sends it on to {address}"
+        if network.nat_host:
+            return "lets it in if its own rules do"
+        return f"refuses it unless the port is published: network {network.key} has no natHost"
 
 
 def _chooses(flow: Flow) -> bool:

@@ -164,7 +164,8 @@ class LearnLoad:
 class Learn:
     """Add a flow that this packet describes to ``table`` (NXAST_LEARN).
 
-    It lasts ``idle`` seconds without a packet and ``hard`` seconds in all (0: no such limit). ``number``, of 48
+    ``limit``: as many flows of its number at the most; more are not learned (NXAST_LEARN2, Open vSwitch 2.8); 0: no
+    limit. It lasts ``idle`` seconds without a packet and ``hard`` seconds in all (0: no such limit). ``number``, of 48
     bits, is in its cookie (`openflow.actions.learned_cookie`): what was learned under one number in one table is
     deleted with the last flow that learns it. In a bucket it does nothing: resubmit from there to a flow with it.
     """
@@ -175,6 +176,7 @@ class Learn:
     idle: int = 0
     hard: int = 0
     number: int = 0
+    limit: int = 0
 
 
 Action = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,9 +34,15 @@ class AgentApi:
     """The handlers for agents."""
 
     def __init__(
-        self, commands: Commands, tracker: HostTracker, feed: ChangeFeed, leads: Callable[[], bool] = lambda: True
+        self,
+        commands: Commands,
+        tracker: HostTracker,
+        feed: ChangeFeed,
+        leads: Callable[[], bool] = lambda: True,
+        control_plane: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """``leads``: whether we know how hosts are."""
+        """``leads``: whether we know how hosts are. ``control_plane``: listeners that containers must not reach."""
+        self._control_plane = control_plane
         self._leads = leads
         self._commands = commands
         self._model = commands.model
@@ -66,7 +72,7 @@ class AgentApi:
             document.get("datapathType", ""),
         )
         self._tracker.beat(key, document.get("mtu", 0))
-        return self._host(host)
+        return self._host(host) | docs.filled({"controlPlane": list(self._control_plane())})
 
     def drain_host(self, request: Request, key: str) -> Document:
         """Its providers get no new connections."""
@@ -185,8 +191,8 @@ class AgentApi:
         since = None if asked is None else parse_revision(asked, "since")
         if since is not None:
             self._commands.catch_up(since)  # another controller may have told of more than we know yet
-        host = query(request, "host")
-        stream = self._feed.open(since)
+        host = query(request, "host") or ""
+        stream = self._feed.open(since, host if host in self._model.hosts else "")
         if host:
             self._tracker.connect(host)
             stream.at_close(lambda: self._tracker.disconnect(host))

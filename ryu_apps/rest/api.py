@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ryu_apps.pipeline.trace import Question
+from ryu_apps.rest import auth, forward, schemas
 from ryu_apps.rest import documents as docs
-from ryu_apps.rest import forward, schemas
 from ryu_apps.rest.agents import AgentApi, parse_revision
 from ryu_apps.rest.decode import parse_object
 from ryu_apps.rest.documents import Document
@@ -26,6 +26,7 @@ from ryu_apps.wsgi import (
     Response,
     Router,
     application,
+    headers_of,
     json_response,
     query,
     read_body,
@@ -35,7 +36,7 @@ from topology.errors import Invalid, NetctlError, NotFound, Unavailable
 from topology.model import Endpoint, Network, Service, Tenant
 from topology.observed import SCTP_NEEDS
 from topology.providers import HOST_DOWN, PORT_DOWN
-from topology.store import StoreUnavailable
+from topology.store import StoreUnavailable, StoreUnusable
 from topology.validate import show
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,9 @@ class SwitchView(Protocol):
     def forged(self, dpid: int) -> dict[str, int]:
         """Packets of forged senders that a switch has dropped, by port; empty when nothing is known."""
 
+    def refused(self, dpid: int) -> dict[str, int]:
+        """Packets of connections that the limit of a tenant has refused, by tenant; empty when nothing is known."""
+
     def trace(self, question: Question) -> dict[str, Any]:
         """Why a connection goes where it goes; refused where its switch is not connected."""
 
@@ -104,10 +108,14 @@ class Api:
         alive_period: float = ALIVE_PERIOD,
         leader_url: Callable[[], str] = lambda: "",
         controllers: Callable[[], Mapping[str, bool]] = dict,
+        listener: auth.Listener = auth.Listener(),  # noqa: B008 - immutable
+        control_plane: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """``leader_url``: where the REST of the leading controller is; empty: it is this one. ``controllers``: the
-        URLs of all, and whether each leads.
+        URLs of all, and whether each leads. ``listener``: where the API is served. ``control_plane``: listeners that
+        containers must not reach.
         """
+        self._listener = listener
         self._leader_url = leader_url
         self._controllers = controllers
         self._commands = commands
@@ -117,7 +125,7 @@ class Api:
         self._networks = NetworkDoor(commands, tracker, host_timeout)
         self._feed = ChangeFeed(commands.model, commands.changes_since, alive_period)
         commands.subscribe(self._feed.publish)
-        self._router = Router(self._table(AgentApi(commands, tracker, self._feed, self._leads)))
+        self._router = Router(self._table(AgentApi(commands, tracker, self._feed, self._leads, control_plane)))
         self._application: Application = application(self._handle)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -132,6 +140,8 @@ class Api:
         self._feed.end_all()
 
     def _handle(self, request: Request) -> Response:
+        if line := auth.refusal(str(request.method), headers_of(request), self._listener):
+            raise auth.Forbidden(line)
         handler, values = self._router.find(request)
         if forward.is_leaders(request):
             try:
@@ -151,7 +161,7 @@ class Api:
     def _forward(self, request: Request, leader: str, body: bytes | None = None) -> Response:
         there = forward.forward(request, leader, body)
         if request.method != "GET":
-            with contextlib.suppress(StoreUnavailable):  # whoever asks us next sees what was done there
+            with contextlib.suppress(StoreUnavailable, StoreUnusable):  # whoever asks us next sees what was done there
                 self._commands.catch_up()
         return there
 
@@ -226,7 +236,7 @@ class Api:
                 "GET": self._get_global,
                 **dict.fromkeys(("POST", "PUT", "DELETE"), _refuse("globals")),
             },
-            "/controllers": {"GET": lambda _: [{"url": u, "leads": leads} for u, leads in self._controllers().items()]},
+            "/controllers": {"GET": self._list_controllers},
             "/switches": {"GET": lambda _: self._switches.switches()},
             "/trace": {"GET": self._trace},
             "/settled/{key}": {"GET": self._settled},
@@ -370,10 +380,17 @@ class Api:
         document = _found(next(found, None), f"Switch {key}")
         forged = self._switches.forged(int(wanted, 16))
         known = ({"forged": forged[p["name"]]} if p["name"] in forged else {} for p in document["ports"])
-        return document | {"ports": [port | more for port, more in zip(document["ports"], known, strict=True)]}
+        document["ports"] = [port | more for port, more in zip(document["ports"], known, strict=True)]
+        if refused := self._switches.refused(int(wanted, 16)):
+            document["refusedByLimit"] = refused
+        return document
 
     def _trace(self, request: Request) -> Document:
         return self._switches.trace(question(partial(query, request), self._model))
+
+    def _list_controllers(self, request: Request) -> list[Document]:
+        known = self._controllers().items()
+        return [{"url": url, "leads": leads, "open": auth.is_open(url, self._listener)} for url, leads in known]
 
     def _version(self, request: Request) -> Document:
         return {"GitCommit": "", "Version": VERSION, "BuildTime": ""}

@@ -14,7 +14,7 @@ from typing import Any
 
 from ryu_apps import wsgi
 from ryu_apps.rest.decode import HOOKS, not_json, parse_object, refuse_surrogates, refuse_twice
-from ryu_apps.wsgi import Request, body_parts, eventlet
+from ryu_apps.wsgi import Request, body_parts, eventlet, keep
 from topology.errors import BadRequest, TooLarge, Unavailable
 
 MOST = 1 << 16  # elements of a list or map: Open vSwitch numbers its ports with 16 bits
@@ -41,6 +41,7 @@ def read_object(request: Request, each: Mapping[str, Make]) -> dict[str, Any]:
     for part in parts:
         first.append(part)
         size += len(part)
+        keep(request, len(part))
         if size > wsgi.MAX_BODY:
             return _read_long(chain(first, parts), each)
     document = parse_object(b"".join(first))

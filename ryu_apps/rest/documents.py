@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ryu_apps.liveness import Life
+from ryu_apps.pipeline.explain import name as shown_name
 from ryu_apps.rest.schemas import HEALTH_CHECK, NETWORK, SERVICE
 from topology.errors import BadRequest, Invalid
 from topology.model import DEFAULT_DRAIN, Address, Check, Endpoint, Host, Network, Service, Tenant
+from topology.options import label_troubles
 from topology.providers import healthy, providers
 from topology.snapshot import Model
 from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
@@ -22,6 +24,7 @@ from topology.validate import subnet_text
 
 Document = dict[str, Any]
 
+MOST_LINES = 5  # about labels, of one service
 OPEN_VSWITCH = "Open vSwitch"
 """Under this name an agent reports that its Open vSwitch does not work."""
 
@@ -73,7 +76,9 @@ def network_spec(document: Document, key: str) -> NetworkSpec:
         subnet6=document.get("ipv6Subnet", ""),
         gateway6=document.get("ipv6Gateway", ""),
         nat=document.get("nat", False),
+        nat_host=document.get("natHost", False),
         internal=document.get("internal", False),
+        docker_ipam=document.get("dockerIPAM", False),
     )
 
 
@@ -183,12 +188,14 @@ def network_document(network: Network, model: Model | None = None) -> Document:
         {
             "key": network.key,
             "cfgdTag": network.cfgd_tag,
+            "dockerIPAM": network.docker_ipam,
             "encap": network.encap,
             "gateway": _text(network.gateway),
             "ipv6Gateway": _text(network.gateway6),
             "ipv6Subnet": "" if network.subnet6 is None else str(network.subnet6),
             "internal": network.internal,
             "nat": network.nat,
+            "natHost": network.nat_host,
             "networkName": network.name,
             "nwType": network.nw_type,
             "pktTag": network.requested_tag,
@@ -251,6 +258,9 @@ def listed_service_document(service: Service, model: Model, away: Callable[[Endp
     """
     found = providers(model, service)
     document = service_document(service) | service_vips(service) | {"numProviders": len(found)}
+    wrong = [f"{shown_name(p.lead)}: {line}" for p in found for line in label_troubles(p.lead.labels)]
+    more = [f"and {len(wrong) - MOST_LINES} more"] if len(wrong) > MOST_LINES else []
+    document |= filled({"labelErrors": wrong[:MOST_LINES] + more})
     if away is None:
         return document
     states = [healthy(model, service, provider, away) for provider in found]
@@ -289,6 +299,7 @@ def endpoint_document(endpoint: Endpoint) -> Document:
             "state": endpoint.state,
             "origin": endpoint.origin,
             "weight": weight_shown(endpoint),
+            "labelErrors": label_troubles(endpoint.labels),
             "noWayBack": endpoint.no_way_back,
             "primary": endpoint.primary,
             "passed": list(endpoint.passed),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
+from ryu_apps.pipeline.explain import SHORT_ID, name
 from ryu_apps.rest.documents import (
     Document,
     filled,
@@ -16,10 +17,12 @@ from ryu_apps.rest.documents import (
 )
 from topology.errors import Conflict, NotFound
 from topology.model import Endpoint, Network, Service, Tenant
+from topology.options import label_troubles
 from topology.providers import HOST_DOWN, PORT_DOWN, Provider, lost, providers, shown
 from topology.snapshot import Model
 
 MAX_CANDIDATES = 5
+SHORTEST_ID = 4  # characters of an id that are not taken for a name that is not there
 NO_VLAN = "no 802.1Q tag is free: it does not reach over links between switches; delete a network to free one"
 
 Span = tuple[int, int]
@@ -114,16 +117,23 @@ def inspect_endpoint(part: str, model: Model) -> Document:
 
 
 def find_endpoint(part: str, model: Model) -> Endpoint:
-    """By part of its id, container id or container name; a whole one goes before parts."""
+    """By its id, container id or container name, or by the beginning of one."""
     return the_one(part, find_endpoints(part, model))
 
 
 def find_endpoints(part: str, model: Model) -> list[Endpoint]:
-    """All that the part may mean."""
+    """All that the part may mean: whole names and ids go first, then beginnings of names, then those of ids."""
+    bare = part.removeprefix("/")
     endpoints = model.endpoints.values()
-    return [e for e in endpoints if part in _names(e)] or [
-        e for e in endpoints if any(part in name for name in _names(e))
-    ]
+    return (
+        [e for e in endpoints if bare in (e.id, e.container_id, _bare(e.container_name))]
+        or [e for e in endpoints if _bare(e.container_name).startswith(bare)]
+        or [
+            e
+            for e in endpoints
+            if len(bare) >= SHORTEST_ID and (e.id.startswith(bare) or e.container_id.startswith(bare))
+        ]
+    )
 
 
 def the_one(part: str, found: list[Endpoint]) -> Endpoint:
@@ -131,7 +141,7 @@ def the_one(part: str, found: list[Endpoint]) -> Endpoint:
     if not found:
         raise NotFound(f"endpoint {part} not found")
     if len(found) > 1:
-        names = sorted(f"{e.id} ({_bare(e.container_name)})" if e.container_name else e.id for e in found)
+        names = sorted(f"{name(e)} ({e.id[:SHORT_ID]}, network {e.network_key})" for e in found)
         more = "" if len(names) <= MAX_CANDIDATES else f" and {len(names) - MAX_CANDIDATES} more"
         raise Conflict(f"endpoint {part} is ambiguous: {', '.join(names[:MAX_CANDIDATES])}{more}")
     return found[0]
@@ -141,11 +151,11 @@ def endpoint_oper(endpoint: Endpoint, model: Model) -> Document:
     """An endpoint in Contiv's fields and forms."""
     host = model.hosts.get(endpoint.host)
     tunnel = None if host is None else host.tunnel_address
-    name = _bare(endpoint.container_name)
+    bare = _bare(endpoint.container_name)
     return filled(
         {
             "containerID": endpoint.container_id,
-            "containerName": f"/{name}" if name else "",
+            "containerName": f"/{bare}" if bare else "",
             "endpointID": endpoint.id,
             "homingHost": endpoint.host,
             "intfName": endpoint.port_name,
@@ -158,6 +168,7 @@ def endpoint_oper(endpoint: Endpoint, model: Model) -> Document:
             "state": endpoint.state,
             "health": endpoint.health,
             "weight": weight_shown(endpoint),
+            "labelErrors": label_troubles(endpoint.labels),
             "passed": list(endpoint.passed),
             "noWayBack": lost(model, Provider((endpoint,))),
         }
@@ -168,11 +179,6 @@ def _both(endpoint: Endpoint) -> list[str]:
     """Contiv's form: IPv4, IPv6, and empty text for the family that it has not."""
     families = ([str(a) for a in endpoint.addresses if a.version == version] for version in (4, 6))
     return [text for family in families for text in family or [""]]
-
-
-def _names(endpoint: Endpoint) -> tuple[str, ...]:
-    bare = _bare(endpoint.container_name)
-    return (endpoint.id, endpoint.container_id, *((bare, f"/{bare}") if bare else ()))
 
 
 def _bare(container_name: str) -> str:

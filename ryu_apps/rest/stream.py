@@ -21,12 +21,16 @@ from ryu_apps.rest.documents import (
     host_document,
 )
 from ryu_apps.wsgi import defer, new_event
-from topology.errors import NetctlError
+from topology.errors import NetctlError, Unavailable
 from topology.model import Commit, Endpoint, Host, Lease, Network, Object, Service, Tenant
 from topology.snapshot import Model
 
 ALIVE_PERIOD = 3.0  # s
-QUEUE_LIMIT = 10_000  # lines that a reader may be behind
+QUEUE_LIMIT = 10_000  # lines that a reader may be behind,
+QUEUE_BYTES = 8 << 20  # and bytes
+OF_A_HOST = 4  # streams of one host at once: it needs one, and another while the first is not known to be broken
+OF_OTHERS = 100  # streams of all who are no hosts
+ENCODED, ENCODED_LINES = 1000, 100  # commits whose lines are kept for those who resume, if they are no more than that
 CHUNK = 1 << 16  # bytes sent at once, about
 
 History = Callable[[int], list[Commit] | None]
@@ -42,8 +46,10 @@ class Gone(NetctlError):
 class Stream:
     """The lines for one reader. Ends when the reader is too slow or gone, or the server stops."""
 
-    def __init__(self, feed: ChangeFeed, alive_period: float) -> None:
+    def __init__(self, feed: ChangeFeed, alive_period: float, host: str = "") -> None:
         self._feed = feed
+        self.host = host
+        self._bytes = 0  # of the lines
         self._opening: deque[bytes] = deque()
         self._lines: deque[bytes] = deque()
         self._alive_period = alive_period
@@ -61,20 +67,26 @@ class Stream:
 
     def put(self, lines: list[bytes]) -> None:
         """Lines to send; over the limit, the stream ends: its reader resumes where it is."""
+        size = sum(map(len, lines))
         # one commit may be larger by itself: who is not behind gets it
-        if self._lines and len(self._lines) + len(lines) > QUEUE_LIMIT:
-            self.end()
-            # later, as it lets other greenthreads run: not in the middle of somebody's commit
-            defer(self.close)
+        if self._lines and (len(self._lines) + len(lines) > QUEUE_LIMIT or self._bytes + size > QUEUE_BYTES):
+            self.give_up()
             return
+        self._bytes += size
         self._lines.extend(lines)
         self._notify()
+
+    def give_up(self) -> None:
+        """End it in the middle of something else: closing it lets other greenthreads run, and has to wait."""
+        self.end()
+        defer(self.close)
 
     def end(self) -> None:
         """No more lines, not even those that wait; the server closes the stream after that."""
         self.ended = True
         self._opening.clear()
         self._lines.clear()
+        self._bytes = 0
         self._feed.leave(self)
         self._notify()
 
@@ -105,6 +117,8 @@ class Stream:
             while source and size < CHUNK:
                 parts.append(source.popleft())
                 size += len(parts[-1])
+                if source is self._lines:
+                    self._bytes -= len(parts[-1])
         return b"".join(parts)
 
     def _notify(self) -> None:
@@ -130,7 +144,9 @@ class ChangeFeed:
         self._model = model
         self._history = history
         self._alive_period = alive_period
-        self._streams: set[Stream] = set()
+        self._streams: dict[Stream, None] = {}  # the oldest first
+        self._of_picture: tuple[int, list[bytes]] = (-1, [])  # the revision, and what those who begin there are sent
+        self._encoded: dict[int, list[bytes]] = {}  # lines by revision: all who resume share them
         self._published = model.revision
         self._closed = False
 
@@ -141,14 +157,22 @@ class ChangeFeed:
             # several at once, of which not each is known any more: who was in the middle of one can't be led through
             self.end_all()
         elif self._streams:
-            lines = _commit_lines(commit)
+            lines = self._lines_of(commit)
             for stream in list(self._streams):
                 stream.put(lines)
 
-    def open(self, since: int | None) -> Stream:
-        """A stream: the present and what follows, or what follows a revision; Gone when that is not known."""
-        stream = Stream(self, self._alive_period)
-        self._streams.add(stream)
+    def open(self, since: int | None, host: str = "") -> Stream:
+        """A stream: the present and what follows, or what follows a revision; Gone when that is not known.
+
+        ``host``: the host that reads it, if it is one of the model's: there is always room for those.
+        """
+        stream = Stream(self, self._alive_period, host)
+        same = [s for s in self._streams if s.host == host]
+        if not host and len(same) >= OF_OTHERS:
+            raise Unavailable(f"{len(same)} clients that are no hosts follow the changes already: no more than that")
+        if host and len(same) >= OF_A_HOST:
+            same[0].give_up()
+        self._streams[stream] = None
         try:
             stream.start(self._picture() if since is None else self._missed(since))
         except BaseException:
@@ -160,7 +184,7 @@ class ChangeFeed:
 
     def leave(self, stream: Stream) -> None:
         """The stream gets no more lines."""
-        self._streams.discard(stream)
+        self._streams.pop(stream, None)
 
     def close(self) -> None:
         """Ends all streams, and those still to come at once."""
@@ -178,12 +202,25 @@ class ChangeFeed:
 
     def _picture(self) -> list[bytes]:
         revision = self._model.revision
+        if self._of_picture[0] == revision:
+            return self._of_picture[1]
         # of the services, those that agents have to do something for: the others may be very many
         services = [s for s in self._model.services.values() if s.check is not None or s.published]
         model = self._model
         objects: list[Object] = [*model.tenants.values(), *model.networks.values(), *services, *model.hosts.values()]
         lines = [_Line(o.kind, o.key, _document(o)).encode(revision) for o in objects]
-        return [*lines, self._sync_line(revision)]
+        self._of_picture = (revision, [*lines, self._sync_line(revision)])
+        return self._of_picture[1]
+
+    def _lines_of(self, commit: Commit) -> list[bytes]:
+        found = self._encoded.get(commit.revision)
+        if found is None:
+            found = _commit_lines(commit)
+            if len(found) <= ENCODED_LINES:
+                self._encoded[commit.revision] = found
+            if len(self._encoded) > ENCODED:
+                del self._encoded[next(iter(self._encoded))]
+        return found
 
     def _missed(self, since: int) -> list[bytes]:
         # the stream is open already: what is committed while the history is read is in its queue
@@ -191,7 +228,7 @@ class ChangeFeed:
         commits = self._history(since) if since <= revision else None
         if commits is None:
             raise Gone(f"since {since}: not known here (any more); follow without it for a new start")
-        lines = [line for c in commits if c.revision <= revision for line in _commit_lines(c)]
+        lines = [line for c in commits if c.revision <= revision for line in self._lines_of(c)]
         return [*lines, self._sync_line(revision)]
 
     @staticmethod

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 
+from ryu_apps.pipeline.explain import name
 from ryu_apps.pipeline.family import BY_VERSION
 from ryu_apps.pipeline.fields import TCP, UDP
 from ryu_apps.pipeline.nexthop import on_link
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.rest.inspect import find_endpoints, the_one
-from topology.errors import BadRequest, Invalid
+from topology.errors import BadRequest, Invalid, NetctlError, NotFound
 from topology.model import Address, Endpoint
 from topology.snapshot import Model
 
@@ -19,12 +20,14 @@ MOST = 65535
 
 def question(parameter: Callable[[str], str | None], model: Model) -> Question:
     """The connection that the query's parameters describe: ``from, to, proto, port, sourcePort, source``."""
-    values = {name: parameter(name) or "" for name in ("from", "to", "proto", "port", "sourcePort", "source")}
-    for name in ("from", "to"):
-        if not values[name]:
-            raise BadRequest(f"{name}: missing, {'an endpoint or container' if name == 'from' else 'an address'}")
+    values = {field: parameter(field) or "" for field in ("from", "to", "proto", "port", "sourcePort", "source")}
+    for field in ("from", "to"):
+        if not values[field]:
+            raise BadRequest(f"{field}: missing, {'an endpoint or container' if field == 'from' else 'an address'}")
     part = values["from"].removeprefix("/")
     found = find_endpoints(part, model)
+    if not found:
+        raise _unknown(part, model)
     to = _address("to", values["to"])
     stated = _address("source", values["source"]) if values["source"] else None
     sender = the_one(part, _interface(found, stated, to, model))
@@ -32,7 +35,9 @@ def question(parameter: Callable[[str], str | None], model: Model) -> Question:
     if source.version != to.version:
         raise Invalid(f"source {source}: must be IPv{to.version}, as {to} is")
     if to in sender.addresses:
-        raise Invalid(f"to {to}: {sender.id}'s own address, such packets do not leave it")
+        raise Invalid(f"to {to}: {name(sender)}'s own address, such packets do not leave it")
+    if to.is_loopback or to.is_unspecified:
+        raise Invalid(f"to {to}: {name(sender)}'s own loopback, such packets do not leave it")
     port, source_port = _port("port", values["port"]), _port("sourcePort", values["sourcePort"])
     proto = values["proto"].lower() or ("tcp" if port else "icmp")
     protocols = {"tcp": TCP, "udp": UDP, "icmp": BY_VERSION[to.version].icmp}
@@ -43,6 +48,18 @@ def question(parameter: Callable[[str], str | None], model: Model) -> Question:
     if proto != "icmp" and not port:
         raise Invalid(f"port: missing, {proto} needs one")
     return Question(sender, source, to, protocols[proto], port, source_port)
+
+
+def _unknown(part: str, model: Model) -> NetctlError:
+    if part in model.hosts:
+        return Invalid(
+            f"from {part}: a host, and a trace begins at a container or endpoint; "
+            "on the host itself try the address with nc, curl or ping"
+        )
+    return NotFound(
+        f"from {part}: no container or endpoint of this name or id is in a network of netctl; a container in other "
+        f"networks alone, such as Docker's bridge, reaches none of netctl's: docker network connect NETWORK {part}"
+    )
 
 
 def _address(field: str, text: str) -> Address:

@@ -127,7 +127,8 @@ def test_a_leader_that_is_frozen_past_its_lease(stage: Stage) -> None:
 
 def says_it_leads(manager: Manager) -> bool:
     """Whether this one says that it leads itself."""
-    return {"url": manager.url, "leads": True} in json.loads(manager.rest("/api/v1/controllers/"))
+    listed = json.loads(manager.rest("/api/v1/controllers/"))
+    return any(doc["url"] == manager.url and doc["leads"] for doc in listed)
 
 
 def settled_at(manager: Manager) -> bool:

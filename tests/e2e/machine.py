@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,7 +37,10 @@ def wait_for(condition: Callable[[], object], what: str, timeout: float = 30) ->
     """Until ``condition`` holds; after ``timeout`` seconds the test fails, naming ``what``."""
     until = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < until, f"waited {timeout} s for {what}"
+        if time.monotonic() > until:
+            for machine in list(MACHINES):
+                machine.explain()
+            raise AssertionError(f"waited {timeout} s for {what}")
         time.sleep(0.05)  # between two looks
 
 
@@ -62,6 +66,9 @@ def own_directory(name: str = "") -> Path:
     return Path(tempfile.gettempdir()) / f"{PREFIX}{os.getpid()}{name and '-'}{name}"
 
 
+MACHINES: weakref.WeakSet[Machine] = weakref.WeakSet()
+
+
 class Machine:
     """One machine. ``start_…`` and ``kill`` work on its programs, in any order."""
 
@@ -73,6 +80,7 @@ class Machine:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.name = directory.name
+        MACHINES.add(self)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def prepare(self) -> None:
@@ -118,6 +126,18 @@ class Machine:
     def log(self, name: str) -> str:
         """All that a program has said."""
         return (self.directory / f"{name}.log").read_text(errors="replace")
+
+    def explain(self) -> None:
+        """Print what its programs have said lately, and where the agent's threads are."""
+        before = len(self.log("agent")) if "agent" in self.processes else 0
+        if before and self.processes["agent"].poll() is None:
+            self.processes["agent"].send_signal(signal.SIGUSR2)
+            until = time.monotonic() + 5
+            while "Current thread" not in self.log("agent")[before:] and time.monotonic() < until:
+                time.sleep(0.05)
+        for name in ("controller", "agent"):
+            if name in self.processes:
+                print(f"--- {name} of {self.name}\n{self.log(name)[-20_000:]}")
 
     def start_controller(self) -> None:
         """A controller."""

@@ -189,6 +189,15 @@ def test_the_agent_stops_cleanly_and_traffic_goes_on(host: Node, net: str) -> No
     assert "removed" not in host.log("agent")[host._agent_from :]
 
 
+def test_it_says_where_its_threads_are(host: Node) -> None:
+    """Else nobody can tell why an agent that hangs does."""
+    agent, before = host.processes["agent"], len(host.log("agent"))
+    agent.send_signal(signal.SIGUSR2)
+    wait_for(lambda: "Current thread" in host.log("agent")[before:], "the threads")
+    wait_for(lambda: "netctl/agent/events.py" in host.log("agent")[before:], "the one that reads Docker's events")
+    assert agent.poll() is None
+
+
 def test_a_second_agent_is_refused(host: Node) -> None:
     """Else two agents fight over one switch."""
     done = subprocess.run(

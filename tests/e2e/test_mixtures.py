@@ -155,7 +155,7 @@ def test_every_kind_at_once(mixed: Mixture) -> None:
 def test_the_outside_by_the_network_that_has_it(mixed: Mixture) -> None:
     """Else a container loses the way out that one of its networks gives, when Docker's default is the other one."""
     mixed.world()
-    mixed.host.netctl("net", "create", "zout", "-s", "10.12.1.0/24", "-g", "10.12.1.254", "--nat")
+    mixed.host.netctl("net", "create", "zout", "-s", "10.12.1.0/24", "-g", "10.12.1.254", "--nat", "--nat-host")
     provider = mixed.provider("p1", "front", "zout")
     assert provider.reaches("tcp", WORLD, 7)
     mixed.answers(mixed.client, "p1")

@@ -42,7 +42,7 @@ def test_without_the_command_docker() -> None:
     """On Debian 13 a user would have no host at all: the command is a package of its own there."""
     remove = 'while found=$(command -v docker); do rm "$found"; hash -r; done'
     work = "scripts/run; netctl net create n1 -s 10.1.1.0/24; scripts/demo && exit 9; scripts/down"
-    done = on_a_machine(f"{remove}; {work}")
+    done = on_a_machine(f"{remove}; {work}", 4 * SECONDS)  # four commands
     assert "agent          host " in done.stdout, done.stdout + done.stderr
     assert "the command docker is not installed (Debian's package docker-cli)" in done.stdout
     assert "Creating network default:n1" in done.stdout

@@ -84,13 +84,19 @@ def stage(host: Node) -> Iterator[Stage]:
         yield made
 
 
+def errors(host: Node) -> dict[str, str]:
+    """What the host says is wrong, but for Open vSwitch's restarts: other tests kill it."""
+    found = json.loads(host.netctl("host", "inspect", "agt-host"))["Oper"].get("errors", {})
+    return {str(about): str(line) for about, line in found.items() if about != "Open vSwitch restarted"}
+
+
 def test_a_way_out_and_in(stage: Stage) -> None:
     """Containers could not reach the world, nor the world what is published, by the commands that a user types."""
     stage.works()
     assert (stage.host.directory / "agent" / "forwarding").exists(), "`make down` turns off what was turned on"
     doc = json.loads(stage.host.netctl("host", "inspect", "agt-host"))
     assert doc["Oper"]["hostAddress"] == HOST
-    assert "errors" not in doc["Oper"]
+    assert not errors(stage.host)
 
 
 def test_the_agent_is_killed(stage: Stage) -> None:
@@ -139,15 +145,11 @@ def test_a_port_that_is_taken(stage: Stage) -> None:
         options = ("--network=srv", "--selector=tier=web", "--port=8080:80:TCP")
         stage.host.netctl("service", "create", "app", *options, "--publish=80:8080", "--publish=81:8080")
 
-        def errors() -> dict[str, str]:
-            found = json.loads(stage.host.netctl("host", "inspect", "agt-host"))["Oper"].get("errors", {})
-            return {str(about): str(line) for about, line in found.items()}
-
-        wait_for(errors, "the host to say so")
+        wait_for(lambda: errors(stage.host), "the host to say so")
         line = "default:app: Address already in use on this host, not taken over"
-        assert errors() == {"publish 81/TCP": line}
+        assert errors(stage.host) == {"publish 81/TCP": line}
         stage.works()
         stage.host.netctl("service", "create", "app", *options, "--publish=80:8080")
-        wait_for(lambda: not errors(), "it to be well again")
+        wait_for(lambda: not errors(stage.host), "it to be well again")
     finally:
         stage.itself.stop_serving()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ryu_apps.pipeline.features.affinity import MOST_CLIENTS
 from ryu_apps.pipeline.tables import Table
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
@@ -94,7 +95,7 @@ def test_a_provider_that_goes_frees_its_clients_at_once(
     hosts[first].register(bare.rest, "web", {"tier": "web"}, state="paused")
     try:
         # at once, or when cached decisions are gone
-        wait_for(lambda: first not in together(client, "tcp", vip, 8080), "the client to move", 2)
+        wait_for(lambda: first not in together(client, "tcp", vip, 8080), "the client to move")
         (second,) = together(client, "tcp", vip, 8080)
     finally:
         hosts[first].register(bare.rest, "web", {"tier": "web"})
@@ -125,3 +126,22 @@ def test_it_ends(bare: Lab, hosts: Mapping[str, Host], service: Any, mode: str) 
             wait_for(lambda until=next_use: time.monotonic() > until, "half a second")
             assert set(client.who("tcp", VIP, 8080, 1)) == {first}, "in use, it does not end"
         wait_for(lambda: not learned(bare), "it to be forgotten, without use")
+
+
+def test_more_clients_than_are_remembered(bare: Lab, hosts: Mapping[str, Host], service: Any) -> None:
+    """A flood of clients would fill the switch with what it learns of them, until it has no memory left."""
+    service(sessionAffinity=600)
+    flows = [f for f in bare.flows() if f.table == Table.KEEP and "tcp" in f.match and "learn(" in f.actions]
+    assert flows and all(f"limit={MOST_CLIENTS}" in f.actions for f in flows)
+    for flow in flows:  # as they are, but for the limit
+        actions = flow.actions.replace(f"limit={MOST_CLIENTS}", "limit=1")
+        what = f"table={flow.table},cookie={flow.cookie:#x},priority={flow.priority},{flow.match}"
+        bare.instance.ofctl("add-flow", bare.bridge, f"{what},actions={actions}")
+    clients = [hosts[f"c{n}"] for n in range(1, 7)]
+    for _ in range(3):
+        for client in clients:
+            assert client.who("tcp", VIP, 8080, 2), "who is not remembered is served all the same"
+    wait_for(lambda: len(learned(bare)) == 3, "one client of each provider to be remembered", 30)
+    for client in clients:
+        client.ask("tcp", VIP, 8080)
+    assert len(learned(bare)) == 3

@@ -311,6 +311,36 @@ def test_who_was_not_asked_does_not_leave(world: World) -> None:
         world["w2"].serve(*SERVE)
 
 
+@pytest.mark.parametrize(("kind", "port", "size"), [("tcp", 81, 5), ("udp", 5301, 5), ("udp", 5301, 4000)])
+def test_a_full_zone_at_the_providers_host(world: World, kind: str, port: int, size: int) -> None:
+    """A provider would get packets for an address that it does not have, or answer its client by the wrong host."""
+    b, few = world.nodes["b"], 3
+    zones = {1: few, 0x8001: 1000} if size < MTU else {1: 1000, 0x8001: few}
+    b.instance.appctl("dpctl/ct-set-limits", *(f"zone={zone},limit={most}" for zone, most in zones.items()))
+    world.flush()
+
+    def refused() -> int:
+        return int(world.control.client.switch(b.dpid).get("refusedByLimit", {}).get("default", 0))
+
+    try:
+        before, made = refused(), 0
+        with contextlib.ExitStack() as stack:
+            hidden = [stack.enter_context(world[name].open("raw", timeout=0.2)) for name in ("w2", "n2")]
+            for _ in range(few + 4):
+                with contextlib.suppress(TimeoutError):
+                    connection = stack.enter_context(world.out.connect(kind, world.at("a"), port, timeout=0.4))
+                    made += ask_again(connection, size).split()[1] == CLIENT
+            assert made == few
+            assert world.out.ask("tcp", world.at("a"), 82).split()[0] == "x2", "the other tenant goes on"
+            for ears in hidden:
+                with contextlib.suppress(TimeoutError):
+                    while frame := ears.recv(65535):
+                        assert frame[12:14] != b"\x08\0" or 240 not in (frame[26], frame[30])
+        wait_for(lambda: refused() >= before + 4, "the refusals to be counted")
+    finally:
+        b.instance.appctl("dpctl/ct-del-limits", "zone=1,32769")
+
+
 def test_a_restarted_controller_changes_nothing(world: World) -> None:
     """Each restart of the controller would rewrite the ways back, and stop what is on them."""
     with world.out.connect("tcp", world.at("a"), 81) as connection:

@@ -60,7 +60,7 @@ def the_weight_changes(lab: Lab, hosts: Mapping[str, Host], client: Host) -> Non
 
 def affinity_comes_and_goes(lab: Lab, hosts: Mapping[str, Host], client: Host) -> None:
     put(lab, sessionAffinity=600)
-    wait_for(lambda: len(set(client.who("tcp", VIP, 8080, 20))) == 1, "affinity", 3)
+    wait_for(lambda: len(set(client.who("tcp", VIP, 8080, 20))) == 1, "affinity")
     put(lab)
     becomes(client, {"w1", "w2"})
 
@@ -160,7 +160,7 @@ def test_another_target_port(bare: Lab, client: Host) -> None:
         def targets() -> set[str]:
             return {e[2].split(",")[2] for e in entries(bare) if f"dst={VIP}," in e[1] and e[0] == "tcp"}
 
-        wait_for(lambda: targets() == {"sport=81"}, "the old to be forgotten", 3)
+        wait_for(lambda: targets() == {"sport=81"}, "the old to be forgotten")
         reset(bare, old)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,16 +10,22 @@ import pytest
 
 from netctl.client import Client
 from netctl.documents import EndpointDoc, HostDoc, NetworkDoc
+from ryu_apps.openflow.connection import PORTS, PORTS_PER_SECOND
 from tests.kit.controller import Controller, controller
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
+from tests.kit.ovs import wait_for
 from tests.kit.rawswitch import (
+    ADD,
     DELETE,
     DPID,
+    ECHO_REPLY,
+    ECHO_REQUEST,
     FLOW,
     GROUP_DESC,
     METER_CONFIG,
     MODIFY,
+    message,
     port_status,
     ports_reply,
     raw_switch,
@@ -33,6 +40,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
     """A controller without a switch."""
     with controller(tmp_path_factory.mktemp("alone")) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def forgotten(alone: Controller) -> Iterator[None]:
+    """All tests' switches have one datapath id: the controller has forgotten the last one before the next connects."""
+    yield
+    wait_for(lambda: not alone.client.switches(), "the switch to be gone")
 
 
 def names(ctl: Controller, dpid: str) -> list[str]:
@@ -70,8 +84,14 @@ def test_what_happens_to_ports_between_the_parts(alone: Controller) -> None:
         switch.run_until(lambda: names(alone, switch.dpid) == [f"p{n}" for n in (1, 3, 4, 5, 6, 7, 9)])
 
 
-@pytest.mark.parametrize("ports", [range(1, 1024), []], ids=["full", "empty"])
-def test_a_description_without_an_end(alone: Controller, ports: Iterable[int]) -> None:
+@pytest.mark.parametrize(
+    ("ports", "why"),
+    [
+        pytest.param(range(1, 1024), "it has more than 4096 ports, the most of a switch that no host", id="full"),
+        pytest.param([], "the description of its ports has no end", id="empty"),
+    ],
+)
+def test_a_description_without_an_end(alone: Controller, ports: Iterable[int], why: str) -> None:
     """One broken switch would take all of the controller's memory."""
     alone.new_log()
     with raw_switch(alone) as switch:
@@ -83,8 +103,7 @@ def test_a_description_without_an_end(alone: Controller, ports: Iterable[int]) -
         switch.answer_ports = endless
         switch.run_until(lambda: switch.closed)
     said = alone.new_log()
-    assert said.count("the description of its ports has no end") == 1, said
-    assert not alone.client.switches()
+    assert said.count(why) == 1, said
 
 
 @pytest.mark.parametrize("kind", [FLOW, GROUP_DESC, METER_CONFIG])
@@ -98,6 +117,41 @@ def test_an_answer_that_makes_no_sense(alone: Controller, kind: int, body: bytes
     said = alone.new_log()
     assert said.count("says that it has") == 1, said
     assert "Traceback" not in said
+
+
+def test_a_switch_without_a_host_that_claims_65536_ports(alone: Controller) -> None:
+    """At each of them links and hosts would be looked for, and no other switch have its turn."""
+    for claim in ("at once", "one by one"):
+        alone.new_log()
+        with raw_switch(alone) as switch:
+            if claim == "at once":
+                switch.answer_ports = lambda xid: [
+                    *(ports_reply(xid, range(at, at + PART), more=True) for at in range(1, 65_536, PART)),
+                    ports_reply(xid, []),
+                ]
+            else:
+                switch.run_until(lambda: alone.switch(f"{DPID:016x}").get("settled"))
+                switch.send(b"".join(map(port_status, range(1, 5000))))
+            switch.run_until(lambda: switch.closed)
+        assert alone.new_log().count("it has more than 4096 ports, the most of a switch that no host") == 1
+        wait_for(lambda: not alone.client.switches(), "the switch to be gone")
+
+
+def test_a_switch_that_flaps_its_ports(bare: Lab) -> None:
+    """One switch whose ports come and go without an end would keep the controller from all others."""
+    ctl, more = bare.controller, 3000
+    bare.settled()
+    with raw_switch(ctl, DPID + 1) as switch, ThreadPoolExecutor() as aside:
+        switch.run_until(lambda: ctl.switch(switch.dpid).get("settled"))
+        flaps = [port_status(2 + n % 1000, what) for n in range((PORTS + more) // 2) for what in (ADD, DELETE)]
+        began = time.monotonic()
+        sent = aside.submit(switch.send, b"".join(flaps) + message(ECHO_REQUEST, 99))
+        change = aside.submit(bare.network, "beside", "10.240.0.0/24", "10.240.0.254")
+        switch.run_until(lambda: change.done() and bare.settled(), timeout=10)
+        switch.run_until(lambda: sent.done() and (ECHO_REPLY, 0) in switch.requests, timeout=60)
+        assert time.monotonic() - began > more / PORTS_PER_SECOND * 0.9, "what exceeds the rate is read as it allows"
+        switch.run_until(lambda: names(ctl, switch.dpid) == ["p1"])
+    bare.rest.delete_network("default:beside")
 
 
 def test_a_network_with_more_ports_than_a_flow_can_name(alone: Controller) -> None:

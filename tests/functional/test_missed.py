@@ -71,7 +71,7 @@ def test_a_provider_ends(
         other = connect(client, "tcp", "w2", vip=vip)
         end()
         away()
-        wait_for(lambda: not to_provider(bare, w1, vip), "its connections to be forgotten", 3)
+        wait_for(lambda: not to_provider(bare, w1, vip), "its connections to be forgotten")
         assert ask_again(udp).split()[0] == "w2"
         reset(bare, tcp, vip)
         goes_on(other, "w2")
@@ -83,7 +83,7 @@ def test_a_service_ends(bare: Lab, client: Host, away: Callable[[], None]) -> No
     with connect(client, "tcp", "w1"), connect(client, "udp", "w2"):
         bare.rest.delete_service("default:app")
         away()
-        wait_for(lambda: not entries(bare), "conntrack to be empty", 3)
+        wait_for(lambda: not entries(bare), "conntrack to be empty")
 
 
 def test_a_port_ends(bare: Lab, client: Host, away: Callable[[], None]) -> None:

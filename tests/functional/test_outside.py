@@ -10,14 +10,14 @@ import pytest
 
 from ryu_apps.pipeline.tables import Table
 from tests.kit import frames, hostside
-from tests.kit.hosts import ask_again
+from tests.kit.hosts import Namespace, ask_again
 from tests.kit.hostside import FAR_IP, FAR_MTU, SERVE, Place
 from tests.kit.ovs import wait_for
 from tests.kit.private_ovs import Private
 from tests.kit.wide import of_family
 
 HOST, HOST6 = "169.254.0.1", "100::1:0:1"  # the host, as its containers see it
-IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_RECVERR = 10, 2, 11  # Linux
+IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_RECVERR, IPV6_RECVERR = 10, 2, 11, 25  # Linux
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +73,15 @@ def test_a_provider_goes_out_from_its_service_port(place: Place) -> None:
         place.hosts["w2"].serve(*SERVE)
 
 
-def test_the_host_itself_by_all_its_addresses(place: Place) -> None:
-    """A container with a way out could reach everybody but its own host."""
-    for name in ("w1", "x1"):
-        for kind in ("tcp", "udp"):
-            assert place.hosts[name].ask(kind, HOST, 7).startswith("host 250.0.0.")
-        assert place.hosts[name].ask("tcp", place.side.ip, 7).startswith("host 250.0.0.")
-        assert place.hosts[name].pings(HOST)
-        assert place.hosts[name].pings(place.side.ip)
+def test_the_host_itself_with_nat_host(place: Place) -> None:
+    """A container that is to use a server on its host (a resolver, say) could not."""
+    o1 = place.hosts["o1"]
+    for address in (HOST, place.side.ip):
+        assert o1.ask("tcp", address, 7).startswith("host 251.0.0.")
+        assert o1.pings(address)
+    assert o1.ask("udp", HOST, 7).startswith("host 251.0.0.")
+    assert o1.ask("tcp", place.out.ip, 7).split()[:2] == ["out", place.side.ip]
+    assert o1.ask("tcp", place.side.ip, 80).split()[0] in {"w1", "w2", "s1"}, "published"
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -164,6 +165,77 @@ def test_nothing_else_is_open_from_outside(place: Place) -> None:
     for address in ("10.1.1.1", "20.1.1.1", "100.1.1.1", "249.0.0.1", "250.0.0.1"):
         for kind, port in (("tcp", 22), ("tcp", 80), ("tcp", 8080), ("udp", 99), ("udp", 53)):
             assert not place.out.reaches(kind, address, port, timeout=0.1)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_who_is_elsewhere_is_refused_at_once(place: Place, version: int) -> None:
+    """A container on Docker's own bridge would wait for minutes for a VIP that it can't reach, and not know why."""
+    forwards = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}[version]
+    if version == 6:
+        place.side.run("ip", "address", "replace", "fd00:9::1/64", "dev", "wan", "nodad")
+        place.out.ip_command("address replace fd00:9::9/64 dev eth0 nodad")
+    place.out.ip_command(f"-{version} route replace default via {'fd00:9::1' if version == 6 else place.side.ip}")
+    place.side.run("sysctl", "-qw", f"{forwards}=1")
+    for address in (place.vip, "10.1.1.1", "20.1.1.1", "10.1.1.254"):
+        with pytest.raises(ConnectionRefusedError):
+            place.out.connect("tcp", of_family(version, address), 8080, timeout=2)
+        with place.out.connect("udp", of_family(version, address), 53, timeout=0.2) as connection:
+            wait_for(lambda c=connection: prohibited(c), f"a word about {address}")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("name", ["w1", "s1", "host"])
+def test_an_address_that_nobody_has(place: Place, name: str, version: int) -> None:
+    """Whoever mistypes an address, or asks for a container that is gone, would wait for minutes."""
+    client = place.side if name == "host" else place.hosts[name]
+    of_another = {"w1": "20.1.1.77", "s1": "10.1.1.77", "host": "10.1.1.77"}[name]
+    addresses = [of_another, "30.1.1.77"] if name != "host" and version == 4 else [of_another]
+    for address in (of_family(version, a) for a in addresses):
+        for kind in ("tcp", "udp"):
+            wait_for(lambda k=kind, a=address: unreachable(client, k, a), f"an answer for {kind}")  # type: ignore[misc]
+    there = of_family(version, of_another.replace(".77", ".1"))
+    assert client.reaches("tcp", there, 80), "who is there is reached as ever"
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("name", ["w1", "s1", "host"])
+def test_a_gateways_ports_are_closed(place: Place, name: str, version: int) -> None:
+    """Whoever tries a gateway's ports would wait for minutes."""
+    client = place.side if name == "host" else place.hosts[name]
+    for kind in ("tcp", "udp"):
+        with pytest.raises(ConnectionRefusedError):
+            client.ask(kind, of_family(version, "20.1.1.254"), 4)
+
+
+def unreachable(client: Namespace, kind: str, address: str) -> bool:
+    """Whether the gateway says at once that the host is unreachable. The switch bounds how often it does."""
+    six = ":" in address
+    try:
+        with client.open(kind, 0, 1, version=6 if six else 4) as asks:
+            if kind == "udp":  # Linux tells only sockets that want to know
+                asks.setsockopt(*((socket.IPPROTO_IPV6, IPV6_RECVERR) if six else (socket.IPPROTO_IP, IP_RECVERR)), 1)
+            asks.connect((address, 4))
+            asks.send(b"x")
+            asks.recv(100)
+    except TimeoutError:
+        return False
+    except OSError as error:
+        assert error.errno == errno.EHOSTUNREACH, error
+        return True
+    raise AssertionError("somebody answered")
+
+
+def prohibited(connection: socket.socket) -> bool:
+    """Whether a datagram is answered with "administratively prohibited". Kernels bound how often they say so."""
+    try:
+        connection.send(b"x")
+        connection.recv(100)
+    except TimeoutError:
+        return False
+    except OSError as error:
+        assert error.errno in (errno.EHOSTUNREACH, errno.EACCES)
+        return True
+    raise AssertionError("somebody answered")
 
 
 def test_errors_find_their_way_back(place: Place) -> None:

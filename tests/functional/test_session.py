@@ -212,6 +212,7 @@ EVERY_ACTION: tuple[Action, ...] = (
         number=0xFFFFFFFFFFFF,
     ),
     Learn(9, 1, (LearnMatch("reg0", "reg1"),)),
+    Learn(9, 1, (LearnMatch("reg0", "reg1"), LearnLoad("reg2", 7)), idle=5, number=3, limit=10_000),
 )
 
 
@@ -452,11 +453,11 @@ def test_a_meter_is_made_once(switch: Session) -> None:
     """Packet-ins would flood the controller, or a restart reset the meter that holds them back."""
     meter = codec.meter_add(Meter(1, rate=100, burst=50))
     before = switch.meter_mods
-    switch.ensure_meter(meter, TIMEOUT)
-    switch.ensure_meter(meter, TIMEOUT)
+    switch.ensure_meters([meter], TIMEOUT)
+    switch.ensure_meters([meter], TIMEOUT)
     assert switch.meter_mods == before + 1
 
-    switch.ensure_meter(codec.meter_add(Meter(1, rate=200, burst=50)), TIMEOUT)
+    switch.ensure_meters([codec.meter_add(Meter(1, rate=200, burst=50))], TIMEOUT)
 
     assert switch.read_meters(TIMEOUT) == [codec.encode_meter(Meter(1, rate=200, burst=50))]
     assert not switch.apply([add(Flow(4, 1, (), (Output(CONTROLLER, 0xFFFF),), meter=1))], TIMEOUT)

@@ -48,7 +48,7 @@ def moves(udp: object, name: str) -> None:
             return ask_again(udp).split()[0] == name  # type: ignore[arg-type]
         return False
 
-    wait_for(moved, f"a client to move to {name}", 3)
+    wait_for(moved, f"a client to move to {name}")
 
 
 @pytest.mark.parametrize("stop", [paused, unhealthy, starting, failing])
@@ -70,7 +70,7 @@ def test_udp_moves_and_tcp_stays(
         udp.settimeout(0.3)
         stop(bare, hosts)
         moves(udp, "w2")
-        wait_for(lambda: {e[0] for e in to_provider(bare, w1, vip)} == {"tcp"}, "UDP's to be forgotten", 3)
+        wait_for(lambda: {e[0] for e in to_provider(bare, w1, vip)} == {"tcp"}, "UDP's to be forgotten")
         goes_on(tcp, "w1")
         goes_on(straight, "w1")
         assert [e for e in entries(bare) if e[0] == "udp" and f"src={w1}," in e[2]], "straight to it is not the VIP's"
@@ -128,4 +128,4 @@ def test_a_provider_that_asks_its_own_vip(bare: Lab, hosts: Mapping[str, Host], 
         udp.settimeout(0.3)
         join(bare, hosts["w1"], health="unhealthy")
         moves(udp, "w2")
-        wait_for(lambda: not [e for e in entries(bare) if e[3] == str(1 | 0x8000)], "the second zone to be empty", 3)
+        wait_for(lambda: not [e for e in entries(bare) if e[3] == str(1 | 0x8000)], "the second zone to be empty")

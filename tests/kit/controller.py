@@ -26,6 +26,7 @@ from netctl.client import Client, ClientError, Refused
 from tests.kit.ovs import wait_for
 
 ROOT = Path(__file__).parents[2]
+SETTLED = 60  # s that a switch may take for a large change on a busy machine
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 """Before a command: it ends when the test run does, however that ends."""
 
@@ -159,7 +160,7 @@ class Controller:
                 doc = {}
             return bool(doc.get("settled"))
 
-        wait_for(settled, f"switch {dpid} to be connected and settled")
+        wait_for(settled, f"switch {dpid} to be connected and settled", SETTLED)
         return doc
 
 

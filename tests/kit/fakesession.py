@@ -28,10 +28,19 @@ class FakeSession:
         self.meters: list[bytes] = []
         self.flushed: list[tuple[int, int, Tuple5 | None, Tuple5 | None]] = []
         self.closed = False
+        self.ended = ""  # why, where something was wrong
         self.refused_at: list[float] = []
 
-    def ensure_meter(self, message: bytes, _timeout: float) -> None:
-        self.meters.append(message)
+    def ensure_meters(self, messages: Iterable[bytes], _timeout: float) -> set[int]:
+        there = {_meter_id(message) for message in self.meters}
+        self.meters += [message for message in messages if _meter_id(message) not in there]
+        return there
+
+    def apply_plain(self, mods: Sequence[Mod], _timeout: float) -> Errors:
+        """Meters that are deleted."""
+        gone = {_meter_id(mod.message) for mod in mods}
+        self.meters = [message for message in self.meters if _meter_id(message) not in gone]
+        return ()
 
     def read_back(self, _timeout: float) -> tuple[list[FlowStat], list[EncodedGroup]]:
         ours = [c for c in self.flows if c & codec.COOKIE_MASK == codec.COOKIE_MAGIC]
@@ -83,5 +92,13 @@ class FakeSession:
     def send_plain(self, message: bytes) -> None:
         self.plain.append((len(self.flows), message))
 
+    def end(self, reason: str) -> None:
+        self.ended = reason
+        self.close()
+
     def close(self) -> None:
         self.closed = True
+
+
+def _meter_id(message: bytes) -> int:
+    return int.from_bytes(message[12:16], "big")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ryu_apps.pipeline.conntrack import Connection, Conntrack
 from ryu_apps.pipeline.fields import CT_INV
@@ -37,9 +38,16 @@ class RefusedError(Exception):
 
 
 class _Checked(Conntrack):
-    """Refuses what would end Open vSwitch. ``misfits``: packets of known connections are out of their windows."""
+    """Refuses what would end Open vSwitch. ``misfits``: packets of known connections are out of their windows.
+    ``full``: the zones at their limits.
+    """
 
     misfits = False
+    full: frozenset[int] = frozenset()
+
+    def track(self, packet: Packet, ct: Ct) -> Packet:
+        # as the real one, which does not say so: the packet goes on as a new one, as it was
+        return super().track(packet, replace(ct, commit=False) if ct.zone in self.full else ct)
 
     def state(self, found: Connection | None, packet: Packet) -> int:
         return CT_INV if found is not None and self.misfits else super().state(found, packet)

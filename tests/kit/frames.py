@@ -42,6 +42,13 @@ def ip(
     return (_mac(to) + _mac(mac) + b"\x08\x00" + head + payload).ljust(_SHORTEST, b"\0")
 
 
+def syn(mac: str, sender: str, target: str, source_port: int, port: int) -> bytes:
+    """The first segment of a TCP connection, with right checksums."""
+    tcp = struct.pack("!HHIIBBHHH", source_port, port, 1, 0, 0x50, 0x02, 8192, 0, 0)
+    sum_ = checksum(_ip(sender) + _ip(target) + struct.pack("!HH", 6, len(tcp)) + tcp)
+    return ip(mac, sender, target, 6, tcp[:16] + sum_ + tcp[18:])
+
+
 ICMPV6 = 58
 ALL_NODES = ("ff02::1", "33:33:00:00:00:01")  # the group, and its MAC
 
@@ -97,3 +104,53 @@ def checksum(data: bytes) -> bytes:
     total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     total = (total & 0xFFFF) + (total >> 16)
     return struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)
+
+
+# What may stand between an IPv6 header and its payload (RFC 8200)
+
+HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
+
+
+def extended(frame: bytes, *headers: tuple[int, bytes]) -> bytes:
+    """An IPv6 frame of this module's with extension headers: each its number, and what follows its first byte."""
+    body, following = frame[54:], frame[20]
+    for number, rest in reversed(headers):
+        body, following = bytes((following,)) + rest + body, number
+    return frame[:18] + struct.pack("!HB", len(body), following) + frame[21:54] + body
+
+
+def options(octets: int = 8) -> bytes:
+    """A destination (or hop-by-hop) options header of that length, of padding."""
+    return bytes((octets // 8 - 1, 1, octets - 4)) + bytes(octets - 4)
+
+
+def fragment_header(offset: int, number: int, *, more: bool) -> bytes:
+    """Of a fragment that begins at that byte."""
+    return b"\0" + struct.pack("!HI", offset | more, number)
+
+
+def fragments(frame: bytes, *at: int, number: int = 77) -> list[bytes]:
+    """An IPv6 frame cut at these bytes of what follows its header."""
+    body, first = frame[54:], frame[20]
+    ends = (*at, len(body))
+    out = []
+    for begin, end in zip((0, *at), ends, strict=True):
+        header = bytes((first,)) + fragment_header(begin, number, more=end < len(body))
+        part = header + body[begin:end]
+        out.append(frame[:18] + struct.pack("!HB", len(part), FRAGMENT) + frame[21:54] + part)
+    return out
+
+
+def tagged(frame: bytes, *tags: tuple[int, int]) -> bytes:
+    """A frame with VLAN tags, the outer one first: each its type (0x8100, 0x88a8) and number."""
+    return frame[:12] + b"".join(struct.pack("!HH", *tag) for tag in tags) + frame[12:]
+
+
+def source_routed(frame: bytes, *hops: str, loose: bool = True) -> bytes:
+    """An IPv4 frame of this module's that is to go on to these addresses (RFC 791)."""
+    route = bytes((131 if loose else 137, 3 + 4 * len(hops), 4)) + b"".join(map(_ip, hops)) + b"\0"
+    head, length = frame[14:34], struct.unpack("!H", frame[16:18])[0]
+    head = bytes((0x40 | (20 + len(route)) // 4,)) + head[1:2] + struct.pack("!H", length + len(route)) + head[4:10]
+    head += b"\0\0" + frame[26:34] + route
+    head = head[:10] + checksum(head) + head[12:]
+    return frame[:14] + head + frame[34 : 14 + length]

@@ -38,6 +38,7 @@ IP, OUTSIDE_IP = "192.0.2.1", "192.0.2.9"
 VIP = "100.1.1.1"
 LOOKED = "looked at the rules"
 FAR_IP, FAR_MTU = "198.51.100.9", 1280  # Open vSwitch takes no fragments of less than 1200
+CONTROL = 9999  # where the machine outside has a controller, as far as anybody is told
 SERVE = ("tcp:80", "udp:53", "tcp:22", "udp:99")
 
 
@@ -46,11 +47,18 @@ class NoDocker:
 
     driver = "netctl"
 
-    def create_network(self, *_: Any, internal: bool) -> None:
+    def create_network(self, *_: Any, **__: Any) -> None:
         """Nothing to be made."""
 
     def remove_network(self, *_: Any) -> None:
         """Nothing to be removed."""
+
+
+class NoRegistry:
+    """No user makes or removes a network in Docker here."""
+
+    def withdraw_left(self, tenant: str = "") -> None:
+        """Nothing was left."""
 
 
 class Bridged(Protocol):
@@ -216,9 +224,10 @@ class Place(NamedTuple):
 
 @contextlib.contextmanager
 def place(directory: Path, instance: Instance) -> Iterator[Place]:
-    """Two tenants whose networks look alike, with nat; one network without; one without a gateway; a service."""
+    """Two tenants whose networks look alike, with nat; one network without; one with nat-host too; one without a
+    gateway; a service."""
     with (
-        lab(directory, instance, "out") as it,
+        lab(directory, instance, "out", f"--rest-url=http://{OUTSIDE_IP}:{CONTROL}") as it,
         beyond(instance) as (out, far),
         hostside(HostSide(it, it.controller, directory)) as side,
     ):
@@ -228,12 +237,14 @@ def place(directory: Path, instance: Instance) -> Iterator[Place]:
         it.network("shut", "20.1.1.0/24", "20.1.1.254", ipv6=True)
         it.network("bare", "30.1.1.0/24")
         it.network("web", "10.1.1.0/24", "10.1.1.254", "blue", nat=True, ipv6=True)
+        it.network("open", "40.1.1.0/24", "40.1.1.254", nat=True, nat_host=True, ipv6=True)
         labels = {"tier": "web"}
         hosts = {
             "w1": it.host("w1", "web", "10.1.1.1", labels, serve=SERVE),
             "w2": it.host("w2", "web", "10.1.1.2", labels, serve=SERVE),
             "s1": it.host("s1", "shut", "20.1.1.1", labels, serve=SERVE),
             "b1": it.host("b1", "bare", "30.1.1.1", serve=SERVE),
+            "o1": it.host("o1", "open", "40.1.1.1", serve=SERVE),
             "x1": it.host("x1", "web", "10.1.1.1", tenant="blue", serve=SERVE),
         }
         publish = ["80:8080:TCP", "5300:53:UDP"]
@@ -243,7 +254,7 @@ def place(directory: Path, instance: Instance) -> Iterator[Place]:
         wait_for(lambda: side.publishes(5300), "the ports to be published")
         wait_for(lambda: {"30.1.1.0/24", wide("20.1.1.0/24")} <= side.routes().keys(), "the host's routes")
         for machine in (out, far, side):
-            machine.serve("tcp:7", "udp:7")
+            machine.serve("tcp:7", "udp:7", f"tcp:{CONTROL}", "udp:4789")
         yield Place(it, side, out, far, hosts)
 
 
@@ -256,7 +267,7 @@ def main(url: str, dpid: str, bridge: str, *more: str) -> None:
     if tunnel:
         state.mtu = containers_mtu(ETHERNET_MTU)
     sync = Synchroniser(url, state, lambda: {"hostName": name, "switch": dpid, "tunnelAddress": tunnel})
-    registry: Any = None
+    registry: Any = NoRegistry()
     docker: Any = NoDocker()
     networks = Networks(url, state, docker, sync, registry)
     ensure = KernelRules.ensure

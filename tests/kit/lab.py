@@ -73,11 +73,12 @@ class Lab:
 
     def network(
         self, name: str, subnet: str, gateway: str = "", tenant: str = "default", *, nat: bool = False,
-        ipv6: bool = False, internal: bool = False,
+        nat_host: bool = False, ipv6: bool = False, internal: bool = False,
     ) -> None:
         """Make a network; with ``ipv6``, also with the subnet and gateway that go with its IPv4 ones."""
         doc = NetworkDoc(tenantName=tenant, networkName=name, subnet=subnet, gateway=gateway, nat=nat)
         doc["internal"] = internal
+        doc["natHost"] = nat_host
         if ipv6:
             doc |= NetworkDoc(ipv6Subnet=wide(subnet), ipv6Gateway=wide(gateway))
         self.rest.put_network(doc)
@@ -159,11 +160,11 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(directory: Path, instance: Private, name: str = "br") -> Iterator[Lab]:
-    """A lab whose switch is connected."""
+def lab(directory: Path, instance: Private, name: str = "br", *options: str) -> Iterator[Lab]:
+    """A lab whose switch is connected; ``options``: more of the controller's."""
     with contextlib.ExitStack() as stack:
         bridge = stack.enter_context(instance.bridge(name))
-        ctl = stack.enter_context(controller(directory, instance.controller_host))
+        ctl = stack.enter_context(controller(directory, instance.controller_host, *options))
         made = Lab(instance, bridge, ctl, stack)
         instance.flush_conntrack()
         made.connect()

@@ -10,6 +10,7 @@ from pathlib import Path
 from ryu_apps.openflow import codec, messages
 from ryu_apps.pipeline.context import Program
 from ryu_apps.pipeline.tables import METERS
+from ryu_apps.pipeline.values import Meter
 
 RUN_DIR = Path("/var/run/openvswitch")
 
@@ -56,7 +57,9 @@ class Wire:
 
     def load(self, program: Program) -> None:
         """Put a program into the (empty) bridge."""
-        wire = [codec.meter_add(meter) for meter in METERS]
+        known = {meter.id for meter in METERS}
+        tenants = sorted({flow.meter for flow in program.flows} - known - {0})
+        wire = [codec.meter_add(meter) for meter in (*METERS, *(Meter(number, 100, 100) for number in tenants))]
         wire += [codec.group_add(codec.encode_group(g)) for g in program.groups]
         wire += [codec.flow_add(codec.encode_flow(f)) for f in program.flows]
         errors = self.send(wire)

@@ -182,11 +182,24 @@ class FakeDocker:
         self.items[str(item["Id"])] = item
         return item
 
-    def create_network(self, name: str, tenant: str, network: str, subnets: Subnets, *, internal: bool) -> None:
+    def create_network(
+        self,
+        name: str,
+        tenant: str,
+        network: str,
+        subnets: Subnets,
+        *,
+        internal: bool,
+        made: Mapping[str, Any] | None = None,
+    ) -> None:
         self._answer()
         if any(item["Name"] == name for item in self.items.values()):
             raise DockerRefused(f"network with name {name} already exists", 409)
         item = self.user_network(name, str(subnets.subnet), tenant=tenant, network=network)
+        item["IPAM"]["Options"] = dict(item["Options"])
+        if made is not None:
+            item |= {"Options": made["options"], "Labels": made["labels"]}
+            item["IPAM"] |= {"Driver": made["ipam"], "Options": made["ipamOptions"]}
         item["Internal"] = internal
         pools = item["IPAM"]["Config"]
         if subnets.gateway:

@@ -42,11 +42,19 @@ def etcd_url(etcd_member: etcd.Member) -> str:
     return etcd.url([etcd_member], f"/t{next(_NUMBERS)}")
 
 
+@pytest.fixture
+def shared(etcd_url: str) -> Iterator[Place]:
+    """A place for a store that several write to."""
+    made = Place(partial(EtcdStore, etcd_url))
+    yield made
+    made.close()
+
+
 @pytest.fixture(params=["sqlite", "etcd"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """A place for a store, of each kind."""
     if request.param == "sqlite":
-        made = Place(partial(SqliteStore, tmp_path / "made" / "here" / "netctl.db"))
+        made = Place(partial(SqliteStore, tmp_path / "made" / "here" / "netctl.db"), reading=True)
     else:
         made = Place(partial(EtcdStore, request.getfixturevalue("etcd_url")))
     yield made

@@ -155,7 +155,7 @@ class FakeController:
             users = [s for s in self.docs["serviceLBs"].values() if s["tenantName"] == tenant]
             using = sum(s["networkName"] == name for s in users)
             if collection == "networks" and using:
-                raise Refusal(409, f"cannot delete {name} has {using} services")
+                raise Refusal(409, f"cannot delete {name}: it has {using} services")
             del self.docs[collection][key]
             return key
         fields = NAME_FIELDS[collection]

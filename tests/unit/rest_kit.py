@@ -27,6 +27,9 @@ class Switches:
         """There is nothing to wait for."""
         return True
 
+    def refused(self, dpid: int) -> dict[str, int]:
+        return {"blue": 7}
+
     def forged(self, dpid: int) -> dict[str, int]:
         return {}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,7 +79,7 @@ class Server:
                 connection, _ = self.socket.accept()
             except OSError:
                 return
-            with connection:
+            with connection, contextlib.suppress(BrokenPipeError):  # who asked may have read enough
                 asked = json.loads(connection.recv(1000))
                 assert asked["params"] == []
                 for part in self.answers:
@@ -112,7 +114,7 @@ def test_who_answers(server: Server, tmp_path: Path) -> None:
 def test_what_can_not_be_seen_is_not_spoken_of(server: Server, tmp_path: Path) -> None:
     """Else a host whose switch has its files elsewhere is called broken for ever."""
     state, told = State("h1"), []
-    daemons = Daemons(f"unix:{tmp_path}/db.sock", state, lambda: told.append(state.troubles.lines()))
+    daemons = Daemons(f"unix:{tmp_path}/db.sock", state, tmp_path, lambda: told.append(state.troubles.lines()))
     daemons.look()
     assert told == []
     (tmp_path / "ovs-vswitchd.pid").write_text("4\n")
@@ -120,4 +122,40 @@ def test_what_can_not_be_seen_is_not_spoken_of(server: Server, tmp_path: Path) -
     daemons.look()
     assert [list(lines) for lines in told] == [[NOW]]
     assert "ovs-vswitchd is gone since" in told[0][NOW]
-    Daemons("tcp:192.0.2.1:6640", state, told.clear).start()
+    Daemons("tcp:192.0.2.1:6640", state, tmp_path, told.clear).start()
+
+
+def agent(directory: Path) -> tuple[Daemons, State]:
+    """An agent that has just started, and has looked once."""
+    state = State("h1")
+    daemons = Daemons(f"unix:{directory}/db.sock", state, directory, lambda: None)
+    daemons.look()
+    return daemons, state
+
+
+def test_a_new_agent_remembers(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a restart of the agent hides from an operator why connections were lost an hour ago."""
+    daemons, state = agent(tmp_path)
+    assert not state.troubles.lines(), "nothing has happened yet"
+    born = module.process(os.getpid())
+    monkeypatch.setattr(module, "process", lambda pid: Process(pid, born.ticks + 100, time.time()))
+    daemons.look()
+    line = state.troubles.lines()[PAST]
+    assert line.startswith("ovsdb-server at ")
+    assert agent(tmp_path)[1].troubles.lines() == {PAST: line}
+
+
+def test_a_death_while_no_agent_lived(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nobody hears of a switch that lost all connections together with the agent."""
+    agent(tmp_path)
+    born = module.process(os.getpid())
+    monkeypatch.setattr(module, "process", lambda pid: Process(pid, born.ticks + 100, time.time()))
+    assert list(agent(tmp_path)[1].troubles.lines()) == [PAST]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"boot": "another"}', '{"boot": 5, "ovsdb-server": []}'])
+def test_a_state_file_that_is_no_use(server: Server, tmp_path: Path, text: str) -> None:
+    """Else the agent does not start, or takes every start of the machine for a death."""
+    (tmp_path / "agent-daemons.json").write_text(text)
+    assert not agent(tmp_path)[1].troubles.lines()
+    assert "pid" in (tmp_path / "agent-daemons.json").read_text()

@@ -109,7 +109,7 @@ def test_a_long_stop_timeout_of_its_own(world: World, monkeypatch: pytest.Monkey
 def test_what_was_sent_before_the_start(world: World) -> None:
     """Else a restart of the agent sends new connections to a container that is being stopped."""
     world.docker.past = {"c1": (module.SURVIVED - 10, TERM), "gone": (1, TERM)}
-    world.draining.catch_up()
+    world.draining.catch_up({"c1"})
     assert world.listed() == "draining"
 
 

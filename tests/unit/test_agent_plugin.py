@@ -118,7 +118,7 @@ def test_what_docker_asks_first(plugin: Plugin) -> None:
     [
         ("NetworkDriver.CreateEndpoint", b"{", "not JSON"),
         ("NetworkDriver.CreateEndpoint", b"\xff\xfe", "not JSON"),
-        ("NetworkDriver.CreateEndpoint", b"[" * 100_000, "not JSON"),
+        ("NetworkDriver.CreateEndpoint", b"[" * 100_000, "levels deep"),
         ("NetworkDriver.CreateEndpoint", b"[]", "not a JSON object"),
         ("NetworkDriver.CreateEndpoint", b"", "restarted in the middle"),
         ("NetworkDriver.CreateEndpoint", b'{"x":1}', "EndpointID is missing"),

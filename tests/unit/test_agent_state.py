@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from netctl.agent.docker_api import container_of, network_of
 from netctl.agent.driver import derived_mac
 from netctl.agent.errors import Refusal
-from netctl.agent.events import endpoints_of, merged
+from netctl.agent.listing import endpoints_of, merged
 from netctl.agent.memory import FILE, Memory
 from netctl.agent.registry import ranged
 from netctl.agent.state import Container, LocalEndpoint, LocalNetwork, Pending, State, model_name, subnet_of
@@ -139,7 +139,7 @@ def test_a_network_of_dockers_inspection() -> None:
     """Else a restarted agent takes a network for another tenant's, or for none of its own."""
     found = network_of(inspected(), "netctl")
     assert found == LocalNetwork(
-        "1" * 64, "web/blue", "blue", "web", IPv4Network("10.1.1.0/24"), IPv4Address("10.1.1.254")
+        "1" * 64, "web/blue", "blue", "web", IPv4Network("10.1.1.0/24"), IPv4Address("10.1.1.254"), by_agent=True
     )
     ipam = {"Driver": "default", "Config": [{"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.1/16"}]}
     found = network_of(inspected(Name="my_net", Options={}, IPAM=ipam), "netctl")

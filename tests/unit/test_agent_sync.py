@@ -294,3 +294,15 @@ def test_a_host_that_the_controller_refuses_starts_no_containers(world: World) -
     wait_for(lambda: world.controller.calls.count("put_host") > beats, "the next try")
     wait_for(lambda: world.sync._refusal is None, "the host to be accepted")
     assert world.grant()
+
+
+def test_what_happened_while_the_controller_refused_the_host(world: World) -> None:
+    """Else a container that went meanwhile stays a provider for ever: nobody tells of it again."""
+    world.add("a", world.grant()).result(10)
+    world.add("b", world.grant()).result(10)
+    world.controller.refuse["put_host"] = "tunnelAddress 192.0.2.1 is that of host other"
+    wait_for(lambda: world.sync._refusal, "the refusal")
+    with pytest.raises(Refused, match="the controller refused host host"):
+        world.drop("a").result(10)
+    del world.controller.refuse["put_host"]
+    wait_for(lambda: list(world.controller.endpoints) == ["b" * 64], "it to be told")

@@ -103,18 +103,21 @@ def test_network_ls(run: Run) -> None:
     run("net", "create", "a", "-s", "10.1.1.0/24", "-g", "10.1.1.254", "-p", "7", "-tag", "t")
     run("net", "create", "c", "-s", "10.3.1.0/24", "-g", "10.3.1.1", "--nat", "-s6=fd00:3::/64", "-g6=fd00:3::1")
     run("net", "create", "d", "-s", "10.4.0.0/16", "--internal")
+    run("net", "create", "e", "-s", "10.5.0.0/16", "-g", "10.5.0.1", "--nat", "--nat-host")
     assert run("net", "ls").splitlines() == [
         "Tenant   Network  Nw Type  Encap type  Packet tag  Subnet       Gateway     IPv6Subnet   IPv6Gateway"
-        "  Cfgd Tag  NAT  Internal",
+        "  Cfgd Tag  NAT   Internal",
         "------   -------  -------  ----------  ----------  ------       -------     ----------   -----------"
-        "  --------  ---  --------",
+        "  --------  ---   --------",
         "default  a        data     vxlan       7           10.1.1.0/24  10.1.1.254                          "
         "  t",
         "default  b        data     vxlan       0           10.2.0.0/16",
         "default  c        data     vxlan       0           10.3.1.0/24  10.3.1.1    fd00:3::/64  fd00:3::1  "
         "            yes",
         "default  d        data     vxlan       0           10.4.0.0/16                                      "
-        "                 yes",
+        "                  yes",
+        "default  e        data     vxlan       0           10.5.0.0/16  10.5.0.1                            "
+        "            host",
     ]
 
 
@@ -127,6 +130,16 @@ def test_ls_by_tenant(run: Run) -> None:
     assert run("net", "ls", "-q", "-t", "red") == "red-net\n"
     assert run("net", "list", "--quiet", "--all") == "blue-net\nred-net\n"
     assert run("net", "ls", "-aq") == "blue-net\nred-net\n"
+
+
+@pytest.mark.parametrize("noun", ["net", "service", "endpoint"])
+def test_ls_of_a_tenant_that_is_not_there(
+    noun: str, fake: FakeController, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped tenant would look like an empty one."""
+    assert main((noun, "ls", "-t", "nosuch")) == 3
+    assert capsys.readouterr().err == "Tenant nosuch not found\n"
+    assert run(noun, "ls", "-q", "--all") == ""
 
 
 def test_ls_json(run: Run) -> None:
@@ -415,6 +428,16 @@ def test_controllers(fake: FakeController, run: Run) -> None:
         ["http://b:1", "yes"],
     ]
     assert run("controller", "ls", "-q") == "http://a:1\nhttp://b:1\n"
+
+
+def test_controllers_that_anybody_can_use(fake: FakeController, capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise nobody notices that the whole office can delete networks."""
+    fake.docs["controllers"] = {url: {"url": url, "leads": False, "open": url != "b"} for url in ("c", "b", "a")}
+    for flags in ([], ["-q"], ["--json"]):
+        assert main(["controller", "ls", *flags]) == 0
+        out, err = capsys.readouterr()
+        assert err == "Warning: no authentication, whoever reaches it can use it: a, c\n"
+        assert "Warning" not in out
 
 
 def test_version(run: Run) -> None:

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from itertools import takewhile
+from typing import Any
 
 import pytest
 
@@ -161,7 +162,7 @@ def test_something_else_answers(fake: FakeController, client: Client, raw: bytes
 def test_a_list_that_is_none(fake: FakeController, client: Client) -> None:
     """Otherwise a wrong URL ends in a traceback."""
     fake.raw = b"{}"
-    with pytest.raises(Refused, match="networks is no list"):
+    with pytest.raises(Refused, match="a list, not an object"):
         client.networks()
 
 
@@ -180,9 +181,16 @@ def test_urls_that_are_none(url: str) -> None:
         Client(url)
 
 
+def network(name: str) -> dict[str, Any]:
+    """What the change stream says of a network."""
+    return {
+        "tenantName": "default", "networkName": name, "subnet": "10.1.1.0/24", "number": 1, "dockerName": name,
+    }  # fmt: skip
+
+
 def test_stream_from_the_start(fake: FakeController, client: Client) -> None:
     """Otherwise hosts don't learn of the networks they have to make."""
-    fake.change("network", "default:a", {"key": "default:a", "dockerName": "a"})
+    fake.change("network", "default:a", network("a"))
     stream = client.changes(host="h")
     first, sync = next(stream), next(stream)
     assert (first["kind"], first["key"], first["object"]) == ("network", "default:a", fake.log[0]["object"])
@@ -197,7 +205,7 @@ def test_stream_from_the_start(fake: FakeController, client: Client) -> None:
 def test_stream_resumes(fake: FakeController, client: Client) -> None:
     """Otherwise every break of a connection is a full listing."""
     for name in "abc":
-        fake.change("network", f"default:{name}", {})
+        fake.change("network", f"default:{name}", network(name))
     stream = client.changes(since=1)
     assert [c["key"] for c in takewhile(lambda c: c["kind"] != "sync", stream)] == ["default:b", "default:c"]
 
@@ -205,7 +213,7 @@ def test_stream_resumes(fake: FakeController, client: Client) -> None:
 @pytest.mark.parametrize("since", [1, 9])
 def test_stream_gone(fake: FakeController, client: Client, since: int) -> None:
     """Otherwise an agent waits for changes that it will never get, and misses those it should have had."""
-    fake.change("network", "default:a", {})
+    fake.change("network", "default:a", network("a"))
     fake.oldest = 2
     with pytest.raises(Gone) as caught:
         next(client.changes(since=since))

@@ -203,7 +203,7 @@ def test_forged_packets() -> None:
         def read_flows(self, *_: Any, **__: Any) -> list[FlowStat]:
             return stats
 
-    assert read_forged(Says()) == {1: 15, 2: 15}, "three flows a port drop what is forged"
+    assert read_forged(Says()) == {1: 20, 2: 20}, "four flows a port drop what is forged, or unfit"
 
 
 def test_forged_ipv6_packets() -> None:
@@ -221,8 +221,8 @@ def test_forged_ipv6_packets() -> None:
         ) -> list[FlowStat]:
             return [s for s in stats if s.cookie & mask == cookie]
 
-    # another MAC, ARP, IPv4, IPv6; a router's advertisement, a solicitation, an advertisement, a redirect
-    assert read_forged(Says()) == {2: 8}
+    # another MAC, ARP, IPv4, IPv6; a router's advertisement, a solicitation, an advertisement, a redirect; unfit
+    assert read_forged(Says()) == {2: 9}
 
 
 def test_both_families_are_counted_together() -> None:

@@ -129,6 +129,23 @@ def test_a_client_that_asks_after_its_provider_has_spoken() -> None:
     assert (segment.seq, segment.bits) == (77, RST)
 
 
+def test_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that speaks to ever more clients would fill the controller's memory."""
+    monkeypatch.setattr(forgotten, "REMEMBERED", 3)
+    remembers = forgotten.Forgotten()
+    for number in range(6):
+        assert list(remembers.heard(CONTEXT, TENANT, CLIENT_PORT, frame(ACK, dst=f"20.1.1.{number}")))
+    assert [client[1][3] for client in remembers._spoke] == [3, 4, 5]
+
+
+@pytest.mark.parametrize(("flags", "resets"), [(ACK, True), (SYN, False), (SYN | ACK, False)])
+def test_a_provider_that_is_its_own_client(flags: int, resets: bool) -> None:
+    """Its connection to itself would hang, or a new one would be reset as if it were forgotten."""
+    said = list(forgotten.resets_to_itself(CONTEXT, TENANT, frame(flags, dst=VIP)))
+    assert bool(said) is resets
+    assert not list(forgotten.resets_to_itself(CONTEXT, TENANT, frame(ACK, src=C1, dst=VIP)))
+
+
 def test_whoever_is_no_provider_there() -> None:
     """Anybody could have connections of others reset."""
     assert told(frame(ACK, b"news", src=O1)) == [], "no provider"

@@ -64,7 +64,7 @@ def test_controller_and_client_do_not_know_each_other(folder: str, other: str) -
 def test_what_the_model_needs_knows_no_store() -> None:
     """Who has his model in a file would need the libraries for etcd."""
     for path, tree in sources("topology"):
-        if path not in {"topology/etcd_store.py", "topology/stores.py", "topology/election.py"}:
+        if path not in {f"topology/{name}.py" for name in ("etcd_store", "stores", "election", "announced")}:
             assert not [m for m in imports(tree) if within(m, "topology.etcd", "topology.etcd_store")], path
 
 

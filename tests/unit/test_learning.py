@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from ryu_apps.edges import PORTS, PORTS_PER_SECOND, Edges
 from ryu_apps.learning import (
     Ask,
     BrokenPacketError,
@@ -63,9 +64,9 @@ def seen(
     return decide(known, around, around.switches[DPID], port or who, parse(arp(mac(who), address, target)))
 
 
-def ends(*numbers: int) -> Ask:
+def ends(*numbers: int) -> list[End]:
     """Ports of the switch to ask at."""
-    return Ask(tuple(End(DPID, number) for number in numbers))
+    return [End(DPID, number) for number in numbers]
 
 
 def test_broken_frames_are_refused() -> None:
@@ -80,6 +81,8 @@ def test_broken_frames_are_refused() -> None:
             parse(good[:at] + bytes([value]) + good[at + 1 :])
     with pytest.raises(BrokenPacketError):
         parse(arp(b"\1" + mac(9)[1:], "10.1.1.9", "10.1.1.254"))
+    with pytest.raises(BrokenPacketError, match="too many for ARP"):  # no packet-out to all ports could hold it
+        parse(good + bytes(60_000))
 
 
 def test_network_of_an_address() -> None:
@@ -120,8 +123,9 @@ def test_what_another_has_is_a_forgery(address: str, why: str) -> None:
 
 def test_known_host_looks_for_an_unknown_one() -> None:
     """If it fails: a silent host is not found, or every container hears who looks for it."""
-    assert seen(2, "10.1.1.1", "10.1.1.99") == ends(5, 9, 10, 11, 12)
-    assert seen(9, "10.1.1.9", "10.1.1.99") == ends(5, 10, 11, 12)
+    assert seen(2, "10.1.1.1", "10.1.1.99") == Ask(End(DPID, 2))
+    assert seen(9, "10.1.1.9", "10.1.1.99") == Ask(End(DPID, 9))
+    assert Edges(model((U1,)), observed()).all() == ends(5, 9, 10, 11, 12)
     assert seen(2, "10.1.1.1", "10.1.1.2") == Ignore(), "the switch answers"
     assert seen(2, "10.1.1.1", "10.9.9.9") == Ignore()
     answer = parse(arp(mac(9), "10.1.1.9", "10.1.1.99", REPLY, mac(2)))
@@ -134,11 +138,21 @@ def test_an_unknown_one_is_looked_for_at_all_edges() -> None:
     learned at the other end.
     """
     around, of = fabric(), model((U1,))
-    found = decide(of, around, around.switches[DPID], 2, parse(arp(mac(2), "10.1.1.1", "10.1.1.99")))
-    assert found == Ask((*ends(5, 9, 11, 12).ports, End(2, 2)))
+    assert Edges(of, around).all() == [*ends(5, 9, 11, 12), End(2, 2)]
     of.apply(Commit(2, (Change(None, Host("h", 2)),)))
-    found = decide(of, around, around.switches[DPID], 2, parse(arp(mac(2), "10.1.1.1", "10.1.1.99")))
-    assert found == ends(5, 9, 11, 12), "on a host with an agent nobody is unknown"
+    assert Edges(of, around).all() == ends(5, 9, 11, 12), "on a host with an agent nobody is unknown"
+
+
+def test_many_questions_at_many_edges() -> None:
+    """One switch that claims thousands of ports would have each question for an unknown host sent to all of them."""
+    around, now = Observed(), 0.0
+    around.connect(DPID, [Port(f"p{n}", n, "", up=True) for n in range(1, 4001)])
+    edges = Edges(model(), around, lambda: now)
+    asked = [len(edges.all()) for _ in range(100)]
+    assert 0 < sum(asked) <= PORTS
+    assert asked[-1] == 0
+    now += 1.0
+    assert 0 < sum(len(edges.all()) for _ in range(100)) <= PORTS_PER_SECOND
 
 
 def test_nobody_is_learned_at_a_link() -> None:
@@ -183,7 +197,7 @@ def test_a_learned_host_whose_switch_is_gone_has_an_heir() -> None:
     early = decide(of, around, around.switches[DPID], 10, claim, early=True)
     assert early == Ignore(forged=True), "its switch may only not be connected yet"
     looking = parse(arp(mac(2), "10.1.1.1", "10.1.1.9"))
-    assert decide(of, around, around.switches[DPID], 2, looking) == ends(5, 9, 10, 11, 12), "it is looked for"
+    assert decide(of, around, around.switches[DPID], 2, looking) == Ask(End(DPID, 2)), "it is looked for"
 
 
 def test_a_host_behind_another_port_of_the_same_name_is_not_the_one_learned() -> None:
@@ -235,7 +249,7 @@ def test_a_host_is_in_one_network_of_a_port() -> None:
     there = learn(door, "100.1.1.5", network="srv")
     assert list(door.model.endpoints.values()) == [there]
     context = Context(door.model, 7, {"p1": 1})
-    flows = [f for owner in owners(door.model) for f in compile_owner(context, owner).flows]
+    flows = {f for owner in owners(door.model) for f in compile_owner(context, owner).flows}  # owners may share one
     assert len({(f.table, f.priority, f.match) for f in flows}) == len(flows)
     elsewhere = learn(door, "10.1.1.5", port="p2")
     assert set(door.model.endpoints.values()) == {there, elsewhere}, "another port: another host, for all we know"

@@ -224,3 +224,22 @@ def test_a_packet_for_an_edge_waits_until_it_is_one(bench: Bench) -> None:
         asked += [(dpid, out_of(m)) for dpid, m in late.sent if m.endswith(b"question")]
         late.carry()
     assert asked == [(1, 2)]
+
+
+def test_a_switch_that_makes_up_ports(bench: Bench) -> None:
+    """A broken switch would have a frame kept for each number that it names: four billion."""
+    first, before = frame(A2, bench.links._key), len(bench.links._frames)
+    for number in range(4, 500):
+        bench.links.heard(2, number, first)
+    assert len(bench.links._frames) == before
+    assert not bench.observed.heard.joined(A2)
+
+
+def test_switches_that_come_and_go(bench: Bench) -> None:
+    """A broken switch would have frames kept for each datapath id that it has ever claimed."""
+    for dpid in range(10, 60):
+        bench.of_fabric.add(dpid)
+        bench.connect(dpid)
+        bench.observed.disconnect(dpid)
+        bench.links.tick()
+    assert len(bench.links._frames) <= 6

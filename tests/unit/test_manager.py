@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import signal
 import socket
 from pathlib import Path
 
 import pytest
 
+from netctl.cli import main
 from ryu_apps import framework
 from tests.unit.manager_process import APP, app_file, connect, ports, running
 
@@ -181,6 +183,61 @@ def test_a_store_that_can_not_be_used(store: str, line: str) -> None:
     for port in (ofp, rest):
         with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
             pass
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "line"),
+    [
+        ("rest-url", "ctl-1:9999", "'ctl-1:9999' is not a URL: right is http://HOST:PORT or https://HOST:PORT"),
+        ("rest-url", "http://[::1", "'http://[::1' is not a URL: right is http://HOST:PORT or https://HOST:PORT"),
+        ("rest-url", "http://h:99999", "'http://h:99999' is not a URL: right is "),
+        ("rest-name", "ctl-1:9999", "'ctl-1:9999' is not a host's name: right is a name without port"),
+        ("rest-name", "", "'' is not a host's name: right is "),
+    ],
+)
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_wrong_name_of_ours_is_refused(tmp_path: Path, option: str, value: str, line: str, in_file: bool) -> None:
+    """The controller would end with a traceback, or refuse all who call it by that name without saying so."""
+    options, _, _ = ports()
+    conf = tmp_path / "netctl.conf"
+    conf.write_text(f"[DEFAULT]\n{option.replace('-', '_')} = {value}\n" if in_file else "")
+    given = [] if in_file else [f"--{option}={value}"]
+    store = f"--store={tmp_path / 'netctl.db'}"
+    with running("--config-file", str(conf), *options, store, *given) as manager:
+        assert manager.ended() == 2
+    assert len(manager.lines) == 1
+    assert manager.lines[0].startswith(f"ryu-manager: {option}: {line}")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_rest_api_that_anybody_can_use(tmp_path: Path, host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An administrator would not notice that whoever reaches the machine can delete networks."""
+    options, _, rest = ports()
+    with running(*options, "--rest-host", host, "--store", str(tmp_path / "netctl.db")) as manager:
+        manager.wait_for("running ")
+        warnings = [line for line in manager.lines if "WARNING" in line]
+        assert main(["--netmaster", f"http://127.0.0.1:{rest}", "controller", "ls"]) == 0
+    out, err = capsys.readouterr()
+    assert f"http://{host}:{rest}" in out
+    if host == "127.0.0.1":
+        assert (warnings, err) == ([], "")
+        return
+    (line,) = warnings
+    assert f"the REST API at http://{host}:{rest} can be used by whoever reaches it: " in line
+    assert err == f"Warning: no authentication, whoever reaches it can use it: http://{host}:{rest}\n"
+
+
+def test_names_of_the_rest_api(tmp_path: Path) -> None:
+    """A proxy before the API, or a name in the hosts file, would be refused for good."""
+    options, _, rest = ports()
+    names = ["--rest-name", "router.example", "--rest-name=other", "--rest-url", "http://third:80"]
+    with running(*options, *names, "--store", str(tmp_path / "netctl.db")) as manager:
+        manager.wait_for("running ")
+        for host, status in [("router.example", 200), ("OTHER:1", 200), ("third", 200), ("fourth", 403)]:
+            connection = http.client.HTTPConnection("127.0.0.1", rest, timeout=20)
+            connection.request("GET", "/version", headers={"Host": host})
+            assert connection.getresponse().status == status, host
+            connection.close()
 
 
 def test_a_wrong_value_in_the_file_is_refused(tmp_path: Path) -> None:

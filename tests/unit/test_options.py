@@ -12,9 +12,10 @@ import pytest
 from tests.unit.modelkit import APP, SRV, WEB, WEB1, Door, contents, furnished
 from topology import options
 from topology.errors import Invalid, NotFound
-from topology.model import Check, Endpoint, from_json, to_json
+from topology.model import Check, Endpoint
 from topology.specs import CheckSpec, EndpointSpec, ServiceSpec
 from topology.sqlite_store import SqliteStore
+from topology.stored import from_json, to_json
 
 CHECKED = replace(APP, check=CheckSpec("tcp"))
 APP_KEY = "default:app"

@@ -12,7 +12,7 @@ from ryu_apps.pipeline.fields import ETH_IP, TCP
 from ryu_apps.pipeline.packet import Packet
 from ryu_apps.pipeline.tables import HOST_MAC, ROUTER_MAC, Feature
 from ryu_apps.pipeline.trace import Question, trace
-from ryu_apps.pipeline.values import LOCAL, LOCAL_IN_REGISTER
+from ryu_apps.pipeline.values import CONTROLLER, LOCAL, LOCAL_IN_REGISTER
 from tests.kit import world
 from tests.kit.fakeswitch import FakeSwitch
 from topology.model import Host, Network, Object, Published, Service
@@ -73,10 +73,31 @@ def test_two_that_look_alike_leave_and_are_answered() -> None:
         assert sent(it, LOCAL, tcp(WORLD_IP, hidden, (80, 5001))) == [], "nobody asked for it"
 
 
-@pytest.mark.parametrize("to", ["127.0.0.1", "169.254.0.8", "249.0.0.1", "250.0.0.2", "224.0.0.1", "10.1.1.99"])
+def test_the_hidden_address_tells_whom_the_host_is_open_to() -> None:
+    """A network that was made without natHost would have its host's ports, or one with it would not."""
+    of = model()
+    network = of.networks["default:clients"]
+    of.load(2, [HOST, *(o for o in map(outside, world.objects()) if o != network), replace(network, nat_host=True)])
+    it = switch(of)
+    out = tcp("20.1.1.1", WORLD_IP, (5000, 80), mac=world.mac(1))
+    assert sent(it, 1, out) == [(LOCAL_IN_REGISTER, "251.0.0.1", WORLD_IP)]
+    assert sent(it, LOCAL, tcp(WORLD_IP, "251.0.0.1", (80, 5000))) == [(1, WORLD_IP, "20.1.1.1")]
+    assert sent(it, LOCAL, tcp(WORLD_IP, "250.0.0.1", (80, 5000))) == [], "it has that one alone"
+    other = tcp("20.1.1.1", WORLD_IP, (5000, 80), mac=world.mac(6))
+    assert sent(it, 6, other) == [(LOCAL_IN_REGISTER, "250.0.0.6", WORLD_IP)]
+
+
+@pytest.mark.parametrize("to", ["127.0.0.1", "169.254.0.8", "249.0.0.1", "250.0.0.2", "251.0.0.2", "224.0.0.1"])
 def test_what_never_leaves(to: str) -> None:
     """A container could reach its host's loopback, or what a gone container is asked would go to the world."""
     assert sent(switch(model()), 1, tcp("20.1.1.1", to, (5000, 80), mac=world.mac(1))) == []
+
+
+@pytest.mark.parametrize("to", ["10.1.1.99", "30.1.1.99", "20.1.1.254"])
+def test_what_nobody_has_is_answered_and_goes_nowhere(to: str) -> None:
+    """What a gone container is asked would go to the world, or its client wait for minutes."""
+    packet = tcp("20.1.1.1", to, (5000, 80), mac=world.mac(1))
+    assert sent(switch(model()), 1, packet) == [(CONTROLLER, "20.1.1.1", to)]
 
 
 def test_what_a_host_begins_is_answered_and_nothing_else() -> None:
@@ -122,8 +143,17 @@ def test_no_host_no_way(host: Host | None) -> None:
     ("sender", "to", "text"),
     [
         ("c1", WORLD_IP, "delivered to the host, which sends it on to 192.0.2.9"),
-        ("c1", HOST_IP, "delivered to the host"),
-        ("c1", "10.1.1.99", "dropped: no container or service in tenant default has 10.1.1.99"),
+        (
+            "c1", HOST_IP,
+            "delivered to the host, which refuses it unless the port is published: "
+            "network default:clients has no natHost",
+        ),
+        ("c1", "10.1.1.99", "refused with host unreachable: no container or service in tenant default has 10.1.1.99"),
+        (
+            "c1",
+            "20.1.1.254",
+            "refused with a reset: 20.1.1.254 is the gateway of default:clients, which only answers pings",
+        ),
         ("c1", "127.0.0.1", "dropped: no container or service in tenant default has 127.0.0.1"),
         ("w1", WORLD_IP, "delivered to the host, which sends it on to 192.0.2.9"),
         ("w9", WORLD_IP, "dropped: network blue:web has no nat: only replies to the host may leave it"),

@@ -169,7 +169,22 @@ def test_an_empty_switch_is_filled_in_one_bundle(start: Starter) -> None:
 
     running.as_wanted()
     assert len(running.session.bundles) == 1
-    assert len(running.session.meters) == len(METERS)
+    assert len(running.session.meters) == len(METERS) + 2 * len(running.model.tenants)
+
+
+def test_meters_of_a_tenant(start: Starter) -> None:
+    """A tenant's flows would be refused for want of their meters, and those of former tenants stay for ever."""
+    running = start()
+    running.settled()
+    before = len(running.session.meters)
+    changes = [(o, None) for o in running.model.objects() if "blue" in (o.key, getattr(o, "tenant", ""))]
+    running.commit(*changes)
+    running.settled()
+    running.wait_for(lambda: len(running.session.meters) == before - 2, "the meters to be gone")
+    running.commit(*[(None, o) for o, _ in reversed(changes)])
+    running.settled()
+    assert len(running.session.meters) == before
+    running.as_wanted()
 
 
 def test_a_switch_that_has_all_is_sent_nothing(start: Starter) -> None:
@@ -239,7 +254,7 @@ def test_many_changes_at_once_are_one_bundle(start: Starter) -> None:
 
 def test_a_group_stays_while_it_may_be_asked(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a switch has cached goes to a group that the service needs no more: its new connections would be lost."""
-    monkeypatch.setattr(retired, "KEPT_FOR", 0.3)
+    monkeypatch.setattr(retired, "KEPT_FOR", 3.0)
     running = start()
     session, model = running.session, running.model
     before = cast(Endpoint, model.get("endpoint", "w1"))
@@ -268,8 +283,7 @@ def test_a_port_number_changes(start: Starter) -> None:
     """Packets would go to the port that the container had before."""
     running = start()
     running.settled()
-    ports = running.switch.ports
-    ports["p2"] = Port("p2", 22, "02:00:00:00:00:99", up=True)
+    running.switch.put(Port("p2", 22, "02:00:00:00:00:99", up=True))
     endpoint = cast(Endpoint, running.model.get("endpoint", "w1"))
     running.reconciler.settled_revision = -1
     running.reconciler.mark(compiler.of_endpoint(running.model, endpoint))

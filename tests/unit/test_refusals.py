@@ -153,7 +153,9 @@ REFUSALS: dict[str, tuple[Command, type[NetctlError], str]] = {
         lambda c: c.put_network(replace(SRV, nat=True)), Conflict, "nat is off, not on"
     ),
     "network in use by a service goes": (
-        lambda c: c.delete_network("default:srv"), Conflict, "cannot delete srv has 1 services: delete app first"
+        lambda c: c.delete_network("default:srv"),
+        Conflict,
+        "cannot delete srv: it has 1 service (app): delete it first",
     ),
     "network in use by a container goes": (
         lambda c: c.delete_network("default:web"), Conflict, "Error: Network has active endpoints: 1 in web, c0"
@@ -163,7 +165,7 @@ REFUSALS: dict[str, tuple[Command, type[NetctlError], str]] = {
     "tenant in use goes": (
         lambda c: c.delete_tenant("green"),
         Conflict,
-        "cannot delete green has 1 networks",
+        "cannot delete green: it has 1 network (n): delete it first",
     ),
     "service without a name": (
         lambda c: c.put_service(ServiceSpec("default", "", "srv")), Invalid, "Service name required"

@@ -58,8 +58,8 @@ def test_a_number_of_too_many_digits(rest: Rest) -> None:
 
 
 NETWORK_FIELDS = (
-    "tenantName, networkName, nwType, encap, pktTag, subnet, gateway, ipv6Subnet, ipv6Gateway, nat, internal, cfgdTag, "
-    "key"
+    "tenantName, networkName, nwType, encap, pktTag, subnet, gateway, ipv6Subnet, ipv6Gateway, nat, natHost, internal, "
+    "dockerIPAM, cfgdTag, key"
 )
 
 
@@ -78,6 +78,7 @@ NETWORK_FIELDS = (
         ("networks", {"ipv6Subnet": ["fd00::/64"]}, "ipv6Subnet: a list is not a string"),
         ("networks", {"nat": "yes"}, 'nat: "yes" is not true or false'),
         ("networks", {"nat": 1}, "nat: 1 is not true or false"),
+        ("networks", {"natHost": "yes"}, 'natHost: "yes" is not true or false'),
         ("networks", {"internal": "yes"}, 'internal: "yes" is not true or false'),
         ("networks", {"tenantName": "blue"}, "tenantName: blue in the body, but default in the path"),
         ("networks", {"networkName": "x"}, "networkName: x in the body, but new in the path"),
@@ -135,6 +136,7 @@ NETWORK = {"subnet": "10.9.0.0/24"}
             "ipv6Gateway fd01::1 is outside subnet fd00::/64",
         ),
         ("networks/default:new", NETWORK | {"nat": True}, 422, "nat needs a gateway"),
+        ("networks/default:new", NETWORK | {"natHost": True}, 422, "natHost needs nat"),
         ("networks/default:net", {"subnet": "10.1.1.0/24", "gateway": "10.1.1.254", "nat": True}, 409, "nat is off"),
         (
             "networks/default:new",

@@ -223,13 +223,30 @@ def test_inspect_of_a_full_range(rest: Rest) -> None:
     assert "availableIPAddresses" not in oper
 
 
-@pytest.mark.parametrize("part", ["abcd1", "cd1", "c0ffee1", "ffee1", "web-1", "eb-1"])
-def test_inspect_endpoint_by_part(rest: Rest, part: str) -> None:
+@pytest.mark.parametrize("part", ["abcd1", "abcd1e", "c0ffee1", "c0ffee12", "web-1", "web-1a"])
+def test_inspect_endpoint_by_its_beginning(rest: Rest, part: str) -> None:
     """Without it, `endpoint inspect` needs an id of 64 characters."""
     rest.network()
+    rest.endpoint("abcd1ef", containerID="c0ffee123", containerName="web-1ab")
+    rest.endpoint("abcd2ef", containerID="c0ffee223", containerName="web-2", portName="p2")
+    rest.endpoint("c0ffee9", containerID="999", containerName="abc", portName="p3")
+    assert rest.call("GET", f"/inspect/endpoints/{part}/")["Oper"]["endpointID"] == "abcd1ef"
+
+
+@pytest.mark.parametrize("part", ["bcd1", "ffee1", "eb-1", "c0f", "1"])
+def test_inspect_endpoint_by_no_beginning(rest: Rest, part: str) -> None:
+    """A name that is not there would mean another container, whose id has the same letters somewhere."""
+    rest.network()
     rest.endpoint("abcd1", containerID="c0ffee1", containerName="web-1")
-    rest.endpoint("abcd2", containerID="c0ffee2", containerName="web-2", portName="p2")
-    assert rest.call("GET", f"/inspect/endpoints/{part}/")["Oper"]["endpointID"] == "abcd1"
+    assert rest.refused("GET", f"/inspect/endpoints/{part}/") == (404, f"endpoint {part} not found")
+
+
+def test_a_name_goes_before_an_id(rest: Rest) -> None:
+    """A container that is called "dead" could not be looked at while there is an id that begins so."""
+    rest.network()
+    rest.endpoint("dead1", containerName="web")
+    rest.endpoint("abcd1", containerName="deadline", portName="p2")
+    assert rest.call("GET", "/inspect/endpoints/dead/")["Oper"]["endpointID"] == "abcd1"
 
 
 def test_inspect_endpoint_that_is_not_one(rest: Rest) -> None:
@@ -239,7 +256,7 @@ def test_inspect_endpoint_that_is_not_one(rest: Rest) -> None:
     rest.endpoint("abcd2", containerID="c0ffee2", containerName="web-2", portName="p2")
     assert rest.refused("GET", "/inspect/endpoints/abcd/") == (
         409,
-        "endpoint abcd is ambiguous: abcd1 (web), abcd2 (web-2)",
+        "endpoint abcd is ambiguous: web (abcd1, network default:net), web-2 (abcd2, network default:net)",
     )
     assert rest.call("GET", "/inspect/endpoints/web/")["Oper"]["endpointID"] == "abcd1", "the whole name wins"
     assert rest.refused("GET", "/inspect/endpoints/nobody/") == (404, "endpoint nobody not found")
@@ -450,7 +467,7 @@ def test_switches(rest: Rest) -> None:
     """Without it, nobody sees whether the switch is connected."""
     switch = {"dpid": "000000000000000a", "connected": True, "ports": []}
     assert rest.call("GET", "/switches/") == [switch]
-    assert rest.call("GET", "/switches/000000000000000a/") == switch
+    assert rest.call("GET", "/switches/000000000000000a/") == switch | {"refusedByLimit": {"blue": 7}}
     assert rest.refused("GET", "/switches/b/") == (404, "Switch b not found")
     assert rest.refused("GET", "/switches/x/")[0] == 422
 

@@ -78,9 +78,9 @@ class Two:
 
 
 @pytest.fixture
-def two(place: Place) -> Iterator[Two]:
+def two(shared: Place) -> Iterator[Two]:
     """Two on one store; the leader's REST is served, the follower's called."""
-    leader, follower = One(Door(place.open()), [""]), One(Door(place.open()))
+    leader, follower = One(Door(shared.open()), [""]), One(Door(shared.open()))
 
     def served(environ: dict[str, Any], start_response: Any) -> Any:
         # this server's input does not end with the body, as ours does

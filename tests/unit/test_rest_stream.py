@@ -356,3 +356,50 @@ def test_a_stream_after_the_end_is_empty(rest: Rest) -> None:
 def test_head_is_refused(rest: Rest) -> None:
     """Without it, a curious `curl -I` hangs."""
     assert rest.raw("HEAD", "/api/v1/changes/")[0] == 400
+
+
+def test_streams_of_one_host(rest: Rest, follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, a host whose agent dies again and again, or who says it is that host, takes all the room."""
+    rest.host()
+    readers = [follow("?host=h1") for _ in range(stream_module.OF_A_HOST + 2)]
+    for reader in readers[:2]:
+        while reader.file.readline():
+            pass  # to its end
+    for reader in readers[2:]:
+        reader.until("sync")
+    assert len(rest.api._feed._streams) == stream_module.OF_A_HOST
+    assert rest.tracker.connected("h1")
+
+
+def test_streams_of_others(rest: Rest, follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, whoever opens streams takes the room that the hosts' agents need."""
+    monkeypatch.setattr(stream_module, "OF_OTHERS", 3)
+    rest.host()
+    others = [follow("?host=ghost"), follow(), follow()]
+    assert [follow().status, follow("?host=spook").status] == [503, 503]
+    assert follow("?host=h1").until("sync"), "a host has room"
+    others[0].close()
+    when(lambda: len(rest.api._feed._streams) == 3)
+    assert follow().until("sync")
+
+
+def test_a_reader_that_is_many_bytes_behind(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, few but long lines fill the controller's memory."""
+    monkeypatch.setattr(stream_module, "QUEUE_BYTES", 1000)
+    rest.network()
+    stream = rest.api._feed.open(None)
+    for number in range(10):
+        rest.endpoint("e1", labels={"n": f"{number:0250d}"})
+    assert stream.ended and not rest.api._feed._streams
+
+
+def test_what_many_are_sent_is_kept_once(rest: Rest) -> None:
+    """Without it, a thousand agents that come back at once each cost the memory of the whole model."""
+    rest.network()
+    since = rest.model.revision
+    rest.endpoint("e1")
+    for one, other in ((None, None), (since, since)):
+        first, second = rest.api._feed.open(one), rest.api._feed.open(other)
+        assert first._opening[0] is second._opening[0]
+    rest.endpoint("e2")
+    assert json.loads(rest.api._feed.open(None)._opening[-1])["revision"] == rest.model.revision

@@ -15,6 +15,10 @@ from tests.unit.rest_kit import Json, Rest
 from topology.errors import Unavailable
 
 ASKED: list[Question] = []
+NOBODY = (
+    "from nobody: no container or endpoint of this name or id is in a network of netctl; a container in other networks "
+    "alone, such as Docker's bridge, reaches none of netctl's: docker network connect NETWORK nobody"
+)
 
 
 @pytest.fixture
@@ -31,6 +35,7 @@ def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rest]:
     made.endpoint("e2", portName="p2", containerName="/web-2")
     made.network("dual", "10.2.1.0/24", ipv6Subnet="fd00:1::/64")
     made.endpoint("d1", networkName="dual", portName="p3")
+    made.host("h7")
     yield made
     made.close()
 
@@ -75,15 +80,21 @@ def test_questions_of_ipv6(rest: Rest, query: str, wanted: tuple[int, int, str])
     [
         ("to=10.1.1.2", 400, "from: missing, an endpoint or container"),
         ("from=e1", 400, "to: missing, an address"),
-        ("from=nobody&to=10.1.1.2", 404, "endpoint nobody not found"),
-        ("from=web&to=10.1.1.2", 409, "endpoint web is ambiguous: e1 (web-1), e2 (web-2)"),
+        ("from=nobody&to=10.1.1.2", 404, NOBODY),
+        ("from=h7&to=10.1.1.2", 422, "from h7: a host, and a trace begins at a container or endpoint; on the host "
+         "itself try the address with nc, curl or ping"),
+        ("from=web-1&to=127.0.0.1&port=80", 422, "to 127.0.0.1: web-1's own loopback, such packets do not leave it"),
+        ("from=d1&to=::1", 422, "to ::1: d1's own loopback, such packets do not leave it"),
+        ("from=e1&to=0.0.0.0&port=80", 422, "to 0.0.0.0: web-1's own loopback, such packets do not leave it"),
+        ("from=web&to=10.1.1.2", 409, "endpoint web is ambiguous: web-1 (e1, network default:net), "
+         "web-2 (e2, network default:net)"),
         ("from=e1&to=app", 422, "to app: must be an IPv4 or IPv6 address"),
         ("from=e1&to=fe80::1%25eth0", 422, "to fe80::1%eth0: must be an IPv4 or IPv6 address"),
         ("from=e1&to=fd00:1::2", 422, "to fd00:1::2: e1 has no IPv6 address to send from"),
         ("from=d1&to=fd00:1::1", 422, "to fd00:1::1: d1's own address, such packets do not leave it"),
         ("from=d1&to=fd00:1::2&source=10.2.1.1", 422, "source 10.2.1.1: must be IPv6, as fd00:1::2 is"),
         ("from=d1&to=10.1.1.2&source=fd00:1::1", 422, "source fd00:1::1: must be IPv4, as 10.1.1.2 is"),
-        ("from=e1&to=10.1.1.1", 422, "to 10.1.1.1: e1's own address, such packets do not leave it"),
+        ("from=e1&to=10.1.1.1", 422, "to 10.1.1.1: web-1's own address, such packets do not leave it"),
         ("from=e1&to=10.1.1.2&port=0", 422, "port 0: must be 1 to 65535"),
         ("from=e1&to=10.1.1.2&port=80&sourcePort=x", 422, "sourcePort x: must be 1 to 65535"),
         ("from=e1&to=10.1.1.2&proto=tcp", 422, "port: missing, tcp needs one"),
@@ -125,7 +136,7 @@ def test_a_container_whose_primary_address_is_not_known(rest: Rest) -> None:
     rest.endpoint("m1", portName="p5", **several)
     rest.endpoint("m2", networkName="dual", portName="p6", **several)
     assert rest.refused("GET", "/trace/?from=multi&to=10.3.1.9") == (
-        409, "endpoint multi is ambiguous: m1 (multi), m2 (multi)"
+        409, "endpoint multi is ambiguous: multi (m1, network default:net), multi (m2, network default:dual)"
     )  # fmt: skip
 
 

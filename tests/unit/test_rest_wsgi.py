@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ryu_apps import server as server_module
 from ryu_apps import wsgi
 from ryu_apps.wsgi import eventlet, socket
 from topology.errors import Conflict
@@ -221,7 +222,7 @@ def test_slow_clients_do_not_block_others(connect: Connect) -> None:
 
 def test_silent_connections_make_room(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it, as many silent connections as the limit lock everybody out."""
-    monkeypatch.setattr(wsgi, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 4)
     server = wsgi.serve(wsgi.application(app.handle), "127.0.0.1", 0)
     clients = [socket.create_connection((server.host, server.port)) for _ in range(12)]
     try:

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from ryu_apps.answers import HOST_UNREACHABLE, report
+from ryu_apps.edges import Edges
 from ryu_apps.learning import BrokenPacketError, Sought, parse, question, seek
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import Context
@@ -138,7 +139,12 @@ class Bench:
         self.released: list[bytes] = []
         self.refused: list[tuple[End, bytes]] = []
         self.seeker = Seeker(
-            self.model, observed(), self._ask, self._release, lambda *it: self.refused.append(it), lambda: self.now
+            self.model,
+            Edges(self.model, observed(), lambda: self.now).all,
+            self._ask,
+            self._release,
+            lambda *it: self.refused.append(it),
+            lambda: self.now,
         )
 
     def _ask(self, ends: Iterable[End], frame: bytes) -> None:

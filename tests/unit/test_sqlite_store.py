@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from topology.model import Change, Tenant
-from topology.sqlite_store import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
+from topology.sqlite_schema import APPLICATION_ID
+from topology.sqlite_schema import VERSION as SCHEMA_VERSION
+from topology.sqlite_store import SqliteStore
 from topology.store import StoreUnavailable, StoreUnusable
 
 RED = Tenant("red", 1)
@@ -58,7 +60,7 @@ def test_a_newer_versions_file_is_refused(tmp_path: Path) -> None:
         f"PRAGMA application_id = {APPLICATION_ID}",
         f"PRAGMA user_version = {SCHEMA_VERSION + 1}",
     )
-    with pytest.raises(StoreUnusable, match=r"made by a newer version: it has schema 2") as caught:
+    with pytest.raises(StoreUnusable, match=r"made by a newer version: it has schema 3") as caught:
         SqliteStore(path)
     assert str(caught.value).isprintable()
 

@@ -9,10 +9,11 @@ import pytest
 
 from tests.unit.modelkit import Door, contents
 from tests.unit.places import Place
-from topology.model import Change, Commit, Endpoint, Host, Network, Service, Tenant, from_json
+from topology.model import Change, Commit, Endpoint, Host, Network, Service, Tenant
 from topology.snapshot import Model
 from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
 from topology.store import StaleRevision
+from topology.stored import from_json
 
 RED, BLUE = Tenant("red", 1), Tenant("blue", 2)
 
@@ -154,7 +155,7 @@ def test_a_large_commit_comes_back_whole(place: Place) -> None:
     hosts = [Host(f"h{number:04}", number, version="v" * 1000) for number in range(1, 2001)]
     assert store.commit(0, [Change(None, host) for host in hosts], {"a": 1}) == 1
     assert store.commit(1, [Change(hosts[0], None), Change(None, RED)], {}) == 2
-    for reader in (store, place.open()):
+    for reader in (store, place.read()):
         revision, objects, meta = reader.load()
         assert (revision, meta) == (2, {"a": 1})
         assert sorted((o for o in objects if isinstance(o, Host)), key=lambda h: h.name) == hosts[1:]
@@ -164,9 +165,9 @@ def test_a_large_commit_comes_back_whole(place: Place) -> None:
         assert [c.after for c in commits[0].changes] == hosts
 
 
-def test_two_that_are_open_at_once(place: Place) -> None:
+def test_two_that_are_open_at_once(shared: Place) -> None:
     """A second controller would write over what the first wrote, or not see it."""
-    one, other = place.open(), place.open()
+    one, other = shared.open(), shared.open()
     one.commit(0, [Change(None, RED)], {"a": 1})
     with pytest.raises(StaleRevision):
         other.commit(0, [Change(None, BLUE)], {"a": 2})
@@ -189,7 +190,7 @@ def test_many_commits_come_back(place: Place) -> None:
         else:
             after = None  # type: ignore[assignment]
         store.commit(revision, [Change(before, after)], {f"m{revision % 3}": None if revision % 5 == 0 else revision})
-    found = place.open().load()
+    found = place.read().load()
     assert found == store.load()
     assert {o.key: o for o in found[1]} == living
     assert found[2] == {"m0": 147, "m1": 148, "m2": 149}

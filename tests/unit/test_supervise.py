@@ -16,6 +16,7 @@ import pytest
 
 from netctl.agent.pulse import Pulse
 from tests.kit.controller import DIES_WITH_US, ROOT
+from topology import backoff
 from topology.heartbeat import Heartbeat
 
 LIVES = "from topology.heartbeat import Heartbeat; import time\nwhile True: Heartbeat().beat(); time.sleep(0.2)"
@@ -152,3 +153,101 @@ def test_a_thread_that_hangs() -> None:
     pulse.rest()
     now[0] += 1000
     assert pulse.late() == []
+
+
+NUMBERS = "import sys, time\nfor n in range(40_000): print('line', n)\nsys.stdout.flush()\ntime.sleep(600)"
+
+
+def lines(directory: Path) -> list[str]:
+    """What the program has said, the old file before the new one."""
+    files = [directory / name for name in ("it.log.1", "it.log")]
+    return [line for file in files if file.exists() for line in file.read_text().splitlines() if "line" in line]
+
+
+def test_a_log_is_put_aside_while_the_program_runs(supervise: Callable[..., Supervised], tmp_path: Path) -> None:
+    """Else a controller that runs for a year, or that somebody makes complain, fills the disk. No line is lost."""
+    one = supervise(sys.executable, "-c", NUMBERS, NETCTL_LOG_BYTES="300000")
+    pid = one.pid()
+    wait_for(lambda: "line 39999" in one.log(), "all that it says")
+    assert lines(tmp_path) == [f"line {n}" for n in range(40_000)]
+    assert 200_000 < (tmp_path / "it.log.1").stat().st_size <= 300_100
+    assert one.pid() == pid
+    one.stop()
+
+
+def test_only_so_much_of_a_log_is_kept(supervise: Callable[..., Supervised], tmp_path: Path) -> None:
+    """Else what is put aside fills the disk instead."""
+    supervise(sys.executable, "-c", NUMBERS, NETCTL_LOG_BYTES="20000")
+    wait_for(lambda: lines(tmp_path)[-1:] == ["line 39999"], "all that it says")
+    found = lines(tmp_path)
+    assert found == [f"line {n}" for n in range(40_000 - len(found), 40_000)], "the latest, in order"
+    assert sum(file.stat().st_size for file in tmp_path.glob("it.log*")) < 45_000
+
+
+def test_a_program_whose_log_writer_dies(supervise: Callable[..., Supervised], tmp_path: Path) -> None:
+    """Else nobody learns any more what a program says."""
+    talks = "import time\nwhile True: print('line', flush=True); time.sleep(0.05)"
+    one = supervise(sys.executable, "-c", talks)
+    wait_for(lambda: lines(tmp_path), "it to speak")
+    before, (writer,) = one.pid(), children(one.process.pid, "log-writer")
+    os.kill(writer, signal.SIGKILL)
+    wait_for(lambda: one.pid() not in (0, before), "another life")
+    said = len(lines(tmp_path))
+    wait_for(lambda: len(lines(tmp_path)) > said, "it to speak again")
+    one.stop()
+
+
+def test_a_log_writer_ends_with_its_program(supervise: Callable[..., Supervised], tmp_path: Path) -> None:
+    """Else `make down` leaves processes behind."""
+    one = supervise("sh", "-c", "echo line; exec sleep 600")
+    wait_for(lambda: lines(tmp_path), "it to speak")
+    (writer,) = children(one.process.pid, "log-writer")
+    one.stop()
+    wait_for(lambda: not Path(f"/proc/{writer}/fd/0").exists(), "it to end")
+
+
+def children(parent: int, name: str) -> list[int]:
+    """The processes of that name that another one has started."""
+    found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(pid) for pid in found if name in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def test_a_service_of_systemd_slows_down(tmp_path: Path) -> None:
+    """Else a controller that can't start takes all processors, or, given up, is away for good."""
+    file, clock, pauses = tmp_path / "lives", [1000.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        pauses[-1] = seconds
+        clock[0] += seconds
+
+    def start() -> None:
+        pauses.append(0.0)
+        assert backoff.main([str(file)], lambda: clock[0], sleep) == 0
+
+    for _ in range(60):
+        start()
+        clock[0] += 0.5  # it dies
+    assert pauses[:6] == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6]
+    assert pauses[20:] == [30.0] * 40
+    clock[0] += 20  # a long life
+    start()
+    clock[0] += 1
+    start()
+    assert pauses[-2:] == [0.0, 0.1]
+    for text in ("", "nonsense", "-5 3", "1", "1 nan", "999999 1e400", "3 99999999"):
+        file.write_text(text)
+        start()
+        assert pauses[-1] == 0.0, text
+    assert backoff.main([str(tmp_path / "no" / "place")], lambda: clock[0], sleep) == 0
+
+
+@pytest.mark.parametrize("name", ["controller", "agent"])
+def test_the_units_slow_down_and_never_give_up(name: str) -> None:
+    """Else the unit is what gives up, or what does not slow down."""
+    unit = (ROOT / f"etc/systemd/netctl-{name}.service").read_text().splitlines()
+    for line in (
+        "StartLimitIntervalSec=0", "Restart=always", f"RuntimeDirectory=netctl-{name}",
+        "RuntimeDirectoryPreserve=restart",
+        f"ExecStartPre=/opt/netctl/bin/python -m topology.backoff /run/netctl-{name}/lives",
+    ):  # fmt: skip
+        assert line in unit

@@ -145,12 +145,17 @@ def test_a_service_in_words() -> None:
         (("c1", "20.1.1.254", 80), "dropped: 20.1.1.254 is the gateway of default:clients, which only answers pings"),
         (("c1", "10.1.1.77", 22), "to the controller: nobody in tenant default is known to have 10.1.1.77: its gateway "
          "asks by ARP who has it"),
+        (("c1", "169.254.169.254", 80), "dropped: 169.254.169.254 is link-local: containers reach only their host "
+         "there"),
+        (("c1", "240.0.0.9", 22), "dropped: 240.0.0.9 is a reserved address"),
+        (("x1", "8.8.8.8", 22), "dropped: network default:island has no gateway: x1 has no route to 8.8.8.8 by it"),
         (("c1", "8.8.8.8", 22), "dropped: no container or service in tenant default has 8.8.8.8"),
         (("c1", "20.1.1.77", 22), "dropped: no host in network default:clients has 20.1.1.77: c1 gets no reply to its "
          "ARP request"),
         (("c1", "30.1.1.1", 22), "dropped: 30.1.1.1 is x1's, whose network default:island has no gateway: it could not "
          "reply"),
-        (("x1", "10.1.1.1", 22), "dropped: network default:island has no gateway: x1 has no route to 10.1.1.1"),
+        (("x1", "10.1.1.1", 22), "dropped: network default:island has no gateway: x1 has no route to 10.1.1.1 by it; "
+         "by a network of another driver, its host refuses it"),
         (("c1", "10.1.1.1", 80), "delivered to w1 10.1.1.1:80 at port p2 on switch 0000000000000001"),
         (("w1", "10.1.1.255", 5, UDP), "delivered to ports p3, p4"),
     ],
@@ -158,6 +163,13 @@ def test_a_service_in_words() -> None:
 def test_outcomes_in_words(question: tuple[str, str, int], text: str) -> None:
     """Whoever looks for a mistake would not be told which one it is."""
     assert ask(model(), *question).text == text
+
+
+def test_a_sender_whose_link_is_down() -> None:
+    """Whoever has shut an interface would be told that all is well, and look for the fault elsewhere."""
+    found = ask(model(), "c1", "100.1.1.1", 8080, down=[1])
+    assert found.verdict == "dropped"
+    assert found.text == "dropped: the link of c1 is down (port p1): its interface is down, or it has just ended"
 
 
 def test_ipv6_in_words() -> None:

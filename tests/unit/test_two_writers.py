@@ -55,14 +55,14 @@ def pools(door: Door) -> dict[str, object]:
     return {name: (p.last, p.releases, list(p.freed)) for name, p in door.commands._pools.items()}
 
 
-def two(place: Place) -> tuple[Door, Door]:
+def two(shared: Place) -> tuple[Door, Door]:
     clock = Clock()
-    return Door(place.open(), clock), Door(place.open(), clock)
+    return Door(shared.open(), clock), Door(shared.open(), clock)
 
 
-def test_a_command_sees_what_others_wrote(place: Place) -> None:
+def test_a_command_sees_what_others_wrote(shared: Place) -> None:
     """A user would be told that there is no such network, which he has just made through another controller."""
-    one, other = two(place)
+    one, other = two(shared)
     one.commands.put_network(SRV)
     one.commands.put_network(WEB)
     assert other.commands.put_service(APP).vips
@@ -72,12 +72,12 @@ def test_a_command_sees_what_others_wrote(place: Place) -> None:
         one.commands.delete_network("default:srv")
     other.commands.delete_service("default:app")
     assert one.commands.delete_network("default:srv")
-    check([one, other], Door(place.open()))
+    check([one, other], Door(shared.open()))
 
 
-def test_a_question_sees_what_others_wrote(place: Place) -> None:
+def test_a_question_sees_what_others_wrote(shared: Place) -> None:
     """Docker's plugin would be refused a network in a tenant that there is."""
-    one, other = two(place)
+    one, other = two(shared)
     one.commands.put_tenant("red")
     other.commands.check_network(replace(WEB, tenant="red"))
     one.commands.put_tenant("blue")
@@ -85,9 +85,9 @@ def test_a_question_sees_what_others_wrote(place: Place) -> None:
     assert other.model.revision == one.model.revision, "and writes nothing"
 
 
-def test_what_one_has_taken_the_other_does_not_give(place: Place) -> None:
+def test_what_one_has_taken_the_other_does_not_give(shared: Place) -> None:
     """Two services would have one VIP, or two containers one address, a number would be given twice."""
-    one, other = two(place)
+    one, other = two(shared)
     for door in (one, other):
         door.commands.put_network(SRV)
     first = one.commands.put_service(ServiceSpec("default", "a", "srv", "100.1.1.9", ["k=1"], ["80:80:TCP"]))
@@ -98,12 +98,12 @@ def test_what_one_has_taken_the_other_does_not_give(place: Place) -> None:
     assert second.ports[0].number != first.ports[0].number
     leases = [d.commands.grant("default", "srv", None, "h") for d in (one, other) * 5]
     assert len({lease.address for lease in leases}) == 10
-    check([one, other], Door(place.open()))
+    check([one, other], Door(shared.open()))
 
 
-def test_who_was_away_for_too_long_starts_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_was_away_for_too_long_starts_anew(shared: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A controller that was cut off would stay at what it knew; or others' readers would miss something."""
-    one, other = two(place)
+    one, other = two(shared)
     one.commands.put_network(SRV)
     other.commands.catch_up()
     for number in range(5):
@@ -119,14 +119,14 @@ def test_who_was_away_for_too_long_starts_anew(place: Place, monkeypatch: pytest
     assert other.commands.changes_since(3) == one.commands.changes_since(3)
     assert other.commands.put_tenant("t0").number == 7, "numbers too: none freed comes back"
     one.commands.catch_up()
-    assert pools(one) == pools(other) == pools(Door(place.open()))
+    assert pools(one) == pools(other) == pools(Door(shared.open()))
 
 
-def test_another_history_is_noticed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_history_is_noticed(shared: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backup put in the store's place would be mixed with what was there before."""
-    door = Door(place.open())
+    door = Door(shared.open())
     door.commands.put_tenant("red")
-    writer = place.open()
+    writer = shared.open()
     writer.commit(2, [Change(Tenant("blue", 9), None), Change(None, Tenant("green", 3))], {})
     assert door.commands.catch_up()
     revision, objects, _ = writer.load()
@@ -136,9 +136,49 @@ def test_another_history_is_noticed(place: Place, monkeypatch: pytest.MonkeyPatc
         door.commands.catch_up()
 
 
-def test_a_store_that_does_not_answer(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+CONTRADICTIONS: dict[str, Callable[[Door], list[Change]]] = {
+    "an endpoint of a network that is not there": lambda d: [
+        Change(None, replace(d.model.endpoints["web1"], id="e9", network="gone", number=9))
+    ],
+    "a network that goes while it is needed": lambda d: [Change(d.model.networks["default:web"], None)],
+    "a tenant that goes while it is needed": lambda d: [Change(d.model.tenants["default"], None)],
+    "one address twice": lambda d: [
+        Change(None, replace(d.model.endpoints["web1"], id="e9", mac="02:00:00:00:00:09", number=9))
+    ],
+    "one number twice": lambda d: [Change(None, replace(d.model.tenants["default"], name="red"))],
+    "a number that is too large": lambda d: [Change(None, Tenant("red", 1 << 20))],
+    "one VNI twice": lambda d: [
+        Change(None, replace(d.model.networks["default:web"], name="x", number=9, gateway=None, vlan=0))
+    ],
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_others_write_what_can_not_be(shared: Place, what: str) -> None:
+    """One wrong entry in the store would end every controller; now they go on with what they know."""
+    one, other = two(shared)
+    for door in (one, other):
+        door.commands.put_network(WEB)
+    one.commands.put_endpoint(WEB1)
+    other.commands.catch_up()
+    before = contents(other.model)
+    writer = shared.open()
+    wrong = CONTRADICTIONS[what](one)
+    writer.commit(one.model.revision, wrong, {})
+    for door in (one, other):
+        with pytest.raises(StoreUnusable, match="the store holds what can't be: "):
+            door.commands.catch_up()
+        assert contents(door.model) == before
+    writer.commit(one.model.revision + 1, [Change(c.after, c.before) for c in wrong], {})
+    for door in (one, other):
+        assert door.commands.catch_up()
+        assert contents(door.model) == before
+    one.commands.put_tenant("blue")
+
+
+def test_a_store_that_does_not_answer(shared: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is known would not be told, or a refusal be taken for the store's."""
-    door = Door(place.open())
+    door = Door(shared.open())
     door.commands.put_network(SRV)
 
     def unavailable(*_: object) -> None:

@@ -34,6 +34,7 @@ from ryu_apps.pipeline.values import (
 from topology.model import Service, ServicePort
 
 HIDDEN_BITS = 10
+MOST_CLIENTS = 10_000  # that a provider of a service has by affinity; others are balanced as without it
 NUMBER_BITS = 24  # of a provider, lowest in the number of what is learned of it
 
 
@@ -128,4 +129,5 @@ def _learn(ctx: Context, service: Service, family: Family, vip: int, choice: Cho
         idle=0 if absolute else service.affinity,
         hard=service.affinity if absolute else 0,
         number=service.number << NUMBER_BITS | choice.number,
+        limit=MOST_CLIENTS,
     )

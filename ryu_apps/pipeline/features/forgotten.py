@@ -20,12 +20,13 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Outgoing
 from ryu_apps.pipeline.family import FAMILIES, each
+from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.features.translate import targets
 from ryu_apps.pipeline.fields import CT_NEW, TCP, TCP_ACK, TCP_RST, TCP_SYN
-from ryu_apps.pipeline.tables import FORGOTTEN_METER, TENANT, TOLD, Feature, Priority, Table
-from ryu_apps.pipeline.values import CONTROLLER, Action, Ct, Flow, Match, Nat, Output, Resubmit, SetField, match
-from topology.model import Endpoint, Service
+from ryu_apps.pipeline.tables import FORGOTTEN_METERS, TENANT, TOLD, Feature, Priority, Table
+from ryu_apps.pipeline.values import Action, Ct, Flow, Match, Nat, Resubmit, SetField, match
+from topology.model import Endpoint, Network, Service
 
 BEGINS = (TCP_SYN, TCP_SYN | TCP_ACK)
 MIDSTREAM = (0, TCP_SYN)
@@ -39,15 +40,6 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         tcp = {"eth_type": family.eth_type, "ip_proto": TCP}
         lost = match(**tcp, ct_state=known(CT_NEW), tcp_flags=MIDSTREAM)
         yield _flow(Table.RESTORE, LAST, lost, Resubmit(Table.DELIVER), Resubmit(Table.FORGOTTEN))
-        told = match(**tcp)
-        yield Flow(
-            Table.FORGOTTEN,
-            Priority.NORMAL,
-            told,
-            (Output(CONTROLLER, 0xFFFF),),
-            meter=FORGOTTEN_METER,
-            feature=Feature.FORGOTTEN,
-        )
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
@@ -59,6 +51,14 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
         yield _flow(Table.BALANCE, Priority.REFUSE_FIRST, asks, *once)
 
 
+def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
+    """To the controller, by the meter of the tenant. Every network of a tenant has these flows."""
+    zone = ctx.zone(network.tenant)
+    for family in FAMILIES:
+        what = match(**{TENANT: zone, "eth_type": family.eth_type, "ip_proto": TCP})
+        yield refuse.tell(Table.FORGOTTEN, Priority.NORMAL, what, FORGOTTEN_METERS | zone, Feature.FORGOTTEN)
+
+
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     """For a provider: what it begins itself; and what it says to the host."""
     ports = _ports(ctx, endpoint)
@@ -66,7 +66,8 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         sent = {TENANT: ctx.zone(endpoint.tenant), "eth_type": family.eth_type, family.src: own, "ip_proto": TCP}
         hidden = Nat(src=family.hidden_of(endpoint), version=family.version)
         note = Ct(ctx.zone(endpoint.tenant), table=Table.RESTORE, commit=True, nat=hidden)
-        yield _flow(Table.RESTORE, LAST, match(**sent, ct_state=known(CT_NEW), tcp_flags=BEGINS), note)
+        begins = match(**sent, **{TOLD: 0}, ct_state=known(CT_NEW), tcp_flags=BEGINS)
+        yield _flow(Table.RESTORE, LAST, begins, SetField(TOLD, 1), note)
         for port in ports:
             lost: dict[str, int | tuple[int, int]] = {**sent, "tcp_src": port, "tcp_flags": MIDSTREAM}
             # not what a network with nat has let out: that is known to the second zone

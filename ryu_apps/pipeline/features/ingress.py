@@ -116,6 +116,13 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         yield from _on(ctx, endpoint, own)
 
 
+def noted(ctx: Context, endpoint: Endpoint) -> int | None:
+    """The address of a provider here that clients reach by other hosts; None: it is no such provider."""
+    if _tunnel(ctx) is None or ctx.port_of(endpoint) is None or not _ports(ctx, endpoint):
+        return None
+    return V4.of(endpoint.addresses)
+
+
 def _on(ctx: Context, endpoint: Endpoint, own: int) -> Iterator[Flow]:
     """Routed here, from outside, to a provider elsewhere: as `route` does, with the MAC that says so."""
     send, host = ctx.onward(endpoint), ctx.host
@@ -151,7 +158,7 @@ def _in(ctx: Context, endpoint: Endpoint, own: int, ports: list[tuple[str, int]]
     yield _flow(
         Table.BALANCE,
         Priority.EXACT + 2,
-        match(**IP, **{TENANT: zone}, ipv4_dst=_any_kind(address), ct_state=known(CT_INV)),
+        match(**IP, **{TENANT: zone}, ipv4_dst=any_kind(address), ct_state=known(CT_INV)),
         SetField("ipv4_dst", own),
         goto=Table.ROUTE,
     )
@@ -164,7 +171,7 @@ def _back(ctx: Context, endpoint: Endpoint, own: int) -> Iterator[Flow]:
     yield _flow(
         Table.RESTORE,
         Priority.NORMAL,
-        match(**tenant, ipv4_src=_any_kind(address)),
+        match(**tenant, ipv4_src=any_kind(address)),
         SetField("ipv4_src", own),
         goto=Table.DELIVER,
     )
@@ -213,7 +220,8 @@ def _tunnel(ctx: Context) -> int | None:
     return None if ctx.host is None else ctx.ports.get(TUNNEL_PORT)
 
 
-def _any_kind(address: int) -> tuple[int, int]:
+def any_kind(address: int) -> tuple[int, int]:
+    """Of whatever hosts a provider was reached by."""
     return address, 0xFFFFFFFF & ~KINDS
 
 

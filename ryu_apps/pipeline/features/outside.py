@@ -5,7 +5,8 @@ The bridge's own port (LOCAL) joins them; the host's kernel routes and translate
 - The host reaches the containers of networks with a gateway, and the VIPs of all networks that it has a route to.
   What it begins is noted in the tenant's second conntrack zone; a container may answer, and nothing else.
 - From a network with nat, a connection to what no network of the tenant has leaves with its sender's hidden address,
-  which no other endpoint has, whatever the tenants' subnets. The kernel gives it the host's own.
+  which no other endpoint has, whatever the tenants' subnets. The kernel gives it the host's own. Networks with natHost
+  have hidden addresses in a range of their own: by that the kernel knows whom the host's own ports are open to.
 - What comes to a published port of the host, the kernel sends to the service's published address: one more VIP.
   `ingress` sees to providers on other hosts.
 """
@@ -23,6 +24,7 @@ from ryu_apps.pipeline.tables import (
     HOST_MAC,
     HOST_NETWORK,
     NETWORK,
+    NOTED,
     OUTSIDE_NETWORK,
     PORT,
     ROUTER_MAC,
@@ -33,7 +35,7 @@ from ryu_apps.pipeline.tables import (
 )
 from ryu_apps.pipeline.values import LOCAL, LOCAL_IN_REGISTER, Action, Ct, DecTtl, Flow, Match, Nat, SetField, match
 from topology.model import Endpoint, Network, Prefix, Service
-from topology.reach import HIDDEN, PUBLISHED, reached
+from topology.reach import HIDDEN, HIDDEN_BASE, HIDDEN_HOST_BASE, PUBLISHED, reached
 
 # a way out, and published ports, are IPv4's alone
 IP = {"eth_type": V4.eth_type}
@@ -79,9 +81,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 def _of_the_host(ctx: Context, family: Family, own: int) -> Iterator[Flow]:
     """To all that the host has routes to; and back, from what could answer."""
     kind = {"eth_type": family.eth_type}
-    open_ = (n for n in ctx.model.networks.values() if not n.internal)
-    subnets = ((n, s) for n in open_ for s in n.subnets if s.version == family.version)
-    networks = reached((n.number, s, (n, s)) for n, s in subnets)
+    networks = _reached(ctx, family)
     for network, subnet in networks:
         yield _flow(
             Table.ARRIVE,
@@ -92,14 +92,31 @@ def _of_the_host(ctx: Context, family: Family, own: int) -> Iterator[Flow]:
         )
         if family.gateway(network) is not None and not _has_nat(network, family):
             yield _leave(ctx, network, match(**kind | {NETWORK: network.number, family.dst: own}))
-    for tenant in sorted({ctx.zone(network.tenant) for network, _ in networks}):
+    for tenant in _zones(ctx, networks):
         # straight to a container: noted, so that its answers are known as such
         yield _flow(
             Table.ROUTE,
             Priority.EXACT + 1,
             match(**kind | {TENANT: tenant, NETWORK: HOST_NETWORK}, ct_state=UNTRACKED),
-            Ct(tenant | HAIRPIN_ZONES, table=Table.ROUTE, commit=True),
+            Ct(tenant | HAIRPIN_ZONES, table=Table.ROUTE, commit=True, exec=(SetField("ct_mark", NOTED),)),
         )
+
+
+def _reached(ctx: Context, family: Family) -> list[tuple[Network, Prefix]]:
+    """The networks that the host has its routes to."""
+    open_ = (n for n in ctx.model.networks.values() if not n.internal)
+    subnets = ((n, s) for n in open_ for s in n.subnets if s.version == family.version)
+    return reached((n.number, s, (n, s)) for n, s in subnets)
+
+
+def _zones(ctx: Context, networks: list[tuple[Network, Prefix]]) -> list[int]:
+    return sorted({ctx.zone(network.tenant) for network, _ in networks})
+
+
+def noted(ctx: Context) -> Iterator[tuple[Family, int]]:
+    """The tenants whose containers the host reaches straight, in each family."""
+    for family, _ in each(ctx.host_addresses):
+        yield from ((family, zone) for zone in _zones(ctx, _reached(ctx, family)))
 
 
 def _to_the_world() -> Iterator[Flow]:
@@ -128,12 +145,12 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         return
     zone = ctx.zone(endpoint.tenant)
     second = zone | HAIRPIN_ZONES
-    hidden = V4.hidden_of(endpoint)
+    hidden = outward(ctx, endpoint)
     yield _flow(
         Table.DEPART,
         Priority.NORMAL,
         match(**IP | {TENANT: zone}, ct_state=known(CT_NEW), ipv4_src=V4.of(endpoint.addresses) or 0),
-        Ct(second, table=Table.DEPART, commit=True, nat=Nat(src=hidden)),
+        Ct(second, table=Table.DELIVER, commit=True, nat=Nat(src=hidden)),
     )
     yield _flow(
         Table.ARRIVE,
@@ -144,11 +161,17 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     )
 
 
+def outward(ctx: Context, endpoint: Endpoint) -> int:
+    """The address that the host sees it by. It says whether the host's own ports are open to it."""
+    base = HIDDEN_HOST_BASE if ctx.network_of(endpoint).nat_host else HIDDEN_BASE
+    return int(base) + endpoint.number
+
+
 def outgoing(ctx: Context, endpoint: Endpoint) -> Iterator[Outgoing]:
     """The endpoint's connections to the outside, while it is alive."""
     own = V4.of(endpoint.addresses)
     if endpoint.alive and own is not None and _leaves(ctx, endpoint):
-        yield Outgoing(ctx.zone(endpoint.tenant) | HAIRPIN_ZONES, own, V4.hidden_of(endpoint))
+        yield Outgoing(ctx.zone(endpoint.tenant) | HAIRPIN_ZONES, own, outward(ctx, endpoint))
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:

@@ -13,12 +13,29 @@ from ryu_apps.pipeline.features import fragments
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
 from ryu_apps.pipeline.features.echo import NO_FRAGMENT
 from ryu_apps.pipeline.fields import CT_NEW
-from ryu_apps.pipeline.tables import ANSWER_METER, ROUTER_MAC, TENANT, Feature, Priority, Table
-from ryu_apps.pipeline.values import CONTROLLER, Flow, Match, Output, match
+from ryu_apps.pipeline.tables import (
+    EXPIRE_METER,
+    REASON,
+    REFUSALS_METER,
+    REFUSE_METERS,
+    RESETS_METER,
+    ROUTER_MAC,
+    TENANT,
+    Feature,
+    Priority,
+    Table,
+)
+from ryu_apps.pipeline.values import CONTROLLER, Flow, Match, Output, SetField, match
 from topology.model import Service
 
 NOT_LATER = (0, 2)
 TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
+ASKED = {
+    Feature.REFUSE: REFUSALS_METER,
+    Feature.UNREACHABLE: REFUSALS_METER,
+    Feature.FORGOTTEN: RESETS_METER,
+}
+"""What a tenant's packets tell the controller: by which meter of all tenants together."""
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
@@ -32,8 +49,19 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
                 Table.SERVICE,
                 Priority.EXACT - 1,
                 match(eth_dst=ROUTER_MAC, eth_type=family.eth_type, ip_ttl=ttl),
+                EXPIRE_METER,
                 Feature.EXPIRE,
             )
+
+
+    for feature, meter in ASKED.items():
+        what = match(**{REASON: int(feature)})
+        yield _to_controller(Table.TELL, Priority.NORMAL, what, meter, feature)
+
+
+def tell(table: Table, priority: int, what: Match, meter: int, feature: Feature) -> Flow:
+    """To the controller by the meter of a tenant, then by one of all tenants together."""
+    return Flow(table, priority, what, (SetField(REASON, feature),), Table.TELL, meter, feature)
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
@@ -46,13 +74,10 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
         yield Flow(Table.BALANCE, Priority.REFUSE, match(**to_vip), feature=Feature.REFUSE)
         wanted = NOT_LATER if fragments.shown(service) else NO_FRAGMENT
         for number, _ in PROTOCOLS.values():
-            yield _to_controller(
-                Table.BALANCE,
-                Priority.REFUSE + 1,
-                match(**to_vip, ct_state=known(CT_NEW), ip_proto=number, ip_frag=wanted),
-                Feature.REFUSE,
-            )
+            what = match(**to_vip, ct_state=known(CT_NEW), ip_proto=number, ip_frag=wanted)
+            meter = REFUSE_METERS | ctx.zone(service.tenant)
+            yield tell(Table.BALANCE, Priority.REFUSE + 1, what, meter, Feature.REFUSE)
 
 
-def _to_controller(table: Table, priority: int, what: Match, feature: Feature) -> Flow:
-    return Flow(table, priority, what, TO_CONTROLLER, meter=ANSWER_METER, feature=feature)
+def _to_controller(table: Table, priority: int, what: Match, meter: int, feature: Feature) -> Flow:
+    return Flow(table, priority, what, TO_CONTROLLER, meter=meter, feature=feature)

@@ -1,0 +1,28 @@
+"""Addresses of the model's networks that nobody has, on switches with an agent: to the controller, metered.
+
+An agent says of all containers where they are, so nobody has to be looked for. `ryu_apps.nobody` makes the answer: host
+unreachable, or what a closed port answers where the address is a gateway's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.family import FAMILIES
+from ryu_apps.pipeline.features import refuse
+from ryu_apps.pipeline.tables import REFUSE_METERS, ROUTER_MAC, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.values import Flow, match
+from topology.model import Network
+
+
+def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
+    """What is routed to an address of the network for which there is no more exact flow."""
+    if ctx.host is None:
+        return
+    for family in FAMILIES:
+        subnet = family.subnet(network)
+        if subnet is not None:
+            routed = {TENANT: ctx.zone(network.tenant), "eth_dst": ROUTER_MAC, "eth_type": family.eth_type}
+            what, meter = match(**routed | {family.dst: subnet}), REFUSE_METERS | ctx.zone(network.tenant)
+            yield refuse.tell(Table.ROUTE, Priority.REFUSE + 1, what, meter, Feature.UNREACHABLE)
