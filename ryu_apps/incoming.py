@@ -69,22 +69,20 @@ class Input(eventlet.wsgi.Input):  # type: ignore[misc]
             self.send_hundred_continue_response()
             self.is_hundred_continue_response_sent = True
         parts = []
-        try:
-            while length and self.chunk_length:
-                if self.position >= self.chunk_length:
-                    self._next_chunk(rfile)
-                    continue
-                part = rfile.read(min(length, self.chunk_length - self.position))
-                if not part:
-                    raise OSError("the connection ended within a chunk")
-                parts.append(part)
-                length -= len(part)
-                self.position += len(part)
-                if self.position == self.chunk_length and _line(rfile, 2).strip(b"\r\n"):
-                    raise eventlet.wsgi.ChunkReadError("a chunk is longer than its size")
-        except BaseException:
-            self.broken = True
-            raise
+        self.broken = True  # unless all of this read goes well
+        while length and self.chunk_length:
+            if self.position >= self.chunk_length:
+                self._next_chunk(rfile)
+                continue
+            part = rfile.read(min(length, self.chunk_length - self.position))
+            if not part:
+                raise OSError("the connection ended within a chunk")
+            parts.append(part)
+            length -= len(part)
+            self.position += len(part)
+            if self.position == self.chunk_length and _line(rfile, 2).strip(b"\r\n"):
+                raise eventlet.wsgi.ChunkReadError("a chunk is longer than its size")
+        self.broken = False
         return b"".join(parts)
 
     def _next_chunk(self, rfile: Any) -> None:

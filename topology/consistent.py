@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from topology.allocate import LIMITS
 from topology.errors import Conflict
-from topology.model import Change, Endpoint, Host, Network, Object, Service, Tenant
+from topology.model import Address, Change, Endpoint, Host, Network, Object, Service, Tenant
 from topology.snapshot import Model, held_by, network_of, numbers_of
 
 EARLIER_LIMITS = {**LIMITS, "port": 2**24 - 1}
@@ -27,7 +28,7 @@ def check(
     there = {(o.kind, o.key) for o in objects}
     taken: dict[tuple[Any, ...], Object] = {}
     for value in objects:
-        for what in _claims(value):
+        for what, _ in _claims(value):
             other = taken.setdefault(what, value)
             if other is not value:
                 raise Conflict(f"{_name(value)} and {_name(other)} both have {' '.join(map(str, what))}")
@@ -44,7 +45,7 @@ def check_changes(model: Model, changes: Sequence[Change], limits: Mapping[str, 
     gone = {(c.before.kind, c.before.key) for c in changes if c.before is not None}
     after = [c.after for c in changes if c.after is not None]
     removed = gone - {(o.kind, o.key) for o in after}
-    others = [other for value in after for other in _rivals(model, value)]
+    others = [other for value in after for _, owner in _claims(value) if (other := owner(model)) is not None]
     others += [other for kind, key in removed for other in _dependants(model, kind, key)]
     staying = {(o.kind, o.key): o for o in others if (o.kind, o.key) not in gone}
 
@@ -52,24 +53,6 @@ def check_changes(model: Model, changes: Sequence[Change], limits: Mapping[str, 
         return (kind, key) not in gone and model.get(kind, key) is not None
 
     check([*after, *staying.values()], limits, stays)
-
-
-def _rivals(model: Model, value: Object) -> Iterator[Object]:
-    """What the model has with a claim of this object."""
-    found: list[Object | None] = [model.get(value.kind, value.key)]
-    found += [model.by_number(pool, number) for pool, number in numbers_of(value)]
-    space = model.space(network_of(value) or "")
-    if space is not None:
-        found += [space.holders.get(int(address)) for address in held_by(value)]
-    if isinstance(value, Network):
-        found.append(model.by_tag(value.encap, value.tag))
-    elif isinstance(value, Endpoint):
-        found.append(model.by_mac(value.network_key, value.mac))
-    elif isinstance(value, Service):
-        found += [model.published(one.port, one.protocol) for one in value.published]
-    elif isinstance(value, Host) and value.switch:
-        found.append(model.by_switch(value.switch))
-    return (other for other in found if other is not None)
 
 
 def _dependants(model: Model, kind: str, key: str) -> Iterator[Object]:
@@ -84,21 +67,29 @@ def _dependants(model: Model, kind: str, key: str) -> Iterator[Object]:
         yield from model.judged(key)
 
 
-def _claims(value: Object) -> Iterator[tuple[Any, ...]]:
-    yield ("the name", value.kind, value.key)
+def _claims(value: Object) -> Iterator[tuple[tuple[Any, ...], Callable[[Model], Object | None]]]:
+    """What only one object may have, each with who has it in a model."""
+    yield ("the name", value.kind, value.key), lambda model: model.get(value.kind, value.key)
     for pool, number in numbers_of(value):
-        yield (f"{pool} number", number)
+        yield (f"{pool} number", number), partial(Model.by_number, pool=pool, number=number)
     for address in held_by(value):
-        yield ("address", address, "of", network_of(value))
+        network = network_of(value) or ""
+        yield ("address", address, "of", network), partial(_holder, network=network, address=address)
     if isinstance(value, Network):
-        yield (value.encap, "tag", value.tag)
+        yield (value.encap, "tag", value.tag), lambda model: model.by_tag(value.encap, value.tag)
     elif isinstance(value, Endpoint):
-        yield ("MAC", value.mac, "in", value.network_key)
+        yield ("MAC", value.mac, "in", value.network_key), lambda model: model.by_mac(value.network_key, value.mac)
     elif isinstance(value, Service):
         for one in value.published:
-            yield "host port", one.port, one.protocol
+            owner = partial(Model.published, port=one.port, protocol=one.protocol)
+            yield ("host port", one.port, one.protocol), owner
     elif isinstance(value, Host) and value.switch:
-        yield ("switch", f"{value.switch:016x}")
+        yield ("switch", f"{value.switch:016x}"), lambda model: model.by_switch(value.switch)
+
+
+def _holder(model: Model, network: str, address: Address) -> Object | None:
+    space = model.space(network)
+    return None if space is None else space.holders.get(int(address))
 
 
 def _needs(value: Object) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from netctl.agent.errors import Malformed, Refusal, SwitchError
 from netctl.agent.ipam import ADDRESS_SPACE, KNOWN_OPTIONS, LISTING_TIMEOUT, Ipam
 from netctl.agent.plugin import Handler
 from netctl.agent.ports import Ports
-from netctl.agent.protocol import GENERIC, A, Body, S, address, flag, make_room, mapping, objects, subnet, text
+from netctl.agent.protocol import GENERIC, A, Body, S, address, check_room, flag, mapping, objects, subnet, text
 from netctl.agent.registry import document
 from netctl.agent.state import DEFAULT_TENANT, LocalEndpoint, LocalNetwork, Pending, Pool, State, Subnet, subnets_of
 from netctl.agent.sync import Synchroniser
@@ -85,7 +85,7 @@ class Driver:
             else:
                 self._check(network)
             with self._state.changed:
-                make_room(self._state.pending, "networks that are not in the model")
+                check_room(self._state.pending, "networks that are not in the model")
                 self._state.pending[network.id] = Pending()
         self._state.set_network(network)
         return {}

@@ -13,7 +13,7 @@ from pyroute2 import IPRoute  # type: ignore[import-untyped]
 
 from netctl.agent.errors import Malformed, Refusal
 from netctl.agent.plugin import Handler
-from netctl.agent.protocol import Body, address, flag, make_room, mapping, subnet, text
+from netctl.agent.protocol import Body, address, check_room, flag, mapping, subnet, text
 from netctl.agent.registry import ranged
 from netctl.agent.state import DEFAULT_TENANT, Address, LocalNetwork, Pool, State, Subnet, subnets_of
 from netctl.agent.sync import Synchroniser
@@ -79,7 +79,7 @@ class Ipam:
             ranged(pool, ip_range)
         with self._state.changed:
             if (tenant, pool) not in self._state.pools:
-                make_room(self._state.pools, "pools")
+                check_room(self._state.pools, "pools")
             self._state.pools[tenant, pool] = Pool(ip_range, picked=picked)
         return {"PoolID": f"{tenant or UNNAMED}/{pool}", "Pool": str(pool), "Data": {}}
 
@@ -137,7 +137,7 @@ class Ipam:
                 if coming is None or wanted is None:
                     raise Refusal(f"no network of tenant {tenant or DEFAULT_TENANT} has the subnet {pool}")
                 if wanted not in coming.reserved:
-                    make_room(coming.reserved, f"reserved addresses of {pool}")
+                    check_room(coming.reserved, f"reserved addresses of {pool}")
                     coming.reserved.append(wanted)
                 return _address(wanted, pool)
         return _address(self._sync.grant(network.tenant, network.network, wanted, pool.version), pool)

@@ -100,8 +100,8 @@ def subnet(body: Body, name: str, family: type[S]) -> S | None:
     return found
 
 
-def make_room(kept: Sized, what: str) -> None:
-    """Refuse to remember another one, where there are too many. Callers could fill the agent's memory."""
+def check_room(kept: Sized, what: str) -> None:
+    """Refusal: ``kept`` is full. Without a limit, calls could fill the agent's memory."""
     if len(kept) >= MOST:
         raise Refusal(f"netctl-agent remembers {MOST} {what} already: remove some, or restart it")
 

@@ -25,7 +25,7 @@ from netctl.agent.carrier import carriers
 from netctl.agent.docker_api import Docker, DockerGone, DockerRefused
 from netctl.agent.errors import Malformed, Refusal
 from netctl.agent.nsroutes import Namespace, NetlinkError, opened
-from netctl.agent.protocol import make_room
+from netctl.agent.protocol import check_room
 from netctl.agent.state import Address, LocalNetwork, State, Way, subnets_of
 from netctl.agent.veth import host_end
 from netctl.agent.wayback import Attachment, Facts, Net, Wish, overlap, unknown_addresses, wanted
@@ -109,7 +109,8 @@ class Ways:
                     " a container can't be in both tenants"
                 )
             if endpoint_id not in self._state.sandboxes:
-                make_room(self._state.sandboxes.keys() - self._state.endpoints.keys(), "endpoints that it did not make")
+                others = self._state.sandboxes.keys() - self._state.endpoints.keys()
+                check_room(others, "endpoints that it did not make")
             self._state.sandboxes[endpoint_id] = path
         if path in self._known:  # it runs: what it begins is not to go another way while Docker moves the default route
             self._told(self._look(path) or ())

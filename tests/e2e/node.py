@@ -193,7 +193,7 @@ class Node(Machine):
         assert not done.returncode, done.stderr
 
     def composed(self, service: str) -> str:
-        """Name of the project's container for a service: Compose's versions name it differently."""
+        """Names of the project's containers for a service, a line each: Compose's versions name them differently."""
         labels = ("com.docker.compose.project=my_prj", f"com.docker.compose.service={service}")
         return self.docker("ps", *(f"--filter=label={label}" for label in labels), "--format", "{{.Names}}")
 

@@ -106,13 +106,15 @@ def test_compose_with_front_and_internal_back(mixed: Mixture) -> None:
     write_project(mixed.host, COMPOSE)
     mixed.host.compose("up", "-d")
     try:
-        for name in ("my_prj_web_1", "my_prj_web_2"):
+        webs = mixed.host.composed("web").split()
+        assert len(webs) == 2
+        for name in webs:
             wait_for(lambda: len(mixed.running(name)) == 2, f"{name} to run")  # noqa: B023 - at once
         for _ in range(TIMES):
             assert mixed.host.docker("exec", "mc", "nc", "-w", "2", mixed.vip, "80").startswith("web")
-        said = mixed.host.docker("exec", "my_prj_web_1", "sh", "-c", "nc -w 2 db 5432 </dev/null")
+        said = mixed.host.docker("exec", webs[0], "sh", "-c", "nc -w 2 db 5432 </dev/null")
         assert said == "db"
-        inner = mixed.host.address("my_prj_db_1", "my_prj_back")
+        inner = mixed.host.address(mixed.host.composed("db"), "my_prj_back")
         assert not mixed.client.reaches("tcp", inner, 5432)
         assert not mixed.client.pings(inner)
     finally:

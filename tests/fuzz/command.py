@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import resource
@@ -37,6 +38,23 @@ class Target:
         made.settimeout(self.timeout)
         made.connect(self.place)
         return made
+
+
+def exchange(connection: socket.socket, content: bytes, patience: float) -> tuple[bytes, bool]:
+    """What a server says to these bytes until it ends the connection, and whether by a reset. TimeoutError: it doesn't
+    end it within ``patience`` seconds of silence.
+    """
+    connection.settimeout(patience)
+    with contextlib.suppress(OSError):  # it may end before it has read all
+        connection.sendall(content)
+        connection.shutdown(socket.SHUT_WR)
+    said = b""
+    try:
+        while part := connection.recv(1 << 16):
+            said += part
+    except ConnectionError:
+        return said, True
+    return said, False
 
 
 def resident(pid: int) -> int:

@@ -94,13 +94,15 @@ def _datagram(rng: random.Random) -> bytes:
 
 
 def _echo(rng: random.Random, kinds: tuple[int, ...]) -> bytes:
-    return struct.pack("!BBHHH", rng.choice(kinds), rng.choice((0, 0, 1, 3, 4, 255)), 0, 1,
-    1) + rng.randbytes(rng.choice((0, 8, 60)))
+    return struct.pack("!BBHHH", rng.choice(kinds), rng.choice((0, 0, 1, 3, 4, 255)), 0, 1, 1) + rng.randbytes(
+        rng.choice((0, 8, 60))
+    )
 
 
 def _sctp(rng: random.Random) -> bytes:
-    return struct.pack("!HHII", 1024, rng.choice(PORTS), rng.choice((0, 1)), 0) + bytes((rng.choice((1, 3, 14)),
-    0, 0, 4))
+    return struct.pack("!HHII", 1024, rng.choice(PORTS), rng.choice((0, 1)), 0) + bytes(
+        (rng.choice((1, 3, 14)), 0, 0, 4)
+    )
 
 
 def _payload(rng: random.Random, stage: Stage, version: int) -> tuple[int, bytes]:
@@ -117,8 +119,9 @@ def _payload(rng: random.Random, stage: Stage, version: int) -> tuple[int, bytes
 
 
 def _icmp(rng: random.Random, stage: Stage, version: int, protocol: int) -> bytes:
-    kinds = (0, 3, 5, 8, 8, 8, 9, 10, 11, 12, 13, 17) if protocol == 1 else (1, 2, 3, 4, 128, 128, 129, 130, 131,
-    137, 143)
+    kinds = (
+        (0, 3, 5, 8, 8, 8, 9, 10, 11, 12, 13, 17) if protocol == 1 else (1, 2, 3, 4, 128, 128, 129, 130, 131, 137, 143)
+    )
     head = _echo(rng, kinds)[:8]
     if rng.random() < 0.5:
         return head + _echo(rng, kinds)
@@ -133,8 +136,13 @@ def _ip(rng: random.Random, stage: Stage) -> bytes:
     protocol, payload = _payload(rng, stage, 4)
     fragment = rng.choice((0, 0, 0, 0, 0x4000, 0x2000, 0x2001, 0x0001, 0x1FFF, 0x3FFF, 0x8000))
     made = frames.ip(
-        _mac(rng, stage), _sender(rng, stage), _target(rng, stage), protocol, payload, to=_to(rng, stage),
-    fragment=fragment
+        _mac(rng, stage),
+        _sender(rng, stage),
+        _target(rng, stage),
+        protocol,
+        payload,
+        to=_to(rng, stage),
+        fragment=fragment,
     )
     if rng.random() < 0.2:
         hops = [_target(rng, stage) for _ in range(rng.choice((1, 2, 9)))]
@@ -166,8 +174,7 @@ def _ip6(rng: random.Random, stage: Stage) -> bytes:
 def _header(rng: random.Random) -> tuple[int, bytes]:
     kind = rng.choice((frames.HOP_BY_HOP, frames.DESTINATION, frames.ROUTING, frames.FRAGMENT, 51, 135, 60))
     if kind == frames.FRAGMENT:
-        return kind, frames.fragment_header(8 * rng.choice((0, 0, 1, 100)), rng.randrange(9),
-    more=rng.random() < 0.5)
+        return kind, frames.fragment_header(8 * rng.choice((0, 0, 1, 100)), rng.randrange(9), more=rng.random() < 0.5)
     if kind == frames.ROUTING:
         return kind, bytes((2, rng.choice((0, 2, 4)), 1, 0, 0, 0, 0)) + bytes(16)
     if kind == 51:
@@ -198,8 +205,9 @@ def _neighbour(rng: random.Random, stage: Stage) -> bytes:
 
 def _of_others(rng: random.Random, stage: Stage) -> bytes:
     """What a container has no business to send: LLDP, BPDUs, other types, nothing at all."""
-    kind = rng.choice((b"\x88\xcc", b"\x00\x26", b"\x88\x47", b"\x88\x64", b"\x89\x02", b"\xff\xff", b"\x08\x00",
-    b"\x86\xdd"))
+    kind = rng.choice(
+        (b"\x88\xcc", b"\x00\x26", b"\x88\x47", b"\x88\x64", b"\x89\x02", b"\xff\xff", b"\x08\x00", b"\x86\xdd")
+    )
     head = bytes.fromhex((_to(rng, stage) + _mac(rng, stage)).replace(":", ""))
     return head + kind + rng.randbytes(rng.choice((0, 1, 20, 46, 1000)))
 
@@ -214,8 +222,7 @@ def frame(rng: random.Random, stage: Stage) -> tuple[str, bytes]:
     make = rng.choice(KINDS)
     made = make(rng, stage)
     if rng.random() < 0.1:
-        tags = [(rng.choice((0x8100, 0x88A8, 0x9100)), rng.randrange(1 << 16)) for _ in range(rng.choice((1, 2,
-    3)))]
+        tags = [(rng.choice((0x8100, 0x88A8, 0x9100)), rng.randrange(1 << 16)) for _ in range(rng.choice((1, 2, 3)))]
         made = frames.tagged(made, *tags)
     if rng.random() < 0.3:
         # not its addresses: most of what is changed there is dropped at the port

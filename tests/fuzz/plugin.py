@@ -34,7 +34,7 @@ from netctl.agent.state import LocalNetwork, State
 from netctl.agent.sync import Synchroniser
 from netctl.agent.ways import Ways
 from tests.fuzz import mutate
-from tests.fuzz.command import Fault, Target, command
+from tests.fuzz.command import Fault, Target, command, exchange
 
 SLOWEST = 2.0  # s of the processor for one call
 PATIENCE = 60.0  # s for an answer; an address waits 20 s for its network
@@ -58,7 +58,7 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
     "NetworkDriver.CreateEndpoint": {
         "NetworkID": NETWORK, "EndpointID": ENDPOINT,
         "Interface": {"Address": "10.241.0.7/24", "AddressIPv6": "", "MacAddress": "02:42:0a:f1:00:07"},
-    "Options": {}},
+        "Options": {}},
     "NetworkDriver.DeleteEndpoint": {"NetworkID": NETWORK, "EndpointID": ENDPOINT},
     "NetworkDriver.Join": {
         "NetworkID": NETWORK, "EndpointID": ENDPOINT, "SandboxKey": "/var/run/docker/netns/fe", "Options": {}},
@@ -67,14 +67,13 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
     "NetworkDriver.AllocateNetwork": {"NetworkID": OTHER, "Options": {"a": "b"}},
     "NetworkDriver.DiscoverNew": {"DiscoveryType": 1, "DiscoveryData": {"Address": "192.0.2.1", "Self": True}},
     "NetworkDriver.ProgramExternalConnectivity": {
-        "NetworkID": NETWORK, "EndpointID": ENDPOINT, "Options": {"com.docker.network.portmap": [{"Proto": 6,
-    "Port": 80}]}},
+        "NetworkID": NETWORK, "EndpointID": ENDPOINT,
+        "Options": {"com.docker.network.portmap": [{"Proto": 6, "Port": 80}]}},
     "IpamDriver.GetCapabilities": {},
     "IpamDriver.GetDefaultAddressSpaces": {},
     "IpamDriver.RequestPool": {
         "AddressSpace": "netctl-local", "Pool": "10.240.0.0/24", "SubPool": "10.240.0.0/25",
-    "Options": {"tenant": "fuzz"},
-        "V6": False},
+        "Options": {"tenant": "fuzz"}, "V6": False},
     "IpamDriver.ReleasePool": {"PoolID": "fuzz/10.240.0.0/24"},
     "IpamDriver.RequestAddress": {
         "PoolID": "fuzz/10.240.0.0/24", "Address": "10.240.0.1",
@@ -213,19 +212,11 @@ class _Session:
                 self._held.pop(rng.randrange(len(self._held))).close()
             return "left open"
         with made:
-            made.settimeout(PATIENCE)
-            with contextlib.suppress(OSError):  # it may end before it has read all
-                made.sendall(content)
-                made.shutdown(socket.SHUT_WR)
-            said = b""
             try:
-                while part := made.recv(1 << 16):
-                    said += part
-            except ConnectionError:
-                return "reset"
+                said, reset = exchange(made, content, PATIENCE)
             except TimeoutError:
                 raise Fault(f"{content[:2000]!r} was not answered within {PATIENCE} s") from None
-        return answers(content, said)
+        return "reset" if reset else answers(content, said)
 
 
 def connect(target: Target, seconds: float, seed: int, _: Iterable[str] = ()) -> Counter[str]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
-from tests.fuzz.command import Fault, Target, command
+from tests.fuzz.command import Fault, Target, command, exchange
 from tests.fuzz.rest_requests import FURNITURE, ROOT, ROUTES, TENANTS, Asked, Route, asked, raw
 
 SLOWEST = 2.0  # s for one request, on a machine with much else to do
@@ -119,29 +119,22 @@ class _Session:
         self._held.append(made)
         for one in self._held:
             with contextlib.suppress(OSError):
-                one.send(content[: self._rng.randrange(len(content) + 1)] if one is made else b"\r",
-    socket.MSG_DONTWAIT)
+                one.send(
+                    content[: self._rng.randrange(len(content) + 1)] if one is made else b"\r", socket.MSG_DONTWAIT
+                )
         if len(self._held) > HELD:
             self._held.pop(self._rng.randrange(len(self._held))).close()
         return "left open"
 
     def _ask(self, content: bytes, *, stream: bool) -> str:
         with self._target.connect() as connection:
-            connection.settimeout(0.2 if stream else PATIENCE)
-            with contextlib.suppress(OSError):  # it may end before it has read all
-                connection.sendall(content)
-                connection.shutdown(socket.SHUT_WR)
-            said = b""
             try:
-                while part := connection.recv(1 << 16):
-                    said += part
-            except ConnectionError:
-                return "reset" if not said else answers(content, said, whole=False)
+                said, reset = exchange(connection, content, 0.2 if stream else PATIENCE)
             except TimeoutError:
                 if stream:
                     return "stream"
                 raise Fault(f"{content[:2000]!r} was not answered within {PATIENCE} s") from None
-        return answers(content, said, whole=True)
+        return answers(content, said, whole=not reset) if said or not reset else "reset"
 
 
 def answers(content: bytes, said: bytes, *, whole: bool) -> str:
@@ -252,15 +245,23 @@ def run(count: int, seed: int) -> Counter[str]:
             if request.stream:
                 continue
             try:
-                made = webob.Request.blank(request.path, method=request.method, body=request.body,
-    headers=_fitting(request))
+                made = webob.Request.blank(
+                    request.path, method=request.method, body=request.body, headers=_fitting(request)
+                )
             except (ValueError, TypeError, KeyError, UnicodeError):
                 became["not made"] += 1  # the server's affair
                 continue
             began = time.process_time()
             answer = made.get_response(rest.api)
-            became[judge(request, answer.status_int, answer.content_type or "", answer.body,
-    bodyless=request.method == "HEAD")] += 1
+            became[
+                judge(
+                    request,
+                    answer.status_int,
+                    answer.content_type or "",
+                    answer.body,
+                    bodyless=request.method == "HEAD",
+                )
+            ] += 1
             if time.process_time() - began > SLOWEST:
                 raise Fault(f"took too long: {request!r:.2000}")
     finally:

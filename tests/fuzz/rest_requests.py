@@ -160,8 +160,9 @@ def _some(rng: random.Random, names: Iterable[str]) -> str:
     """One of them, mostly as it is."""
     name = rng.choice((*names,))
     if rng.random() < 0.08:
-        name = rng.choice(mutate.TEXTS) if rng.random() < 0.5 else mutate.bent(rng,
-    name.encode()).decode(errors="replace")
+        name = (
+            rng.choice(mutate.TEXTS) if rng.random() < 0.5 else mutate.bent(rng, name.encode()).decode(errors="replace")
+        )
     return name[:3000]
 
 
@@ -170,8 +171,13 @@ def _key(rng: random.Random, kind: str) -> str:
         return f"{_some(rng, TENANTS)}:{_some(rng, NAMES)}"
     if kind == "leases":
         return f"{_some(rng, TENANTS)}:{_some(rng, NAMES)}:{_some(rng, LEASED)}"
-    known = {"tenants": TENANTS, "endpoints": ENDPOINTS, "hosts": HOSTS, "settled": ("0", "3", "1000000"),
-    "switches": ("f1", "1")}
+    known = {
+        "tenants": TENANTS,
+        "endpoints": ENDPOINTS,
+        "hosts": HOSTS,
+        "settled": ("0", "3", "1000000"),
+        "switches": ("f1", "1"),
+    }
     return _some(rng, known.get(kind, (*NAMES, "global")))
 
 
@@ -199,8 +205,9 @@ def _query(rng: random.Random, kind: str) -> str:
 def _quoted(rng: random.Random, text: str) -> str:
     quoted = quote(text.encode(errors="surrogatepass"), safe=rng.choice((":", ":/", "")))
     if rng.random() < 0.05:
-        quoted = quoted[: rng.randrange(len(quoted) + 1)] + rng.choice(("%", "%f", "%ff", "%00", "%0a", "%2f",
-    "%25", "?", "#", ";"))
+        quoted = quoted[: rng.randrange(len(quoted) + 1)] + rng.choice(
+            ("%", "%f", "%ff", "%00", "%0a", "%2f", "%25", "?", "#", ";")
+        )
     return quoted
 
 
@@ -227,11 +234,11 @@ def _of_schema(rng: random.Random, schema: Schema) -> dict[str, Any]:
 def _document(rng: random.Random, kind: str, key: str) -> Any:
     right = dict(RIGHT.get(kind, {}))
     if kind in ("networks", "serviceLBs"):
-        right |= dict(zip(("tenantName", "networkName" if kind == "networks" else "serviceName"), key.split(":",
-    1), strict=False))
+        right |= dict(
+            zip(("tenantName", "networkName" if kind == "networks" else "serviceName"), key.split(":", 1), strict=False)
+        )
         number = rng.randrange(4)
-        right |= {"subnet": f"10.25{number}.0.0/24",
-    "gateway": f"10.25{number}.0.254"} if kind == "networks" else {}
+        right |= {"subnet": f"10.25{number}.0.0/24", "gateway": f"10.25{number}.0.254"} if kind == "networks" else {}
     elif kind in ("endpoints", "hosts", "tenants"):
         right |= {{"endpoints": "endpointID", "hosts": "hostName", "tenants": "tenantName"}[kind]: key}
     schema = SCHEMAS.get(kind)

@@ -52,8 +52,6 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
                 EXPIRE_METER,
                 Feature.EXPIRE,
             )
-
-
     for feature, meter in ASKED.items():
         what = match(**{REASON: int(feature)})
         yield _to_controller(Table.TELL, Priority.NORMAL, what, meter, feature)
