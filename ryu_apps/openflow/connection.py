@@ -14,6 +14,7 @@ An exception of ours that nobody expected stops the process, as anywhere else (`
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import logging
 import socket
@@ -116,7 +117,7 @@ class Connection(_Datapath):  # type: ignore[misc]
         for ping in self._pings.values():
             ping.set()
         with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
+            _shut_down(self.socket)
 
     # --- what goes out
 
@@ -322,3 +323,12 @@ _BEFORE_FEATURES = frozenset({
     inbound.OFPT_ECHO_REPLY, messages.OFPT_EXPERIMENTER, inbound.OFPT_PACKET_IN, inbound.OFPT_FLOW_REMOVED,
     inbound.OFPT_PORT_STATUS,
 })  # fmt: skip
+
+
+def _shut_down(sock: Any) -> None:
+    """Wake whoever waits in this socket: it meets the end of the stream."""
+    if isinstance(sock, ssl.SSLSocket):
+        # SSLSocket.shutdown() also drops the TLS state: a greenthread that waits in it would not fail with OSError
+        _socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    else:
+        sock.shutdown(socket.SHUT_RDWR)

@@ -138,10 +138,13 @@ def test_more_clients_than_are_remembered(bare: Lab, hosts: Mapping[str, Host], 
         what = f"table={flow.table},cookie={flow.cookie:#x},priority={flow.priority},{flow.match}"
         bare.instance.ofctl("add-flow", bare.bridge, f"{what},actions={actions}")
     clients = [hosts[f"c{n}"] for n in range(1, 7)]
-    for _ in range(3):
+
+    def one_for_each() -> bool:
         for client in clients:
             assert client.who("tcp", VIP, 8080, 2), "who is not remembered is served all the same"
-    wait_for(lambda: len(learned(bare)) == 3, "one client of each provider to be remembered", 30)
+        return len(learned(bare)) == 3
+
+    wait_for(one_for_each, "one client of each provider to be remembered", 30)
     for client in clients:
         client.ask("tcp", VIP, 8080)
     assert len(learned(bare)) == 3

@@ -25,7 +25,7 @@ from topology.transfer import check
 
 __all__ = ["built", "members"]
 
-ROUNDS = 12
+FAULTS = ["kill", "freeze", "term", "other", "member", "frozen member"]
 VIP = "100.1.1.1"
 
 
@@ -50,9 +50,8 @@ def writer(pair: Pair, seed: int, ended: threading.Event, done: list[str]) -> No
             done.append(name)
 
 
-def fault(pair: Pair, rng: random.Random) -> None:
+def fault(pair: Pair, rng: random.Random, what: str) -> None:
     """Something goes for a few seconds, and comes back."""
-    what = rng.choice(["kill", "freeze", "term", "other", "member", "frozen member"])
     leader = pair.wait_for_roles()
     other = pair.other(leader)
     victim: Controller = other if what == "other" else leader
@@ -100,9 +99,9 @@ def test_everything_goes_and_comes(built: Pair, stored: EtcdStore) -> None:
         for thread in threads:
             thread.start()
         try:
-            for _ in range(ROUNDS):
+            for what in rng.sample(FAULTS, len(FAULTS)):
                 before = len(done)
-                fault(pair, rng)
+                fault(pair, rng, what)
                 wait_for(lambda n=before: len(done) > n + 5, "changes to be made")  # type: ignore[misc]
         finally:
             ended.set()

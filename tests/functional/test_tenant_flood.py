@@ -100,7 +100,8 @@ def opened(stack: contextlib.ExitStack, client: Host, address: str, times: int) 
 
 def refused(here: Lab) -> dict[str, int]:
     """Packets of connections that the switch has refused, by tenant, as the user sees them."""
-    return dict(here.settled().get("refusedByLimit", {}))  # an agent that sets the bridge up has it connect again
+    here.settled()  # an agent that sets the bridge up has it connect again
+    return dict(here.rest.switch(here.dpid).get("refusedByLimit", {}))
 
 
 def translated(frame: bytes, receiver: Host) -> bool:

@@ -146,6 +146,9 @@ def answer(client: Host, kind: str, address: str, port: int) -> str:
         return client.ask(kind, address, port).split()[0]
     except ConnectionRefusedError:
         return "refused"
+    except TimeoutError:
+        assert kind == "udp"  # its entry was flushed while the reply was on its way
+        return ""
 
 
 @pytest.mark.parametrize(("kind", "port"), KINDS)
