@@ -14,6 +14,7 @@ from typing import Any
 
 from netctl.agent.errors import Malformed, Refusal, SwitchError
 from netctl.agent.ipam import ADDRESS_SPACE, KNOWN_OPTIONS, LISTING_TIMEOUT, Ipam
+from netctl.agent.leaving import Leaving
 from netctl.agent.plugin import Handler
 from netctl.agent.ports import Ports
 from netctl.agent.protocol import GENERIC, A, Body, S, address, check_room, flag, mapping, objects, subnet, text
@@ -40,6 +41,7 @@ class Driver:
         self._ports = ports
         self._ipam = ipam
         self._ways = ways
+        self._leaving = Leaving(state, sync, ways.files)
 
     def calls(self) -> dict[str, Handler]:
         """By the names of Docker's protocol."""
@@ -52,9 +54,9 @@ class Driver:
             "NetworkDriver.DeleteEndpoint": self.delete_endpoint,
             "NetworkDriver.EndpointOperInfo": self.oper_info,
             "NetworkDriver.Join": self.join,
+            "NetworkDriver.Leave": self.leave,
             **dict.fromkeys(
                 (
-                    "NetworkDriver.Leave",
                     "NetworkDriver.DiscoverNew",
                     "NetworkDriver.DiscoverDelete",
                     "NetworkDriver.ProgramExternalConnectivity",
@@ -223,6 +225,7 @@ class Driver:
         """What Docker moves into the container, and the way out of it."""
         endpoint_id = _id(body, "EndpointID")
         network = self._network(body)
+        self._state.set_going(endpoint_id, going=False)
         self._ways.joined(endpoint_id, text(body, "SandboxKey", required=True))
         answer: dict[str, Any] = {
             "InterfaceName": {"SrcName": container_end(endpoint_id), "DstPrefix": "eth"},
@@ -234,6 +237,11 @@ class Driver:
         if network.gateway6 is not None and not network.internal:
             answer["GatewayIPv6"] = str(network.gateway6)
         return answer
+
+    def leave(self, body: Body) -> Mapping[str, Any]:
+        """Docker takes the interface out of the container as soon as it is answered."""
+        self._leaving.leave(_id(body, "EndpointID"))
+        return {}
 
     def _network(self, body: Body) -> LocalNetwork:
         network_id = _id(body, "NetworkID")

@@ -165,6 +165,7 @@ class State:
         self._dropped: set[str] | None = None  # endpoints that have gone since the listing began that is under way
         self.sandboxes: dict[str, str] = {}  # by endpoint: path of the network namespace that it is in
         self.ways: dict[str, Way] = {}  # by endpoint
+        self.going: set[str] = set()  # endpoints that Docker is taking out of running containers
         self.containers: dict[str, Container] = {}
         self.granted: dict[str, float] = {}  # when (monotonic) by lease key: ours, no endpoint of the model has it
         self.spare: set[str] = set()  # lease keys: released while the controller was away
@@ -295,9 +296,18 @@ class State:
             self.touched()
             self.sandboxes.pop(endpoint_id, None)
             self.ways.pop(endpoint_id, None)
+            self.going.discard(endpoint_id)
             if self._dropped is not None:
                 self._dropped.add(endpoint_id)
             return self.endpoints.pop(endpoint_id, None)
+
+    def set_going(self, endpoint_id: str, *, going: bool) -> None:
+        """Docker takes an endpoint out of a container that runs: it gets no new connections. Or puts it in again."""
+        with self.changed:
+            if going and endpoint_id in self.endpoints:
+                self.going.add(endpoint_id)
+            else:
+                self.going.discard(endpoint_id)
 
     def made(self, endpoint_id: str) -> None:
         """Docker has been answered: from now on it should list the endpoint."""
@@ -377,7 +387,7 @@ class State:
                 "containerID": container.id,
                 "containerName": container.name,
                 "health": container.health,
-                "state": container.state,
+                "state": "draining" if endpoint_id in self.going and container.state == "running" else container.state,
                 "origin": "agent",
             }
             if way.primary:

@@ -132,6 +132,11 @@ class Ways:
         """The same, when Docker has been asked about the container."""
         self._jobs.put(lambda: self._told(self._asked(container_id)))
 
+    def files(self, endpoint_id: str) -> list[str]:
+        """What the namespace that an endpoint is in may be opened by, the best one first; empty: it is not known."""
+        path = self._state.sandboxes.get(endpoint_id, "")
+        return list(self._files(path, self._known.get(path, _Sandbox()).pid)) if path else []
+
     def forget(self) -> None:
         """Endpoints have gone: forget the namespaces that none is in."""
         with self._lock:

@@ -1,0 +1,62 @@
+"""A running container leaves a network (`docker network disconnect`): its connections end while it has its interface.
+
+Docker calls Leave, then takes the interface out of the container. From then on nothing that the container sends reaches
+its clients, not even a reset. So before Docker is answered, new connections go to other providers, the open ones get a
+moment to end, and the container's own kernel resets the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from netctl.agent.sockdiag import Sockets, sockets
+from netctl.agent.state import Address, State
+from netctl.agent.sync import Synchroniser
+from netctl.client import ClientError
+
+LOG = logging.getLogger(__name__)
+
+TOLD_TIMEOUT = 2.0  # s for the controller and the switches to send new connections elsewhere
+GRACE = 1.0  # s for open connections to end
+LOOK = 0.05  # s between two looks
+QUIET = 2  # looks without a connection: one may have been on its way when the switch learned of it
+
+
+class Leaving:
+    """``files``: by what a container's namespace may be opened, by endpoint."""
+
+    def __init__(self, state: State, sync: Synchroniser, files: Callable[[str], list[str]]) -> None:
+        self._state = state
+        self._sync = sync
+        self._files = files
+
+    def leave(self, endpoint_id: str) -> None:
+        """Returns when Docker may take the interface; at once for a container that has ended."""
+        endpoint = self._state.endpoints.get(endpoint_id)
+        if endpoint is None:
+            return
+        for path in self._files(endpoint_id):
+            try:
+                with sockets(path) as found:
+                    if found.in_use():
+                        self._empty(endpoint_id, endpoint.addresses, found)
+            except OSError as error:
+                LOG.debug("endpoint %s: %s: %s", endpoint_id[:12], path, error)
+            else:
+                return
+
+    def _empty(self, endpoint_id: str, addresses: tuple[Address, ...], found: Sockets) -> None:
+        self._state.set_going(endpoint_id, going=True)
+        try:
+            self._sync.endpoint(endpoint_id).result(TOLD_TIMEOUT)
+        except (ClientError, TimeoutError) as error:
+            LOG.warning("endpoint %s: while it is disconnected, new connections may come: %s", endpoint_id[:12], error)
+        until, quiet = time.monotonic() + GRACE, 0
+        while quiet < QUIET and time.monotonic() < until:
+            time.sleep(LOOK)
+            quiet = 0 if found.connections(addresses) else quiet + 1
+        left = found.connections(addresses)
+        found.reset(left)
+        LOG.info("endpoint %s: leaves a running container; %d connections were reset", endpoint_id[:12], len(left))
