@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -49,7 +50,12 @@ class Hostile:
             head = b""
             while b"\r\n\r\n" not in head:
                 head += connection.recv(65536) or b"\r\n\r\n"
+            head, _, body = head.partition(b"\r\n\r\n")
             self.seen.append(head)
+            size = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+            # closed with a part of the request unread, the kernel would reset the connection, and the answer be lost
+            while size and len(body) < int(size[1]) and (more := connection.recv(65536)):
+                body += more
             for piece in self.answer():
                 connection.sendall(piece)
                 if self._over.is_set():

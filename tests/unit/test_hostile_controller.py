@@ -345,7 +345,7 @@ def test_a_redirect_to_elsewhere(hostile: Hostile, client: Client, location: str
     """Who answers in a controller's place could have the agent ask any server that it reaches."""
     with Hostile() as other:
         where = location.format(other=other.url, self=hostile.url)
-        hostile.answer = lambda: [f"HTTP/1.1 307 x\r\nLocation: {where}\r\nContent-Length: 0\r\n\r\n".encode()]
+        hostile.answer = lambda: [f"HTTP/1.1 307 x\r\nLocation: {where}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()]
         with within(5), pytest.raises(ClientError) as caught:
             next(client.changes(host="h"))
         assert "redirect" in str(caught.value)
@@ -356,8 +356,9 @@ def test_a_redirect_to_elsewhere(hostile: Hostile, client: Client, location: str
 def test_no_redirect_of_anything_else(hostile: Hostile, client: Client) -> None:
     """A write would be done somewhere else than the user named."""
     with Hostile() as other:
+        where = f"{other.url}/api/v1/tenants/"
         hostile.answer = lambda: [
-            f"HTTP/1.1 307 x\r\nLocation: {other.url}/api/v1/tenants/\r\nContent-Length: 0\r\n\r\n".encode()
+            f"HTTP/1.1 307 x\r\nLocation: {where}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
         ]
         for call in (Client.tenants, lambda c: c.put_tenant("t")):
             with pytest.raises(Refused, match="redirect"):
