@@ -71,6 +71,11 @@ def refusal(client: Client, call: Callable[[Client], object], *, own: bool = Tru
     return line
 
 
+def redirect(where: str) -> bytes:
+    """An answer that leads to another place."""
+    return f"HTTP/1.1 307 x\r\nLocation: {where}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
+
+
 def peak() -> int:
     """The most memory that this process has had, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -345,7 +350,7 @@ def test_a_redirect_to_elsewhere(hostile: Hostile, client: Client, location: str
     """Who answers in a controller's place could have the agent ask any server that it reaches."""
     with Hostile() as other:
         where = location.format(other=other.url, self=hostile.url)
-        hostile.answer = lambda: [f"HTTP/1.1 307 x\r\nLocation: {where}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()]
+        hostile.answer = lambda: [redirect(where)]
         with within(5), pytest.raises(ClientError) as caught:
             next(client.changes(host="h"))
         assert "redirect" in str(caught.value)
@@ -357,9 +362,7 @@ def test_no_redirect_of_anything_else(hostile: Hostile, client: Client) -> None:
     """A write would be done somewhere else than the user named."""
     with Hostile() as other:
         where = f"{other.url}/api/v1/tenants/"
-        hostile.answer = lambda: [
-            f"HTTP/1.1 307 x\r\nLocation: {where}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
-        ]
+        hostile.answer = lambda: [redirect(where)]
         for call in (Client.tenants, lambda c: c.put_tenant("t")):
             with pytest.raises(Refused, match="redirect"):
                 call(client)
