@@ -24,7 +24,9 @@ T = TypeVar("T")
 # 500 ms). And before 3.4 a flush on the userspace datapath skips entries when what it takes away is most of what there
 # is: half of them, seen with 10,000, and half of those the next time. So again and again.
 UNTIL = 1.2  # s after the change
+LEAST = 14  # flushes, however long they take: of 10,000 entries none is left
 FIRST, LONGER = 0.01, 2.0  # s until it is flushed again, and how much longer each time
+LONGEST = 1.0  # s
 SHARE = 0.2  # of the switch's time that flushes may take, but for the first and the last
 AT_ONCE = 8  # flushes, before the switch may turn to something else
 QUICK, TIMES = 0.01, 4  # s: what is flushed so quickly is flushed as many times at once, for clients that do not wait
@@ -56,9 +58,9 @@ class Cut(NamedTuple):
 
 @dataclass(slots=True)
 class Round:
-    """What went with one change: to be flushed at ``due``, and again, the last time at ``until``.
+    """What went with one change: to be flushed at ``due``, and again, the last time not before ``until``.
 
-    ``cuts``: what does it, until more is wanted.
+    ``cuts``: what does it, until more is wanted. ``flushes``: so many have been.
     """
 
     gone: frozenset[Entries]
@@ -66,6 +68,7 @@ class Round:
     until: float
     wait: float = FIRST
     cuts: tuple[Cut, ...] | None = None
+    flushes: int = 0
 
 
 class Flusher:
@@ -126,16 +129,20 @@ class Flusher:
             if one.cuts is None:
                 one.cuts = tuple(self._cuts(self._unwanted(one.gone)))
         cuts = list(dict.fromkeys(cut for one in ready for cut in one.cuts or ()))
-        for _ in range(TIMES):
+        flushes = 0
+        while flushes < TIMES:
             started = self._clock()
             self._flush(cuts)
+            flushes += 1
             if self._clock() - started > QUICK:
                 break
-        self._rounds = [r for r in self._rounds if r.due > began or began < r.until]
         ended = self._clock()
         for one in ready:
-            one.due = min(ended + max(one.wait, (ended - began) / SHARE), one.until)
-            one.wait *= LONGER
+            one.flushes += flushes
+            one.due = ended + max(one.wait, (ended - began) / SHARE)
+            one.wait = min(one.wait * LONGER, LONGEST)
+        over = {id(one) for one in ready if began >= one.until and one.flushes >= LEAST}
+        self._rounds = [r for r in self._rounds if id(r) not in over]
 
     def _unwanted(self, entries: Iterable[Entries]) -> frozenset[Entries]:
         # not as a difference to a view of the dictionary's keys: that goes through all that is wanted

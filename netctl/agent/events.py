@@ -10,6 +10,7 @@ from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
 
+from netctl.agent.docker_answers import MAX_NAME
 from netctl.agent.docker_api import Docker, DockerGone, DockerRefused, signal_number
 from netctl.agent.draining import Draining
 from netctl.agent.emptied import emptied, sees_processes_of
@@ -25,7 +26,7 @@ from netctl.agent.ways import STARTED, Ways
 LOG = logging.getLogger(__name__)
 BACKOFF = (0.2, 0.5, 1.0, 2.0)  # s between tries of Docker; the last one for ever
 
-# The event says it before Docker's listing does.
+# The event says it before Docker's listing does, as with a container's name and health.
 STATE_OF = {"start": "running", "pause": "paused", "unpause": "running", "die": "stopped"}
 HEALTH_EVENT = "health_status"
 AUDIT = 5.0  # s between two looks for endpoints that may be left over
@@ -171,7 +172,8 @@ class Follower:
                 elif action in ("connect", "disconnect") and self._runs(container_id):
                     self._ways.ask(container_id)
             elif event.get("Type") == "container":
-                self._container_event(action, actor_id, signal_number(str(attributes.get("signal") or "")))
+                number = signal_number(str(attributes.get("signal") or ""))
+                self._container_event(action, actor_id, number, str(attributes.get("name") or "")[:MAX_NAME])
         except DockerRefused as error:
             if error.status != 404:  # gone since the event
                 LOG.error("event %s of %s: %s", action, actor_id[:12], error)
@@ -193,20 +195,21 @@ class Follower:
                 for endpoint_id in self._ways.look(container_id):
                     self._sync.endpoint(endpoint_id)
 
-    def _container_event(self, action: str, container_id: str, number: int) -> None:
-        name, _, detail = action.partition(":")
-        if name == "kill" and self._state.endpoints_of(container_id):
+    def _container_event(self, action: str, container_id: str, number: int, name: str) -> None:
+        what, _, detail = action.partition(":")
+        if what == "kill" and self._state.endpoints_of(container_id):
             self._draining.signalled(container_id, number)
-        elif name in FRESH:
+        elif what in FRESH:
             self._draining.ended(container_id)
-        if name == "destroy":
+        if what == "destroy":
             self._state.drop_container(container_id)
-        elif name == HEALTH_EVENT:
-            self._look(container_id, health=detail.strip())
-        elif name in LOOK:
-            self._look(container_id, state=STATE_OF.get(name, ""))
+        elif what == HEALTH_EVENT:
+            self._look(container_id, health=detail.strip(), name=name)
+        elif what in LOOK:
+            self._look(container_id, state=STATE_OF.get(what, ""), name=name)
 
-    def _look(self, container_id: str, state: str = "", health: str = "") -> None:
+    def _look(self, container_id: str, state: str = "", health: str = "", name: str = "") -> None:
+        """What is given is what an event said; the rest is what Docker lists, which may be older."""
         if not self._state.endpoints_of(container_id):
             self._state.drop_container(container_id)
             return
@@ -218,6 +221,8 @@ class Follower:
             container = replace(container, state=state)
         if health:
             container = replace(container, health=health)
+        if name:
+            container = replace(container, name=name)
         changed = self._ways.look(container_id) if container.state in STARTED else set()
         self._note(self._draining.seen(container), changed)
 

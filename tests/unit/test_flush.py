@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ryu_apps.flush import AT_ONCE, SHARE, TIMES, UNTIL, Cut, Flusher
+from ryu_apps.flush import AT_ONCE, LEAST, SHARE, TIMES, UNTIL, Cut, Flusher
 from ryu_apps.openflow.messages import Tuple5
 from ryu_apps.pipeline.context import Owner, Translation
 
@@ -74,7 +74,7 @@ def test_what_is_gone_is_flushed_many_times() -> None:
     assert rig.flushed == [exactly(ONE)] * TIMES, "at once"
     rig.wait()
     assert len(rig.times) > 20
-    assert rig.times[-1] == UNTIL
+    assert UNTIL <= rig.times[-1] < 3 * UNTIL
     assert rig.taken() == [exactly(ONE)]
 
 
@@ -85,8 +85,9 @@ def test_a_switch_with_much_to_do() -> None:
     rig.put(APP, ONE, TWO)
     rig.put(APP, TWO)
     rig.wait()
-    assert all(b - a >= 0.1 / SHARE for a, b in zip(rig.times, rig.times[1:-1], strict=False))
+    assert all(b - a >= 0.1 / SHARE for a, b in zip(rig.times, rig.times[1:], strict=False))
     assert rig.times[-1] >= UNTIL, "one when no cached decision is left, in any case"
+    assert len(rig.times) == LEAST, "a slow switch skips as many entries as a quick one"
 
 
 def test_one_flush_for_all_of_a_provider() -> None:
