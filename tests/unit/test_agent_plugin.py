@@ -109,8 +109,9 @@ def test_what_docker_asks_first(plugin: Plugin) -> None:
     assert plugin.call("NetworkDriver.GetCapabilities")["Scope"] == "local"
     assert plugin.call("IpamDriver.GetCapabilities")["RequiresRequestReplay"] is False
     assert plugin.call("IpamDriver.GetDefaultAddressSpaces")["LocalDefaultAddressSpace"] == "netctl-local"
-    for method in ("Leave", "DiscoverNew", "DiscoverDelete", "ProgramExternalConnectivity", "FreeNetwork"):
+    for method in ("DiscoverNew", "DiscoverDelete", "ProgramExternalConnectivity", "FreeNetwork"):
         assert plugin.call(f"NetworkDriver.{method}") == {}
+    assert plugin.call("NetworkDriver.Leave", EndpointID="a" * 64) == {}, "also of one that it does not know"
 
 
 @pytest.mark.parametrize(
