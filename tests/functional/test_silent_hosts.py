@@ -102,11 +102,13 @@ def test_what_is_nobodys_is_not_asked_for(world: World) -> None:
     )
     world.register(sender, RED_1)
     world.register(owner, "10.3.2.1", "blue")
-    for target in ("8.8.8.8", "10.3.3.9", BLUE_GATEWAY, "10.3.2.0", "10.3.2.255", "10.3.2.1"):
+    nobodys = ("8.8.8.8", "10.3.3.9", BLUE_GATEWAY, "10.3.2.0", "10.3.2.255", "10.3.2.1")
+    for target in nobodys:
         sender.send(datagram(sender, RED_1, target))
     sender.send(datagram(sender, RED_1, BLUE_9))
-    heard = asked(listener, BLUE_GATEWAY, BLUE_9)
-    assert [f[38:42] for f in heard if f[12:14] == b"\x08\x06"] == [IPv4Address(BLUE_9).packed]
+    heard = asked(listener, BLUE_GATEWAY, BLUE_9)  # last, and perhaps for whom an earlier test has left unfound
+    asked_for = {f[38:42] for f in heard if f[12:14] == b"\x08\x06"}
+    assert not asked_for & {IPv4Address(target).packed for target in nobodys}
     world.control.client.delete_network("default:island")
 
 
