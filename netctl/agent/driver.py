@@ -225,7 +225,7 @@ class Driver:
         """What Docker moves into the container, and the way out of it."""
         endpoint_id = _id(body, "EndpointID")
         network = self._network(body)
-        self._state.set_going(endpoint_id, going=False)
+        self._state.set_disconnecting(endpoint_id, False)
         self._ways.joined(endpoint_id, text(body, "SandboxKey", required=True))
         answer: dict[str, Any] = {
             "InterfaceName": {"SrcName": container_end(endpoint_id), "DstPrefix": "eth"},

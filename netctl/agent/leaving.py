@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from netctl.agent.sockdiag import Sockets, sockets
 from netctl.agent.state import Address, State
@@ -20,12 +21,12 @@ LOG = logging.getLogger(__name__)
 
 TOLD_TIMEOUT = 2.0  # s for the controller and the switches to send new connections elsewhere
 GRACE = 1.0  # s for open connections to end
-LOOK = 0.05  # s between two looks
+LOOK = 0.05  # s between two looks: the kernel has no event for the end of one container's connections
 QUIET = 2  # looks without a connection: one may have been on its way when the switch learned of it
 
 
 class Leaving:
-    """``files``: by what a container's namespace may be opened, by endpoint."""
+    """``files``: by what the namespace that an endpoint is in may be opened, the best one first."""
 
     def __init__(self, state: State, sync: Synchroniser, files: Callable[[str], list[str]]) -> None:
         self._state = state
@@ -37,26 +38,34 @@ class Leaving:
         endpoint = self._state.endpoints.get(endpoint_id)
         if endpoint is None:
             return
+        with ExitStack() as stack:
+            found = self._open(endpoint_id, stack)
+            if found is None:
+                return
+            try:
+                if found.in_use():
+                    self._drain(endpoint_id, endpoint.addresses, found)
+            except OSError as error:
+                LOG.warning("endpoint %s: its connections are not reset: %s", endpoint_id[:12], error)
+
+    def _open(self, endpoint_id: str, stack: ExitStack) -> Sockets | None:
         for path in self._files(endpoint_id):
             try:
-                with sockets(path) as found:
-                    if found.in_use():
-                        self._empty(endpoint_id, endpoint.addresses, found)
+                return stack.enter_context(sockets(path))
             except OSError as error:
                 LOG.debug("endpoint %s: %s: %s", endpoint_id[:12], path, error)
-            else:
-                return
+        return None
 
-    def _empty(self, endpoint_id: str, addresses: tuple[Address, ...], found: Sockets) -> None:
-        self._state.set_going(endpoint_id, going=True)
+    def _drain(self, endpoint_id: str, addresses: tuple[Address, ...], found: Sockets) -> None:
+        self._state.set_disconnecting(endpoint_id, True)
         try:
             self._sync.endpoint(endpoint_id).result(TOLD_TIMEOUT)
         except (ClientError, TimeoutError) as error:
-            LOG.warning("endpoint %s: while it is disconnected, new connections may come: %s", endpoint_id[:12], error)
+            LOG.warning("endpoint %s: new connections may still reach it: %s", endpoint_id[:12], error)
         until, quiet = time.monotonic() + GRACE, 0
         while quiet < QUIET and time.monotonic() < until:
             time.sleep(LOOK)
             quiet = 0 if found.connections(addresses) else quiet + 1
         left = found.connections(addresses)
         found.reset(left)
-        LOG.info("endpoint %s: leaves a running container; %d connections were reset", endpoint_id[:12], len(left))
+        LOG.info("endpoint %s: leaves a running container; connections reset: %d", endpoint_id[:12], len(left))

@@ -16,8 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from netctl.agent.netns import inside
-
-Address = IPv4Address | IPv6Address
+from netctl.agent.state import Address
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21

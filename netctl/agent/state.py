@@ -165,7 +165,7 @@ class State:
         self._dropped: set[str] | None = None  # endpoints that have gone since the listing began that is under way
         self.sandboxes: dict[str, str] = {}  # by endpoint: path of the network namespace that it is in
         self.ways: dict[str, Way] = {}  # by endpoint
-        self.going: set[str] = set()  # endpoints that Docker is taking out of running containers
+        self.disconnecting: set[str] = set()  # endpoints that Docker takes out of running containers
         self.containers: dict[str, Container] = {}
         self.granted: dict[str, float] = {}  # when (monotonic) by lease key: ours, no endpoint of the model has it
         self.spare: set[str] = set()  # lease keys: released while the controller was away
@@ -296,18 +296,18 @@ class State:
             self.touched()
             self.sandboxes.pop(endpoint_id, None)
             self.ways.pop(endpoint_id, None)
-            self.going.discard(endpoint_id)
+            self.disconnecting.discard(endpoint_id)
             if self._dropped is not None:
                 self._dropped.add(endpoint_id)
             return self.endpoints.pop(endpoint_id, None)
 
-    def set_going(self, endpoint_id: str, *, going: bool) -> None:
-        """Docker takes an endpoint out of a container that runs: it gets no new connections. Or puts it in again."""
+    def set_disconnecting(self, endpoint_id: str, disconnecting: bool) -> None:
+        """Docker takes an endpoint out of a running container, and it drains until it is deleted; or puts it back."""
         with self.changed:
-            if going and endpoint_id in self.endpoints:
-                self.going.add(endpoint_id)
+            if disconnecting and endpoint_id in self.endpoints:
+                self.disconnecting.add(endpoint_id)
             else:
-                self.going.discard(endpoint_id)
+                self.disconnecting.discard(endpoint_id)
 
     def made(self, endpoint_id: str) -> None:
         """Docker has been answered: from now on it should list the endpoint."""
@@ -375,6 +375,7 @@ class State:
                 return None
             container = self.containers.get(endpoint.container_id) or Container(endpoint.container_id)
             way = self.ways.get(endpoint_id, Way())
+            drains = endpoint_id in self.disconnecting and container.state == "running"
             found: EndpointDoc = {
                 "endpointID": endpoint.id,
                 "tenantName": network.tenant,
@@ -387,7 +388,7 @@ class State:
                 "containerID": container.id,
                 "containerName": container.name,
                 "health": container.health,
-                "state": "draining" if endpoint_id in self.going and container.state == "running" else container.state,
+                "state": "draining" if drains else container.state,
                 "origin": "agent",
             }
             if way.primary:
