@@ -31,6 +31,7 @@ PORT_UNREACHABLE = {4: (3, 3, 0), 6: (1, 4, 0)}  # type, code, and the four byte
 NO_SUCH_PROTOCOL = {4: (3, 2, 0), 6: (4, 1, 6)}  # of IPv6: at which byte of the header it is named
 TIME_EXCEEDED = {4: (11, 0, 0), 6: (3, 0, 0)}
 HOST_UNREACHABLE = {4: (3, 1, 0), 6: (1, 3, 0)}
+PROHIBITED = {4: (3, 13, 0), 6: (1, 1, 0)}  # administratively (RFC 1812, 5.2.7.1; RFC 4443, 3.1)
 ICMP_QUERIES = frozenset({0, 8, 13, 14, 15, 16, 17, 18})  # all other types are errors
 ICMPV6_INFORMATION, ICMPV6_REDIRECT = 128, 137  # types below the first are errors
 _MORE_FRAGMENTS, _DONT_FRAGMENT, _OFFSET = 0x2000, 0x4000, 0x1FFF
@@ -133,6 +134,16 @@ def report(frame: bytes, error: dict[int, tuple[int, int, int]], *gateways: Addr
 def destination(frame: bytes) -> Address:
     """Where a packet is to go."""
     return ip_address(_parse(frame).dst)
+
+
+def source(frame: bytes) -> Address:
+    """Where a packet is from."""
+    return ip_address(_parse(frame).src)
+
+
+def readdressed(frame: bytes, eth_dst: int, eth_src: int) -> bytes:
+    """A frame with these MACs."""
+    return eth_dst.to_bytes(6, "big") + eth_src.to_bytes(6, "big") + frame[12:]
 
 
 def is_tcp(frame: bytes) -> bool:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ryu_apps import answers, forgotten, learning, listeners, nobody, wsgi
+from ryu_apps import answers, forgotten, learning, listeners, nobody, prohibited, wsgi
 from ryu_apps import framework as fw
 from ryu_apps.drain import Drains
 from ryu_apps.edges import Edges
@@ -359,6 +359,11 @@ class Controller(fw.App):
                 case Feature.UNREACHABLE:
                     place = (msg.match.get(TENANT, 0), msg.match.get(NETWORK, 0))
                     answer = nobody.answer(self.model, *place, switch.port_name(in_port), frame)
+                case Feature.CLOSED:
+                    prohibition = prohibited.answer(reconciler.context(), msg.match.get(TENANT, 0), frame)
+                    if prohibition is not None:
+                        reconciler.send_after(messages.packet_out(CONTROLLER, *prohibition))
+                    return
                 case Feature.FORGOTTEN:
                     context, tenant, port = reconciler.context(), msg.match.get(TENANT, 0), msg.match.get(PORT, 0)
                     for actions, reset in self._forgotten.heard(context, tenant, port, frame):

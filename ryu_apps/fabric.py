@@ -9,7 +9,7 @@ no switch sends to where it was, then all send to where it is.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ryu_apps.framework import hub
 from ryu_apps.pipeline import compile as compiler
@@ -18,7 +18,7 @@ from ryu_apps.pipeline.ways import group_of
 from ryu_apps.reconciler import Reconciler
 from topology.model import Endpoint, Network
 from topology.observed import Observed
-from topology.paths import Link, Paths, common, grows, paths
+from topology.paths import Link, Paths, common, grows
 from topology.snapshot import Model
 
 PATIENCE = 2.0  # seconds that all switches wait for the slowest one
@@ -32,11 +32,11 @@ class Fabric:
         self._model = model
         self._observed = observed
         self._reconcilers = reconcilers
-        self._links: Iterable[Link] = ()
+        self._links: Collection[Link] = ()
         self._moved: set[str] = set()
         self._wake = hub.Event()
 
-    def become(self, links: Iterable[Link]) -> None:
+    def become(self, links: Collection[Link]) -> None:
         """These are the links now."""
         self._links = links
         self._observed.rerouting = True  # from now on, not from when our thread has its turn
@@ -48,7 +48,7 @@ class Fabric:
             self._wake.wait()
             self._wake.clear()
             self.settle_moves()
-            self.adopt(paths(self._links))
+            self.adopt(_paths(self._links))
 
     def adopt(self, target: Paths) -> None:
         """Go over to these paths."""
@@ -106,3 +106,11 @@ def concerned(model: Model, dpid: int, old: Paths, new: Paths) -> set[Owner]:
         for endpoint in model.endpoints_of_switch(other):
             out |= compiler.of_endpoint(model, endpoint)
     return out
+
+
+def _paths(links: Collection[Link]) -> Paths:
+    if not links:
+        return Paths()
+    from topology.graph import paths
+
+    return paths(links)

@@ -18,7 +18,7 @@ from ryu_apps import answers
 from ryu_apps.pipeline.context import Context, mac_int
 from ryu_apps.pipeline.tables import ROUTER_MAC
 from ryu_apps.pipeline.values import IN_PORT, LOCAL, LOCAL_IN_REGISTER, Action, Output
-from topology.model import Address, Endpoint, Tenant
+from topology.model import Endpoint
 
 REMEMBERED = 10_000
 
@@ -40,7 +40,7 @@ class Forgotten:
         translated to the provider that it goes to now. Raises BrokenPacketError.
         """
         segment = answers.segment(frame)
-        provider = _provider(ctx, tenant_number, ip_address(segment.src if port else segment.dst))
+        provider = ctx.endpoint_at(tenant_number, ip_address(segment.src if port else segment.dst))
         if provider is None:
             return
         if port:
@@ -87,7 +87,7 @@ def resets_to_itself(ctx: Context, tenant_number: int, frame: bytes) -> Iterator
     The frames are for where the packet came from; the end that has sent it is refused as any packet to the VIP is.
     """
     segment = answers.segment(frame)
-    provider = _provider(ctx, tenant_number, ip_address(segment.src))
+    provider = ctx.endpoint_at(tenant_number, ip_address(segment.src))
     if provider is None or segment.flags & answers.SYN:
         return
     client = replace(segment, dst=segment.src, eth_dst=mac_int(provider.mac))
@@ -103,14 +103,3 @@ def _fronts(ctx: Context, provider: Endpoint, size: int, target: int) -> Iterato
         for port in ctx.ports_of(service):
             if (port.protocol, port.target) == ("TCP", target):
                 yield from ((int(vip), port.port) for vip in ctx.vips(service) if vip.version == version)
-
-
-def _provider(ctx: Context, tenant_number: int, address: Address) -> Endpoint | None:
-    tenant = ctx.model.by_number("tenant", tenant_number)
-    if not isinstance(tenant, Tenant):
-        return None
-    for network in ctx.model.networks_around(address):
-        holder = ctx.model.holder(network.key, address)
-        if network.tenant == tenant.name and isinstance(holder, Endpoint):
-            return holder
-    return None

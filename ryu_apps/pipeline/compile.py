@@ -13,6 +13,7 @@ from ryu_apps.pipeline.features import (
     access,
     affinity,
     balance,
+    closed,
     discovery,
     echo,
     errors,
@@ -54,7 +55,8 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
     elif kind == Network.kind and key in ctx.model.networks:
         network = ctx.model.networks[key]
         for feature in (
-            neighbour, discovery, echo, flood, forgotten, learning, outside, unreachable, transit, ingress,
+            neighbour, discovery, echo, flood, forgotten, learning, outside, unreachable, closed,
+            transit, ingress,
         ):
             flows += feature.for_network(ctx, network)
         groups = tuple(flood.groups_for_network(ctx, network))
@@ -62,8 +64,8 @@ def compile_owner(ctx: Context, owner: Owner) -> Program:
         endpoint = ctx.model.endpoints[key]
         if endpoint.state != "stopped":
             for feature in (
-                access, neighbour, discovery, translate, errors, fragments, forgotten, route, outside, ingress, limit,
-                unfit,
+                access, neighbour, discovery, translate, errors, fragments, forgotten, route, closed, outside, ingress,
+                limit, unfit,
             ):
                 flows += feature.for_endpoint(ctx, endpoint)
     elif kind == Service.kind and key in ctx.model.services:

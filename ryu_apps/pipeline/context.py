@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ryu_apps.pipeline.values import Action, Flow, Group
 from ryu_apps.pipeline.ways import Path, Tunnel, Way, group_of
-from topology.model import Address, Endpoint, Host, Network, Service, ServicePort
+from topology.model import Address, Endpoint, Host, Network, Service, ServicePort, Tenant
 from topology.observed import Switch
 from topology.paths import Paths
 from topology.reach import TUNNEL_PORT, host_addresses
@@ -164,6 +164,17 @@ class Context:
     def network_of(self, endpoint: Endpoint) -> Network:
         """The endpoint's network."""
         return self.model.networks[endpoint.network_key]
+
+    def endpoint_at(self, zone: int, address: Address) -> Endpoint | None:
+        """Who has an address in the tenant of this number, if a container or host does."""
+        tenant = self.model.by_number("tenant", zone)
+        if not isinstance(tenant, Tenant):
+            return None
+        for network in self.model.networks_around(address):
+            holder = self.model.holder(network.key, address)
+            if network.tenant == tenant.name and isinstance(holder, Endpoint):
+                return holder
+        return None
 
     def zone(self, tenant: str) -> int:
         """The tenant's number, which is its conntrack zone."""

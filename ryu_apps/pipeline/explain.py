@@ -145,8 +145,8 @@ class Words:
                 return self._reply(step)
             case Table.LEAVE | Table.DEPART:
                 return self._leave(step)
-            case Table.DELIVER if not step.flow.actions and step.flow.feature == Feature.ROUTE:
-                return f"dropped: {self.no_way(destination(step.packet))}"
+            case Table.DELIVER if step.flow.feature == Feature.CLOSED and step.flow.goto is not None:
+                return self.no_way(destination(step.packet))
             case Table.DELIVER:
                 return f"out of port {self.port(step.packet.get(PORT, 0))}"
             case Table.UNFIT:
@@ -268,6 +268,8 @@ class Words:
             return f"nobody in tenant {self._sender.tenant} is known to have {to}: its gateway asks by ARP who has it"
         if flow.feature == Feature.UNREACHABLE:
             return self.no_way(to)
+        if flow.feature == Feature.CLOSED:
+            return _special(to) or f"{to} is outside, and IPv6 has no nat"
         port = next((a.value for a in flow.actions if isinstance(a, SetField) and a.field == PORT), None)
         if port is None and flow.actions:
             return f"{to} is {self.what(to)} → {self._way(to)}"
@@ -321,8 +323,10 @@ class Words:
         """Whether it may go to the host, or by it."""
         key, flow = self._sender.network_key, step.flow
         network = self._ctx.network_of(self._sender)
+        if flow.feature == Feature.CLOSED:
+            return f"network {key} has no nat: only replies to the host may leave it"
         if not flow.actions and flow.goto is None:
-            return f"dropped: network {key} has no nat: only replies to the host may leave it"
+            return "dropped: no connection that it belongs to is known"
         if flow.table == Table.LEAVE:
             no_nat = "has no nat, but this may be a reply to the host, or to a client that came in by another host"
             why = "has nat" if network.nat else no_nat

@@ -16,6 +16,7 @@ from ryu_apps.pipeline.journey import Journeys, Leg
 from ryu_apps.pipeline.nexthop import next_hop, on_link
 from ryu_apps.pipeline.packet import PORTS, Packet, five_tuple
 from ryu_apps.pipeline.tables import Table
+from ryu_apps.pipeline.values import CONTROLLER
 from topology.model import Address, Endpoint
 from topology.providers import no_way_back
 
@@ -141,6 +142,8 @@ class _Return:
                 last += ", which is down or where it came from"
             return self._lost(last.removeprefix("dropped: ") + at)
         out = walk.sent[0]
+        if out.port == CONTROLLER:
+            return self._lost(words.of(shown(walk)[-1]) + at)
         if len(walk.sent) > 1 or ctx.dpid != self._home or out.port != ctx.port_of(self._client):
             ports = ", ".join(dict.fromkeys(words.port(sent.port) for sent in walk.sent))
             text = f"unknown: it leaves {place(ctx, ctx.dpid)} by port {ports}"

@@ -90,6 +90,7 @@ class Feature(IntEnum):
     FORGOTTEN = 18
     LIMIT = 19
     UNREACHABLE = 20
+    CLOSED = 21
 
 
 ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it
@@ -250,18 +251,22 @@ TABLES: dict[Table, Declaration] = {
         miss=Table.DELIVER,
     ),
     Table.LEAVE: Declaration(
-        "to the host, and no answer of a service: through conntrack where the network may, else dropped and counted",
+        "to the host, and no answer of a service: through conntrack where the network may, else refused",
         _of(TENANT, NETWORK, "tcp_flags") | _IP_HEADER | _L4,
+        _of(REASON),
     ),
     Table.DEPART: Declaration(
-        "answers to the host go on; a new connection of a network with nat gets the sender's hidden address",
-        _of(TENANT, "ct_state", "tcp_flags") | _IP_HEADER | _L4,
+        "answers to the host go on; a new connection of a network with nat gets the sender's hidden address; another's "
+        "is refused",
+        _of(TENANT, NETWORK, "ct_state", "tcp_flags") | _IP_HEADER | _L4,
+        _of(REASON),
     ),
     Table.DELIVER: Declaration(
-        "out of the port that route chose; into a network that does not route, only what is from there; to the host, "
+        "out of the port that route chose; into a network that does not route, only what is from there, the rest is "
+        "refused; to the host, "
         "and came in by another one: by the way to that; nothing that the limit of connections has left untranslated",
         _of(TENANT, NETWORK, PORT, "ct_mark", "ct_state", "eth_dst", "eth_type", "ip_frag") | _SOURCES,
-        _of("eth_dst", "tun_ipv4_dst", "tunnel_id"),
+        _of("eth_dst", "tun_ipv4_dst", "tunnel_id", REASON),
     ),
     Table.FORGOTTEN: Declaration(
         "of a connection that conntrack does not know: to the controller, which resets whoever waits in vain",

@@ -310,6 +310,8 @@ class _Tracer:
                 return end("refused", f"refused {self._refused()}: {text}")
             if last.flow.feature == Feature.UNREACHABLE:
                 return end(*self._nobody(words, text))
+            if last.flow.feature == Feature.CLOSED:
+                return end("refused", f"refused as prohibited: {text}")
             return end("asked", f"to the controller: {text}")
         if last.flow.feature == Feature.ECHO:
             return end("answered", f"answered by the switch: {text}")

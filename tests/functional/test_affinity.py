@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ryu_apps.pipeline.features.affinity import MOST_CLIENTS
+from ryu_apps.pipeline.features.affinity import most_clients
 from ryu_apps.pipeline.tables import Table
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
@@ -132,9 +132,10 @@ def test_more_clients_than_are_remembered(bare: Lab, hosts: Mapping[str, Host], 
     """A flood of clients would fill the switch with what it learns of them, until it has no memory left."""
     service(sessionAffinity=600)
     flows = [f for f in bare.flows() if f.table == Table.KEEP and "tcp" in f.match and "learn(" in f.actions]
-    assert flows and all(f"limit={MOST_CLIENTS}" in f.actions for f in flows)
+    limit = f"limit={most_clients(3)}"
+    assert flows and all(limit in f.actions for f in flows)
     for flow in flows:  # as they are, but for the limit
-        actions = flow.actions.replace(f"limit={MOST_CLIENTS}", "limit=1")
+        actions = flow.actions.replace(limit, "limit=1")
         what = f"table={flow.table},cookie={flow.cookie:#x},priority={flow.priority},{flow.match}"
         bare.instance.ofctl("add-flow", bare.bridge, f"{what},actions={actions}")
     clients = [hosts[f"c{n}"] for n in range(1, 7)]
@@ -148,3 +149,27 @@ def test_more_clients_than_are_remembered(bare: Lab, hosts: Mapping[str, Host], 
     for client in clients:
         client.ask("tcp", VIP, 8080)
     assert len(learned(bare)) == 3
+
+
+def test_more_providers_do_not_move_clients(bare: Lab, hosts: Mapping[str, Host], service: Any) -> None:
+    """Each provider remembers fewer clients when there are more: with that change all sessions would end."""
+    assert most_clients(5) < most_clients(3)
+    service(sessionAffinity=600)
+    chosen = {name: together(hosts[name], "tcp", VIP, 8080).pop() for name in ("c1", "c2", "c3", "c4")}
+    before = births(bare)
+    for n in (4, 5):
+        bare.host(f"w{n}", "web", f"10.1.1.{n}", {"tier": "web"}, serve=["tcp:80"])
+    try:
+        wait_for(lambda: f"limit={most_clients(5)}" in learns(bare), "the new limit")
+        assert {name: together(hosts[name], "tcp", VIP, 8080).pop() for name in chosen} == chosen
+        assert len(births(bare)) == len(before)
+    finally:
+        for name in ("w4", "w5"):
+            bare.rest.delete_endpoint(name)
+    wait_for(lambda: f"limit={most_clients(3)}" in learns(bare), "the old limit")
+    assert {name: together(hosts[name], "tcp", VIP, 8080).pop() for name in chosen} == chosen
+
+
+def learns(lab: Lab) -> str:
+    """What learns clients, in one string."""
+    return "\n".join(f.actions for f in lab.flows(f"table={Table.KEEP.value}"))

@@ -86,7 +86,7 @@ CASES = [
          (CONTROLLER,)),
     Case("an unknown sender: looked for", 9, tcp(9, C1, O1, 999, 22), (CONTROLLER,)),
     Case("another tenant's MAC", 1, tcp(1, C1, W1, 999, 22, eth_dst=mac(7))),
-    Case("into a network without a gateway", 1, tcp(1, C1, X1, 999, 22)),
+    Case("into a network without a gateway: told", 1, tcp(1, C1, X1, 999, 22), (CONTROLLER,)),
     Case("same addresses, other tenant", 6, tcp(6, C1, W1, 999, 22), (7,), {"eth_dst": mac(7)}),
     Case("an address that only the other tenant has: looked for", 6, tcp(6, C1, W2, 999, 22), (CONTROLLER,)),
     # broadcast

@@ -24,9 +24,10 @@ from ryu_apps.reconciler import Reconciler
 from tests.kit.packets import BROADCAST, C1, VIP, W1, arp, tcp, udp
 from tests.kit.several import Several
 from tests.kit.world import PORTS, WEB, endpoint, ip, mac, model_of, objects
+from topology.graph import paths
 from topology.model import Host, Network, Object
 from topology.observed import Observed
-from topology.paths import End, Link, Paths, common, link, paths
+from topology.paths import End, Link, Paths, common, link
 from topology.snapshot import Model
 
 S1, S2, S3, S4 = 1, 2, 3, 4

@@ -17,7 +17,7 @@ PURE = {
     "heapq", "ipaddress", "itertools", "math", "operator", "struct", "typing",
 }  # fmt: skip
 # by files that the controller alone imports
-OTHERS = {"topology/paths.py": {"networkx"}, "topology/etcd.py": {"etcd3gw", "requests"}}
+OTHERS = {"topology/graph.py": {"networkx"}, "topology/etcd.py": {"etcd3gw", "requests"}}
 SIDE_EFFECTS = {"open", "print", "input", "exec", "eval", "__import__"}
 
 

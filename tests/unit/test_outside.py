@@ -104,7 +104,8 @@ def test_what_a_host_begins_is_answered_and_nothing_else() -> None:
     """Containers without a way out could reach their host, or the host's connections would get no answers."""
     it = switch(model())
     answer = tcp("10.1.1.1", HOST_IP, (22, 40000), mac=world.mac(7))
-    assert sent(it, 7, answer) == [], "blue's web has no nat, nor the host's route"
+    refused = [(CONTROLLER, "10.1.1.1", HOST_IP)]
+    assert sent(it, 7, answer) == refused, "blue's web has no nat, nor the host's route"
     assert sent(it, LOCAL, tcp(HOST_IP, "10.1.1.3", (40000, 22))) == [(4, HOST_IP, "10.1.1.3")]
     answer = tcp("10.1.1.3", HOST_IP, (22, 40000), mac=world.mac(4))
     assert sent(it, 4, answer) == [(LOCAL_IN_REGISTER, "10.1.1.3", HOST_IP)]
@@ -116,7 +117,7 @@ def test_only_the_host_itself_reaches_containers() -> None:
     """What the host forwards for others would come in by the way that is the host's own."""
     it = switch(model())
     assert sent(it, LOCAL, tcp(WORLD_IP, "10.1.1.3", (40000, 22))) == []
-    assert sent(it, LOCAL, tcp(HOST_IP, "30.1.1.1", (40000, 22))) == [], "without a gateway it could not answer"
+    assert sent(it, LOCAL, tcp(HOST_IP, "30.1.1.1", (40000, 22))) == [(CONTROLLER, HOST_IP, "30.1.1.1")]
     assert sent(it, LOCAL, tcp(HOST_IP, "10.1.1.3", (40000, 22), mac=world.mac(4))) == [], "another MAC"
 
 
@@ -156,8 +157,8 @@ def test_no_host_no_way(host: Host | None) -> None:
         ),
         ("c1", "127.0.0.1", "dropped: no container or service in tenant default has 127.0.0.1"),
         ("w1", WORLD_IP, "delivered to the host, which sends it on to 192.0.2.9"),
-        ("w9", WORLD_IP, "dropped: network blue:web has no nat: only replies to the host may leave it"),
-        ("w9", HOST_IP, "dropped: network blue:web has no nat: only replies to the host may leave it"),
+        ("w9", WORLD_IP, "refused as prohibited: network blue:web has no nat: only replies to the host may leave it"),
+        ("w9", HOST_IP, "refused as prohibited: network blue:web has no nat: only replies to the host may leave it"),
     ],
 )
 def test_a_trace_says_so(sender: str, to: str, text: str) -> None:

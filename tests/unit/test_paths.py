@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topology.paths import End, Link, Paths, common, link, paths
+from topology.graph import paths
+from topology.paths import End, Link, Paths, common, link
 
 
 def joined(*pairs: tuple[int, int]) -> list[Link]:

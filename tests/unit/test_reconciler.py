@@ -21,9 +21,10 @@ from ryu_apps.pipeline.ways import is_way
 from ryu_apps.reconciler import Reconciler
 from tests.kit import world
 from tests.kit.fakesession import FakeSession
+from topology.graph import paths
 from topology.model import Change, Commit, Endpoint, Object, Service
 from topology.observed import Observed, Port
-from topology.paths import End, link, paths
+from topology.paths import End, link
 from topology.snapshot import Model
 
 DEADLINE = 10.0

@@ -152,8 +152,8 @@ def test_a_service_in_words() -> None:
         (("c1", "8.8.8.8", 22), "dropped: no container or service in tenant default has 8.8.8.8"),
         (("c1", "20.1.1.77", 22), "dropped: no host in network default:clients has 20.1.1.77: c1 gets no reply to its "
          "ARP request"),
-        (("c1", "30.1.1.1", 22), "dropped: 30.1.1.1 is x1's, whose network default:island has no gateway: it could not "
-         "reply"),
+        (("c1", "30.1.1.1", 22), "refused as prohibited: 30.1.1.1 is x1's, whose network default:island has no "
+         "gateway: it could not reply"),
         (("x1", "10.1.1.1", 22), "dropped: network default:island has no gateway: x1 has no route to 10.1.1.1 by it; "
          "by a network of another driver, its host refuses it"),
         (("c1", "10.1.1.1", 80), "delivered to w1 10.1.1.1:80 at port p2 on switch 0000000000000001"),

@@ -277,7 +277,8 @@ def test_a_client_outside_a_network_that_does_not_route(change: Callable[[Object
     """If it fails: it is not told that nothing comes back from a network that does not route."""
     it = world([change(o) for o in on_hosts(dual=True)])
     found = ask(it, "c1", to, 22)
-    assert found.verdict == "dropped"
+    assert found.verdict == "refused"
+    assert found.text.startswith("refused as prohibited: ")
     assert found.text.removesuffix(", on host b").endswith(f"'s, whose network default:web {why}")
     refused = ask(it, "c1", VIP, 8080)
     assert refused.verdict == "refused"

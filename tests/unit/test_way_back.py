@@ -245,7 +245,8 @@ def test_nothing_else_gets_in_or_out(kind: Kind, net: str) -> None:
                 for pair in ports:
                     dpid, own, to = A if sender.number < 10 else B, *(str(e.addresses[0]) for e in (sender, receiver))
                     packet = segment(kind, sender.number, own, to, pair)
-                    assert of.send(dpid, sender.number, packet).ends == [], (sender.id, receiver.id, pair)
+                    told = {port for _, port in of.send(dpid, sender.number, packet).ends}
+                    assert told <= {CONTROLLER}, (sender.id, receiver.id, pair)
                     # with the source that answers through a VIP have
                     packet[family.src] = bits(family, ADDRESS[net])
                     assert of.send(dpid, sender.number, packet).ends == [], (sender.id, receiver.id, pair)
@@ -255,7 +256,7 @@ def test_nothing_else_gets_in_or_out(kind: Kind, net: str) -> None:
         own = str(host_addresses(of.model.hosts[HOSTS[A]])[kind.version == 6])
         for pair in ports:
             packet = segment(kind, LOCAL, own, str(one.addresses[0]), pair)
-            assert of.send(A, LOCAL, packet).ends == [], "from the host"
+            assert {port for _, port in of.send(A, LOCAL, packet).ends} <= {CONTROLLER}, "from the host"
     # and its own containers reach each other, on both hosts
     for eth_dst in (mac(13), ROUTER_MAC):
         first, second = (str(e.addresses[0]) for e in shut)

@@ -34,7 +34,8 @@ from ryu_apps.pipeline.values import (
 from topology.model import Service, ServicePort
 
 HIDDEN_BITS = 10
-MOST_CLIENTS = 10_000  # that a provider of a service has by affinity; others are balanced as without it
+MOST_CLIENTS = 65_536  # that a switch remembers for a service; others are balanced as without affinity
+MOST_OF_PROVIDER = 10_000  # of them with one provider
 NUMBER_BITS = 24  # of a provider, lowest in the number of what is learned of it
 
 
@@ -43,7 +44,9 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     if not service.affinity:
         return
     for family, vip in each(ctx.vips(service)):
-        for scope in scopes(ctx, service, family):
+        found = list(scopes(ctx, service, family))
+        limit = most_clients(max(len(scope.choices) for scope in found))
+        for scope in found:
             for port in ctx.ports_of(service) if scope.choices else ():
                 terms = new_connection(ctx, service, family, vip, port) | scope.terms
                 yield Flow(
@@ -63,8 +66,17 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                         feature=Feature.AFFINITY,
                     )
                 for choice in scope.choices:
-                    learn = _learn(ctx, service, family, vip, choice)
+                    learn = _learn(ctx, service, family, vip, choice, limit)
                     yield from _to_provider(ctx, family, port, scope, choice, terms, learn)
+
+
+def most_clients(providers: int) -> int:
+    """How many clients are remembered for each of so many providers.
+
+    The same for a range of numbers, so that a provider that comes or goes seldom changes the flows of the others. What
+    they have learned survives such a change: Open vSwitch counts the flows that have its cookie.
+    """
+    return max(1, min(MOST_OF_PROVIDER, MOST_CLIENTS >> max(providers - 1, 0).bit_length()))
 
 
 def _to_provider(  # noqa: PLR0917 - what for_service has at hand
@@ -114,7 +126,9 @@ def _show_ports(port: ServicePort) -> tuple[Action, ...]:
     return (Move(CLIENT_PORT, f"{name}_src", bits=16), SetField(f"{name}_dst", port.port))
 
 
-def _learn(ctx: Context, service: Service, family: Family, vip: int, choice: Choice) -> Learn:
+def _learn(  # noqa: PLR0917 - what for_service has at hand
+    ctx: Context, service: Service, family: Family, vip: int, choice: Choice, limit: int
+) -> Learn:
     absolute = service.affinity_mode == "absolute"
     return Learn(
         Table.STICKY,
@@ -129,5 +143,5 @@ def _learn(ctx: Context, service: Service, family: Family, vip: int, choice: Cho
         idle=0 if absolute else service.affinity,
         hard=service.affinity if absolute else 0,
         number=service.number << NUMBER_BITS | choice.number,
-        limit=MOST_CLIENTS,
+        limit=limit,
     )

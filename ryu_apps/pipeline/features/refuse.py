@@ -33,6 +33,7 @@ TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
 ASKED = {
     Feature.REFUSE: REFUSALS_METER,
     Feature.UNREACHABLE: REFUSALS_METER,
+    Feature.CLOSED: REFUSALS_METER,
     Feature.FORGOTTEN: RESETS_METER,
 }
 """What a tenant's packets tell the controller: by which meter of all tenants together."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, mac_int
-from ryu_apps.pipeline.family import V6, Family, each
+from ryu_apps.pipeline.family import V6, each
 from ryu_apps.pipeline.tables import NETWORK, PORT, ROUTER_MAC, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import DecTtl, Flow, OutputReg, SetField, match
-from topology.model import Endpoint, Network
+from topology.model import Endpoint
 
 LINK_LOCAL = (0xFE80 << 112, 0xFFC0 << 112)  # fe80::/10
 
@@ -24,11 +24,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
-    """By its MAC within its network, by its address from anywhere in the tenant.
-
-    A network that does not route gets nothing from elsewhere but answers to its connections through its VIPs. Only
-    conntrack tells them from the rest, so that is seen at the end: they are from a VIP, an address of the network.
-    """
+    """By its MAC within its network, by its address from anywhere in the tenant: `closed` says who may."""
     port = ctx.port_of(endpoint)
     send, goto = (ctx.onward(endpoint), None) if port is None else ((SetField(PORT, port),), Table.REPLY)
     network = ctx.network_of(endpoint)
@@ -56,16 +52,3 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         yield Flow(
             Table.ROUTE, Priority.NORMAL, match(**terms), actions, goto=goto if send else None, feature=Feature.ROUTE
         )
-        if port is not None and family.gateway(network) is None:
-            yield from _closed(family, network, {PORT: port, "eth_dst": mac, "eth_type": family.eth_type})
-
-
-def _closed(family: Family, network: Network, into: dict[str, int]) -> Iterator[Flow]:
-    """Into a network that does not route: what is from its subnet, or from its link."""
-    subnet = family.subnet(network)
-    sources = [subnet] if subnet is not None else []
-    sources += [LINK_LOCAL] if family is V6 else []
-    for source in sources:
-        what = match(**into | {family.src: source})
-        yield Flow(Table.DELIVER, Priority.EXACT, what, (OutputReg(PORT),), feature=Feature.ROUTE)
-    yield Flow(Table.DELIVER, Priority.REFUSE_FIRST, match(**into), feature=Feature.ROUTE)
