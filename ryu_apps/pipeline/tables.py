@@ -110,7 +110,8 @@ ANSWER_RATE = 100  # packets a second that a switch may send to the controller t
 LINK_METER = 3  # of what comes in by links that are known: one frame a second for each
 LINK_RATE = 1000  # frames a second that a switch may hear from its neighbours
 SEEK_METER = 4  # of its own: who sends to nobody must not keep hosts from being learned, or VIPs from refusing
-SEEK_RATE = 100  # packets a second that a switch may send to the controller for want of their receiver or sender
+SEEK_RATE = 200  # packets a second of all tenants that a switch may send to the controller for want of their receiver
+UNKNOWN_METER, UNKNOWN_RATE = 7, 100  # packets a second whose sender is unknown, and so their tenant
 FORGOTTEN_RATE = 100  # packets a second of a tenant's forgotten connections
 REFUSALS_METER, RESETS_METER = 5, 6  # of all tenants together: the first for VIPs and addresses that nobody has
 REFUSALS_RATE, RESETS_RATE = 300, 200  # packets a second: one tenant can't use up either
@@ -125,6 +126,7 @@ METERS = (
     Meter(SEEK_METER, SEEK_RATE, SEEK_RATE),
     Meter(REFUSALS_METER, REFUSALS_RATE, REFUSALS_RATE),
     Meter(RESETS_METER, RESETS_RATE, RESETS_RATE),
+    Meter(UNKNOWN_METER, UNKNOWN_RATE, UNKNOWN_RATE),
 )
 
 

@@ -18,6 +18,7 @@ CAUSED = {
     Feature.REFUSE: REFUSE_METERS,
     Feature.UNREACHABLE: REFUSE_METERS,
     Feature.CLOSED: REFUSE_METERS,
+    Feature.SEEK: REFUSE_METERS,
     Feature.FORGOTTEN: FORGOTTEN_METERS,
 }
 """By a tenant: the meters of its own."""
@@ -50,7 +51,7 @@ def test_what_a_tenant_causes_has_its_own_meter_first(host: bool) -> None:
             found.add(flow.feature)
             assert flow.meter ^ CAUSED[Feature(flow.feature)] in tenants_of(flow)
             assert flow.goto == Table.TELL
-    assert found == (set(CAUSED) if host else set(CAUSED) - {Feature.UNREACHABLE})
+    assert found == set(CAUSED) - {Feature.SEEK if host else Feature.UNREACHABLE}
 
 
 def tenants_of(flow: Flow) -> set[int]:

@@ -8,19 +8,21 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import V4
+from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.features.neighbour import REQUEST
 from ryu_apps.pipeline.fields import ETH_ARP
 from ryu_apps.pipeline.tables import (
     NETWORK,
     PACKET_IN_METER,
+    REFUSE_METERS,
     ROUTER_MAC,
-    SEEK_METER,
     TENANT,
+    UNKNOWN_METER,
     Feature,
     Priority,
     Table,
 )
-from ryu_apps.pipeline.values import CONTROLLER, Flow, Match, Output, match
+from ryu_apps.pipeline.values import CONTROLLER, Flow, Output, match
 from topology.model import Network
 
 TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
@@ -46,7 +48,14 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         meter=PACKET_IN_METER,
         feature=Feature.LEARN,
     )
-    yield _seek(Table.CLASSIFY, match(eth_type=V4.eth_type))
+    yield Flow(
+        Table.CLASSIFY,
+        Priority.FALLBACK,
+        match(eth_type=V4.eth_type),
+        TO_CONTROLLER,
+        meter=UNKNOWN_METER,
+        feature=Feature.SEEK,
+    )
 
 
 def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
@@ -57,13 +66,10 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         return
     subnet = (int(network.subnet.network_address), int(network.subnet.netmask))
     near = match(**{NETWORK: network.number}, eth_type=V4.eth_type, ipv4_dst=subnet)
-    yield _seek(Table.ROUTE, near, Priority.FALLBACK - 1)
+    meter = REFUSE_METERS | ctx.zone(network.tenant)
+    yield refuse.tell(Table.ROUTE, Priority.FALLBACK - 1, near, meter, Feature.SEEK)
     if network.gateway is not None:
         routed = {TENANT: ctx.zone(network.tenant), "eth_dst": ROUTER_MAC, "eth_type": V4.eth_type}
-        yield _seek(Table.ROUTE, match(**routed, ipv4_dst=subnet))
+        yield refuse.tell(Table.ROUTE, Priority.FALLBACK, match(**routed, ipv4_dst=subnet), meter, Feature.SEEK)
         itself = match(**routed, ipv4_dst=int(network.gateway))
         yield Flow(Table.ROUTE, Priority.NORMAL, itself, feature=Feature.SEEK)
-
-
-def _seek(table: Table, what: Match, priority: int = Priority.FALLBACK) -> Flow:
-    return Flow(table, priority, what, TO_CONTROLLER, meter=SEEK_METER, feature=Feature.SEEK)

@@ -20,6 +20,7 @@ from ryu_apps.pipeline.tables import (
     REFUSE_METERS,
     RESETS_METER,
     ROUTER_MAC,
+    SEEK_METER,
     TENANT,
     Feature,
     Priority,
@@ -35,6 +36,7 @@ ASKED = {
     Feature.UNREACHABLE: REFUSALS_METER,
     Feature.CLOSED: REFUSALS_METER,
     Feature.FORGOTTEN: RESETS_METER,
+    Feature.SEEK: SEEK_METER,
 }
 """What a tenant's packets tell the controller: by which meter of all tenants together."""
 
