@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from ryu_apps.pipeline.fields import UDP
 from tests.functional.test_isolation import listen, seen
 from tests.kit import frames
 from tests.kit.hosts import Host, ask_again
@@ -188,17 +187,11 @@ def test_what_is_closed(bare: Lab, hosts: Mapping[str, Host], net: str) -> None:
         wire.send(frames.udp(inside.mac, inside.ip, APP, 53))
         # each hears of what is meant for it, sent later
         answer = ask_again(asked).encode()
-        assert not any(marked(frame) for frame in seen(hearing, answer))
+        assert not any(frames.marked(frame) for frame in seen(hearing, answer))
         for outsider, heard in zip(outsiders, others, strict=True):
             sender = hosts["cf"] if outsider is not hosts["cf"] else hosts["cw"]
             stack.enter_context(sender.connect("udp", outsider.ip, 99)).send(b"honest")
-            assert not any(marked(frame) for frame in seen(heard, b"honest")), outsider.name
-
-
-def marked(frame: bytes) -> bool:
-    """Whether it is a datagram of these, and not an error that quotes one: the gateway says that this is prohibited."""
-    protocol = frame[23] if frame[12:14] == b"\x08\x00" else frame[20]
-    return protocol == UDP and frames.MARK in frame
+            assert not any(frames.marked(frame) for frame in seen(heard, b"honest")), outsider.name
 
 
 @pytest.mark.parametrize(("kind", "port"), KINDS)

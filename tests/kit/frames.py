@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
+from ryu_apps.pipeline.fields import UDP
+
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 ROUTER = "0e:4e:43:00:00:01"
 MARK = b"forged"  # what a datagram of `udp` carries
@@ -30,6 +32,12 @@ def udp(mac: str, sender: str, target: str, port: int, *, to: str = ROUTER, data
     """A UDP datagram, to the router's MAC unless told."""
     payload = struct.pack("!HHHH", 1000, port, 8 + len(data), 0) + data
     return ip(mac, sender, target, 17, payload, to=to)
+
+
+def marked(frame: bytes) -> bool:
+    """Whether it is such a datagram, and not an error that quotes one."""
+    protocol = frame[23] if frame[12:14] == b"\x08\x00" else frame[20]
+    return protocol == UDP and MARK in frame
 
 
 def ip(
