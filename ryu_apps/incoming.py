@@ -1,4 +1,4 @@
-"""Where a request ends, as its head and its chunks tell it: eventlet reads both without a limit.
+"""A request's body, as its chunks tell it: eventlet reads them without a limit.
 
 Whoever reads a body reads it in parts and counts them. What is bounded here is what carries no byte of it: the lines
 between its chunks, and the turns that other greenthreads wait for meanwhile.
@@ -7,8 +7,9 @@ between its chunks, and the turns that other greenthreads wait for meanwhile.
 from __future__ import annotations
 
 import warnings
-from email.message import Message
 from typing import Any
+
+from topology.heads import MAX_DIGITS
 
 with warnings.catch_warnings():
     # eventlet announces its end of life: known
@@ -18,31 +19,12 @@ with warnings.catch_warnings():
 
 MAX_CHUNK_LINE = 256  # bytes of the line before a chunk, with extensions that nobody reads
 MAX_TRAILERS = 8 << 10  # bytes of the headers after the last chunk
-MAX_DIGITS = 16  # of a chunk's size, and of Content-Length
 CHUNKS_A_TURN = 64  # chunks until others have their turn: a client may keep us supplied without a pause
 
 DISCARD_TIMEOUT = 5.0  # s, and
 MAX_DISCARDED = 4 << 20  # bytes of a body that nobody reads, before the connection is ended instead
 
-_BLANK = " \t"  # Python knows more of it, and `int` yet others
 _HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
-
-
-def wrong(headers: Message) -> str | None:
-    """Why a head does not say where its request ends, in one line; None: it does."""
-    lengths, codings = headers.get_all("content-length", []), headers.get_all("transfer-encoding", [])
-    if lengths and codings:
-        return "Content-Length and Transfer-Encoding are not allowed together"
-    for name, values in (("Content-Length", lengths), ("Transfer-Encoding", codings)):
-        if len(values) > 1:
-            return f"{name} is given {len(values)} times"
-    for length in (value.strip(_BLANK) for value in lengths):
-        if not (length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS):
-            return f"Content-Length {length[:80]!r}: must be a number of bytes"
-    for coding in (value.strip(_BLANK) for value in codings):
-        if coding.lower() != "chunked":
-            return f"Transfer-Encoding {coding[:80]!r}: must be chunked, or left out"
-    return None
 
 
 class Input(eventlet.wsgi.Input):  # type: ignore[misc]

@@ -18,6 +18,7 @@ from typing import Any
 
 from ryu_apps import incoming
 from ryu_apps.connections import Connection, Room
+from topology import heads
 
 with warnings.catch_warnings():
     # eventlet announces its end of life: known
@@ -102,6 +103,7 @@ class _Out:
 class _Protocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
     _head: Any = None
     wfile: Any
+    rfile: Any
 
     def setup(self) -> None:
         super().setup()
@@ -115,10 +117,14 @@ class _Protocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
         if len(line) >= self.server.url_length_limit:
             self.send_error(414, f"a request line has less than {self.server.url_length_limit} bytes")
             return b""
+        if wrong := heads.wrong_line(line) if line.strip() else None:
+            self.send_error(400, wrong)
+            return b""
         return line
 
     def parse_request(self) -> bool:
         """Whether the head makes sense; if not, its sender has been answered."""
+        lines = self.rfile = heads.Lines(self.rfile)
         try:
             if not super().parse_request():
                 return False
@@ -126,7 +132,7 @@ class _Protocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
             most, total = eventlet.wsgi.MAX_HEADER_LINE, eventlet.wsgi.MAX_TOTAL_HEADER_SIZE
             self.send_error(431, f"a header has less than {most} bytes, and all of them have at most {total}")
             return False
-        if line := incoming.wrong(self.headers):
+        if line := heads.wrong_header(self.headers, lines.broken) or heads.wrong_end(self.headers):
             self.send_error(400, line)
             return False
         return True

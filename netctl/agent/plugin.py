@@ -27,6 +27,7 @@ from typing import Any
 
 from netctl import reading
 from netctl.agent.errors import AgentError, Malformed, Refusal, StartError
+from topology import heads
 from topology.text import one_line
 
 LOG = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class _Request(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: PluginServer
+    raw_requestline: bytes
 
     def setup(self) -> None:
         """A new connection, which has not asked for anything yet."""
@@ -117,6 +119,21 @@ class _Request(http.server.BaseHTTPRequestHandler):
         except http.client.HTTPException as error:
             self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error))
         self._incoming.over()
+
+    def parse_request(self) -> bool:
+        """Whether the head makes sense; if not, its sender has been answered."""
+        wrong, rfile = heads.wrong_line(self.raw_requestline), self.rfile
+        lines = heads.Lines(rfile)
+        try:
+            self.rfile = lines  # type: ignore[assignment]  # of a head, only lines are read
+            if wrong is None and not super().parse_request():
+                return False
+        finally:
+            self.rfile = rfile
+        if wrong := wrong or heads.wrong_header(self.headers, lines.broken):
+            self.send_error(HTTPStatus.BAD_REQUEST, wrong)
+            return False
+        return True
 
     def do_POST(self) -> None:
         """A call of the plugin."""
@@ -153,10 +170,14 @@ class _Request(http.server.BaseHTTPRequestHandler):
         self._answer(status, content)
 
     def _body(self) -> Mapping[str, Any]:
-        length = self.headers.get("Content-Length", "0")
+        lengths = self.headers.get_all("Content-Length", ["0"])
+        length = lengths[0]
         if self.headers.get("Transfer-Encoding"):
             self.close_connection = True
             raise Malformed("a request needs a Content-Length", HTTPStatus.LENGTH_REQUIRED)
+        if len(lengths) > 1:
+            self.close_connection = True
+            raise Malformed(f"Content-Length is given {len(lengths)} times")
         if not (length.isascii() and length.isdigit()):
             self.close_connection = True
             raise Malformed(f"Content-Length {length[:80]!r} is not a number")

@@ -62,7 +62,7 @@ class Mixture:
 
     def run(self, name: str, *networks: str, connect: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> Inside:
         """A container in several networks from its start on, and connected to others when it runs."""
-        self.host.docker("create", "--name", name, f"--net={networks[0]}", *options, IMAGE, "sleep", "3600")
+        self.host.docker("create", "--name", name, f"--net={networks[0]}", *options, IMAGE, "sleep", "86400")
         for network in networks[1:]:
             self.host.docker("network", "connect", network, name)
         self.host.docker("start", name)

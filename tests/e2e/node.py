@@ -234,7 +234,7 @@ class Node(Machine):
 
     def container(self, name: str, network: str, *options: str) -> str:
         """Start a container that stays; its address there."""
-        self.docker("run", "-d", "--name", name, f"--net={network}", *options, IMAGE, "sleep", "3600")
+        self.docker("run", "-d", "--name", name, f"--net={network}", *options, IMAGE, "sleep", "86400")
         return self.address(name, network)
 
     def address(self, name: str, network: str) -> str:

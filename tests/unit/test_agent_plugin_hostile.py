@@ -130,7 +130,11 @@ def test_a_head_over_its_limit(plugin: Plugin) -> None:
     assert b" 431 " in answer.splitlines()[0]
 
 
-@pytest.mark.parametrize("line", [b"", b"POST /", b"\x16\x03\x01", b"POST /x HTTP/9.9", b"POST /x HTTP/x", b"GET /x"])
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"POST /", b"\x16\x03\x01", b"POST /x HTTP/9.9", b"POST /x HTTP/x", b"GET /x",
+     b"POST\xa0/Plugin.Activate HTTP/1.1"],
+)
 def test_a_request_line_that_is_none(plugin: Plugin, line: bytes) -> None:
     """The answer would have no head: its reader can't tell why it was refused."""
     answer = plugin.raw(line + b"\r\n\r\n")
@@ -138,6 +142,17 @@ def test_a_request_line_that_is_none(plugin: Plugin, line: bytes) -> None:
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 ") and b"\r\nConnection: close" in head
         assert refused(json.loads(body)).isprintable()
+
+
+@pytest.mark.parametrize(
+    "lines", [b"Content-Length : 2", b"X: y\rZ: z", b"X", b"Content-Length: 2\r\nContent-Length: 0"]
+)
+def test_a_header_that_is_none(plugin: Plugin, lines: bytes) -> None:
+    """What follows would be taken for a call of its own."""
+    answer = plugin.raw(b"POST /Plugin.Activate HTTP/1.1\r\n" + lines + b"\r\n\r\n{}")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") and b"\r\nConnection: close" in head
+    assert ("must be NAME: VALUE" in refused(json.loads(body))) != (b"Length: 0" in lines)
 
 
 @pytest.mark.parametrize(

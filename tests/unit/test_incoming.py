@@ -1,9 +1,8 @@
-"""Where a request ends, read from bytes alone."""
+"""Where a request's body ends, read from bytes alone."""
 
 from __future__ import annotations
 
 import io
-from email.message import Message
 from typing import Any
 
 import pytest
@@ -15,32 +14,6 @@ from ryu_apps.incoming import Input
 from ryu_apps.wsgi import eventlet
 
 Chunk = eventlet.wsgi.ChunkReadError
-
-
-def head(*lines: tuple[str, str]) -> Message:
-    found = Message()
-    for name, value in lines:
-        found[name] = value
-    return found
-
-
-@pytest.mark.parametrize(
-    ("lines", "why"),
-    [
-        ((), None),
-        ((("Content-Length", " 5 "),), None),
-        ((("Transfer-Encoding", "Chunked"),), None),
-        ((("Content-Length", "5"), ("Content-Length", "5")), "Content-Length is given 2 times"),
-        ((("Content-Length", "٣"),), "must be a number of bytes"),
-        ((("Content-Length", "1" * 17),), "must be a number of bytes"),
-        ((("Transfer-Encoding", "gzip"),), "must be chunked, or left out"),
-        ((("Content-Length", "5"), ("Transfer-Encoding", "chunked")), "not allowed together"),
-    ],
-)
-def test_heads(lines: tuple[tuple[str, str], ...], why: str | None) -> None:
-    """What follows a request would be taken for another one."""
-    found = incoming.wrong(head(*lines))
-    assert (found is None) if why is None else (why in (found or ""))
 
 
 def body(content: bytes, **more: Any) -> Input:

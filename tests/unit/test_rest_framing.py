@@ -103,6 +103,36 @@ def test_heads_that_do_not_say_where_they_end(manager: tuple[Manager, int], line
     assert said.count(b"HTTP/1.1 ") == 1, "and the connection ends"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"HEAD\xa0/version HTTP/1.1", b"GET\x0b/version HTTP/1.1", b"GET\x85/version HTTP/1.1",
+        b"GET\t/version HTTP/1.1", b"GET  /version HTTP/1.1", b" GET /version HTTP/1.1", b"GET /version HTTP/1.1 ",
+        b"GET /ver\x1csion HTTP/1.1", b"GET /version\x00 HTTP/1.1", b"GET /version HTTP/1.\xb2", b"GET /version",
+        b"G(T /version HTTP/1.1", b"\xc7ET /version HTTP/1.1",
+    ],
+)  # fmt: skip
+def test_a_request_line_that_is_none(manager: tuple[Manager, int], line: bytes) -> None:
+    """Who stands before the controller sees another request than it: one that it has let through."""
+    said = talk(manager[1], line + b"\r\nHost: localhost\r\n\r\n", GET)
+    assert said.startswith(b"HTTP/1.1 400 "), said
+    assert said.endswith(b"must be METHOD TARGET HTTP/1.1, with one space between\n"), "and it ends"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Content-Length : 2", b"Content-Length\t: 2", b"Content\xa0Length: 2", b"X\x0b: 2", b"\xe4: 2", b"(x): 2",
+        b"X", b": 2", b"X: y\r\n Content-Length: 2", b"X: y\r\n\tz", b"X: y\rContent-Length: 2",
+    ],
+)  # fmt: skip
+def test_a_header_that_is_none(manager: tuple[Manager, int], line: bytes) -> None:
+    """The same of a header: others would see one where the controller sees the end of the head, or the other way."""
+    said = talk(manager[1], NETWORK + line + b"\r\n\r\n", GET)
+    assert said.startswith(b"HTTP/1.1 400 "), said
+    assert said.endswith(b"must be NAME: VALUE in one line, without a space before the colon\n"), said
+
+
 def test_a_request_line_that_is_too_long(manager: tuple[Manager, int]) -> None:
     """The client would get an answer without a reason."""
     said = talk(manager[1], b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n")
