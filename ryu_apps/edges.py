@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 
 from ryu_apps.learning import unclaimed_ports
-from ryu_apps.openflow.rate import Bucket
 from topology.observed import Observed
 from topology.paths import End
+from topology.rate import Bucket
 from topology.snapshot import Model
 
 PORTS, PORTS_PER_SECOND = 200_000, 50_000  # that are asked at; a question beyond it is not sent, and asked again

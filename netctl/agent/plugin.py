@@ -28,9 +28,12 @@ from typing import Any
 from netctl import reading
 from netctl.agent.errors import AgentError, Malformed, Refusal, StartError
 from topology import heads
+from topology.complaints import Complaints
 from topology.text import one_line
 
 LOG = logging.getLogger(__name__)
+COMPLAINTS = Complaints(LOG)
+"""By method: who calls again and again must not fill the log."""
 
 Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
@@ -154,10 +157,10 @@ class _Request(http.server.BaseHTTPRequestHandler):
             content = _encoded(self.server.call(method, self._body()))
             status = HTTPStatus.OK.value
         except Refusal as error:
-            LOG.warning("%s: %s", shown, error)
+            COMPLAINTS.say(logging.WARNING, shown, str(error))
             content, status = _failure(str(error)), error.status
         except AgentError as error:
-            LOG.error("%s: %s", shown, error)
+            COMPLAINTS.say(logging.ERROR, shown, str(error))
             content, status = _failure(str(error)), HTTPStatus.OK.value
         except (ConnectionError, TimeoutError):
             self.close_connection = True

@@ -27,6 +27,7 @@ from tests.fuzz.mutate import places, replaced
 from tests.unit.agent_kit import wait_for
 from tests.unit.hostile import within
 from tests.unit.test_agent_plugin import ENDPOINT, NETWORK, Plugin, plugin, post, refused
+from topology import complaints
 
 __all__ = ["plugin"]
 
@@ -229,6 +230,15 @@ def test_a_wrong_value_in_any_field(plugin: Plugin, data: st.DataObject) -> None
     assert status < 500, answer
     if "Err" in answer:
         assert refused(answer).isprintable()
+
+
+def test_calls_that_are_refused_do_not_fill_the_log(plugin: Plugin, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that calls again and again would hide all else, or fill the disk."""
+    calls = 5 * complaints.BURST
+    for _ in range(calls):
+        assert b"unknown method" in plugin.raw(b"POST /Driver.Again HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+    said = [record for record in caplog.records if "Driver.Again" in record.getMessage()]
+    assert 0 < len(said) <= complaints.BURST + 1
 
 
 def test_an_error_of_our_own_is_loud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from ryu_apps.openflow import complaints
-from ryu_apps.openflow.complaints import BURST, MOST, MOST_TOGETHER, REFILL, Complaints
+from topology import complaints
+from topology.complaints import BURST, MOST, MOST_TOGETHER, REFILL, Complaints
 
 LOG = logging.getLogger("test.complaints")
 
@@ -44,5 +44,5 @@ def test_who_always_says_to_be_another(said: pytest.LogCaptureFixture) -> None:
     assert len(said.messages) == MOST_TOGETHER
     now[0] += complaints.REFILL_TOGETHER
     about.say(logging.ERROR, "peer", "wrong")
-    assert f"({MOST + 2000 - MOST_TOGETHER} lines about several switches were left out)" in said.messages[-1]
+    assert f"({MOST + 2000 - MOST_TOGETHER} lines about several peers were left out)" in said.messages[-1]
     assert len(about._lines) == MOST

@@ -1,18 +1,19 @@
-"""What is said about switches, by level and at most so often: a bad one must not fill the log.
+"""What is said about peers, by level and at most so often: a bad one must not fill the log.
 
-Each switch (or peer that has not said who it is) may be spoken of `BURST` times, and then once in `REFILL` seconds. How
-many lines were left out stands in the next one. Only the latest `MOST` switches are remembered.
+Of each peer there are `BURST` lines, and then one in `REFILL` seconds. How many were left out stands in the next one.
+Only the latest `MOST` peers are remembered.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ryu_apps.openflow.rate import Bucket
+from topology.rate import Bucket
 
 BURST = 10
 REFILL = 30.0  # s
@@ -29,16 +30,24 @@ class _Lines:
 
 
 class Complaints:
-    """Says lines about switches to a logger."""
+    """Says lines about peers to a logger."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._clock = clock
+        self._lock = threading.Lock()
         self._lines: OrderedDict[str, _Lines] = OrderedDict()
         self._together = _Lines(Bucket(MOST_TOGETHER, 1 / REFILL_TOGETHER, clock()))
 
     def say(self, level: int, whom: str, text: str) -> None:
-        """One line about ``whom``, unless there were too many lately."""
+        """One line about ``whom``, unless there were too many lately. From any thread."""
+        with self._lock:
+            left_out = self._take(whom)
+        if left_out is not None:
+            self._log.log(level, "%s: %s%s", whom, text, left_out)
+
+    def _take(self, whom: str) -> str | None:
+        """What to add to a line; None: no line now."""
         now = self._clock()
         lines = self._lines.get(whom)
         if lines is None:
@@ -48,18 +57,15 @@ class Complaints:
             self._lines.popitem(last=False)
         if not lines.bucket.take(now):
             lines.dropped += 1
-        elif not self._together.bucket.take(now):
+            return None
+        if not self._together.bucket.take(now):
             self._together.dropped += 1
-        else:
-            self._log.log(level, "%s: %s%s", whom, text, self._left_out(lines))
+            return None
+        return self._left_out(lines)
 
     def _left_out(self, lines: _Lines) -> str:
         out = f" ({lines.dropped} lines about it were left out)" if lines.dropped else ""
         if self._together.dropped:
-            out += f" ({self._together.dropped} lines about several switches were left out)"
+            out += f" ({self._together.dropped} lines about several peers were left out)"
         lines.dropped = self._together.dropped = 0
         return out
-
-
-COMPLAINTS = Complaints(logging.getLogger("ryu_apps.openflow"))
-"""The one of this process."""
