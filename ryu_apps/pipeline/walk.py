@@ -5,7 +5,7 @@ Tests' fake switch is the same, and chooses and learns as well; it is compared w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ryu_apps.pipeline.conntrack import Conntrack
@@ -62,29 +62,40 @@ class Walk:
     cts: list[Ct] = field(default_factory=list)
 
 
+_Kind = tuple[tuple[str, int | None], ...]
+"""What a flow matches, without the values."""
+
+
 class Flows:
     """The flows of a switch, found by tables of what they match: as many as there are kinds of matches."""
 
     def __init__(self, flows: Iterable[Flow]) -> None:
-        self._kinds: dict[tuple[int, int, tuple[tuple[str, int | None], ...]], dict[tuple[int, ...], Flow]] = {}
+        self._kinds: dict[tuple[int, int, _Kind], dict[tuple[int, ...], Flow]] = {}
         for flow in flows:
             kind = tuple((name, mask) for name, _, mask in flow.match)
             values = tuple(value for _, value, _ in flow.match)
             self._kinds.setdefault((flow.table, -flow.priority, kind), {}).setdefault(values, flow)
-        self._ordered: dict[int, list[tuple[tuple[tuple[str, int | None], ...], dict[tuple[int, ...], Flow]]]] = {}
-        for (table, _, kind), found in sorted(self._kinds.items(), key=lambda item: item[0][:2]):
-            self._ordered.setdefault(table, []).append((kind, found))
+        self._ordered: dict[int, list[tuple[int, _Kind, dict[tuple[int, ...], Flow]]]] = {}
+        for (table, before, kind), found in sorted(self._kinds.items(), key=lambda item: item[0][:2]):
+            self._ordered.setdefault(table, []).append((before, kind, found))
 
     def find(self, table: int, packet: Packet) -> Flow | None:
         """The flow of a table that the packet meets."""
-        for kind, flows in self._ordered.get(table, ()):
+        return next((flow for _, flow in self._matching(table, packet)), None)
+
+    def rivals(self, table: int, packet: Packet) -> list[Flow]:
+        """All of the highest priority that the packet matches: with more than one, which it meets is not said."""
+        found = list(self._matching(table, packet))
+        return [flow for before, flow in found if before == found[0][0]]
+
+    def _matching(self, table: int, packet: Packet) -> Iterator[tuple[int, Flow]]:
+        for before, kind, flows in self._ordered.get(table, ()):
             values = _values(kind, packet)
             if values is not None and (flow := flows.get(values)) is not None:
-                return flow
-        return None
+                yield before, flow
 
 
-def _values(kind: tuple[tuple[str, int | None], ...], packet: Packet) -> tuple[int, ...] | None:
+def _values(kind: _Kind, packet: Packet) -> tuple[int, ...] | None:
     out = []
     for name, mask in kind:
         have = packet.get(name)

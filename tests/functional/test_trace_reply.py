@@ -130,7 +130,7 @@ def test_a_network_that_does_not_route(world: World, version: int) -> None:
         assert replies(trace(world, client.name, other.address(version), kind, straight)) == {other.name: "delivered"}
         assert client.reaches(kind, other.address(version), straight, 3)
         for target in made:
-            assert trace(world, "c1", target.address(version), kind, straight)["verdict"] == "dropped"
+            assert trace(world, "c1", target.address(version), kind, straight)["verdict"] == "refused"
             assert not world["c1"].reaches(kind, target.address(version), straight)
         assert trace(world, "c1", of_family(version, front), kind, port)["verdict"] == "refused"
         with pytest.raises(ConnectionRefusedError):

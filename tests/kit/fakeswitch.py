@@ -100,6 +100,12 @@ class FakeSwitch(Walker):
                     raise RefusedError(f"OFPBAC_BAD_OUT_GROUP {action.group_id}")
         self.flows, self.groups, self._found = new_flows, new_groups, Flows(new_flows.values())
 
+    def table(self, walk: Walk, table: int) -> None:
+        rivals = self._found.rivals(table, walk.packet)
+        if len({(flow.actions, flow.goto) for flow in rivals}) > 1:
+            raise RefusedError(f"which of these a packet meets, nobody knows: {rivals}")
+        super().table(walk, table)
+
     def met(self, flow: Flow) -> None:
         key = (flow.table, flow.priority, flow.match)
         self.counters[key] = self.counters.get(key, 0) + 1

@@ -84,7 +84,7 @@ CASES = [
     Case("to a VIP with affinity", A, 1, packets.tcp(1, C1, STICKY, 999, 8080), ZONE),
     Case("in midstream", A, 1, packets.tcp(1, C1, VIP, 999, 8080, tcp_flags=0x10), ZONE),
     Case("a first datagram in fragments", A, 1,
-         packets.udp(1, C1, VIP, 999, 5353, ip_frag=FRAGMENT, ct_nw_proto=UDP, ct_tp_dst=5353), ZONE),
+         packets.udp(1, C1, VIP, 0, 0, ip_frag=FRAGMENT, ct_nw_proto=UDP, ct_tp_dst=5353), ZONE),
     Case("to a published port", A, LOCAL, from_host(ip("249.0.0.1"), TCP, CLIENT, tcp_dst=8080), ZONE),
     Case("straight to a provider", A, 1, packets.tcp(1, C1, W1, 999, 80), ZONE),
     Case("straight to a provider, IPv6", A, 1, packets6.tcp(1, C1_6, W1_6, 999, 80), ZONE),

@@ -20,6 +20,8 @@ from ryu_apps.pipeline.tables import NETWORK, PORT, REFUSE_METERS, ROUTER_MAC, F
 from ryu_apps.pipeline.values import Flow, OutputReg, match
 from topology.model import Endpoint, Network
 
+LAST = Priority.FALLBACK - 1  # below what belongs to a forgotten connection, and what is asked about
+
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     """Into a network that does not route: its own, and answers to its connections through its VIPs.
@@ -46,10 +48,10 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         return
     for family in FAMILIES:
         out = {NETWORK: network.number, "eth_type": family.eth_type}
-        yield _tell(ctx, network, Table.LEAVE, Priority.FALLBACK, **out)
-        yield _tell(ctx, network, Table.DEPART, Priority.FALLBACK, **out, ct_state=known(CT_NEW))
+        yield _tell(ctx, network, Table.LEAVE, LAST, **out)
+        yield _tell(ctx, network, Table.DEPART, LAST, **out, ct_state=known(CT_NEW))
     nowhere = {NETWORK: network.number, "eth_dst": ROUTER_MAC, "eth_type": V6.eth_type}
-    yield _tell(ctx, network, Table.ROUTE, Priority.FALLBACK, **nowhere)
+    yield _tell(ctx, network, Table.ROUTE, LAST, **nowhere)
 
 
 def _own(family: Family, network: Network) -> list[tuple[int, int]]:
