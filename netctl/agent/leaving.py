@@ -2,7 +2,7 @@
 
 Docker calls Leave, then takes the interface out of the container. From then on nothing that the container sends reaches
 its clients, not even a reset. So before Docker is answered, new connections go to other providers, the open ones get a
-moment to end, and the container's own kernel resets the rest.
+moment to end, the container's own kernel resets the rest, and the switch gets the time to pass these resets on.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from netctl.agent.backlog import unread
 from netctl.agent.sockdiag import Sockets, sockets
 from netctl.agent.state import Address, State
 from netctl.agent.sync import Synchroniser
+from netctl.agent.veth import host_end
 from netctl.client import ClientError
 
 LOG = logging.getLogger(__name__)
@@ -22,6 +24,8 @@ LOG = logging.getLogger(__name__)
 TOLD_TIMEOUT = 2.0  # s for the controller and the switches to send new connections elsewhere
 GRACE = 1.0  # s for open connections to end
 LOOK = 0.05  # s between two looks: the kernel has no event for the end of one container's connections
+PASSED_ON = 1.0  # s for the switch to pass on what the container has sent
+SOON = 0.005  # s between two looks at that
 QUIET = 2  # looks without a connection: one may have been on its way when the switch learned of it
 
 
@@ -68,4 +72,7 @@ class Leaving:
             quiet = 0 if found.connections(addresses) else quiet + 1
         left = found.connections(addresses)
         found.reset(left)
+        until = time.monotonic() + PASSED_ON
+        while unread(host_end(endpoint_id)) and time.monotonic() < until:
+            time.sleep(SOON)
         LOG.info("endpoint %s: leaves a running container; connections reset: %d", endpoint_id[:12], len(left))
