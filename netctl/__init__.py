@@ -1,3 +1,5 @@
 """The command line, its client, and the agent of a Docker host."""
 
-__version__ = "0.1.0"
+from topology import __version__
+
+__all__ = ["__version__"]

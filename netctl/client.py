@@ -6,24 +6,20 @@ from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
-from netctl.documents import (
+from netctl.exchange import READ_TIMEOUT, STREAM_TIMEOUT, ClientError, Exchange, Gone, NoConnection, Refused, path_of
+from topology.answers import (
+    INSPECTIONS,
     ChangeDoc,
     ControllerDoc,
-    EndpointDoc,
-    HostDoc,
-    InspectDoc,
     LeaseDoc,
-    NetworkDoc,
     RevisionDoc,
-    ServiceDoc,
-    ServiceInspectDoc,
     SubnetDoc,
     SwitchDoc,
-    TenantDoc,
     TraceDoc,
     VersionDoc,
 )
-from netctl.exchange import READ_TIMEOUT, STREAM_TIMEOUT, ClientError, Exchange, Gone, NoConnection, Refused, path_of
+from topology.documents import NetworkDoc, ServiceDoc, TenantDoc
+from topology.reports import EndpointDoc, HostDoc
 
 __all__ = ["DEFAULT_URL", "Client", "ClientError", "Gone", "NoConnection", "Refused", "key_of"]
 
@@ -227,8 +223,8 @@ class Client:
 
     def inspect(self, collection: str, key: str) -> dict[str, Any]:
         """What was asked (``Config``) and what is (``Oper``)."""
-        kind = ServiceInspectDoc if collection == "serviceLBs" else InspectDoc
-        return cast(dict[str, Any], self._call("GET", path_of("inspect", collection, key), kind=kind))
+        found = self._call("GET", path_of("inspect", collection, key), kind=INSPECTIONS[collection])
+        return cast(dict[str, Any], found)
 
     def trace(self, query: Mapping[str, str]) -> TraceDoc:
         """Why a new connection goes where it goes: ``from, to, proto, port, source, sourcePort``."""

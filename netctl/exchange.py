@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
 from netctl import reading
-from netctl.documents import CHANGES, ChangeDoc
 from netctl.urls import checked_url, not_sent, reason
+from topology.answers import CHANGES, ChangeDoc
+from topology.contract import expect
 from topology.text import one_line
 
 if TYPE_CHECKING:
@@ -102,14 +103,14 @@ class Exchange:
         """What a line of the change stream says. A kind of a later version is let pass as it is."""
         try:
             change = reading.load(line)
-            reading.check(change, ChangeDoc)
+            expect(ChangeDoc, change)
             if change["kind"] in CHANGES:
                 for name in ("key", "object"):
                     if name not in change:
                         raise ValueError(f"{name} is missing")
                 if change["object"] is not None:
                     kind, needed = CHANGES[change["kind"]]
-                    reading.check(change["object"], kind, "object", needed)
+                    expect(kind, change["object"], "object", needed)
         except ValueError as error:
             raise self._no_stream(str(error)) from error
         return cast(ChangeDoc, change)
@@ -180,7 +181,7 @@ class Exchange:
             return None
         try:
             answer = reading.load(content)
-            reading.check(answer, kind)
+            expect(kind, answer)
         except ValueError as error:
             raise self._no_controller(response.status_code, str(error)) from error
         return answer

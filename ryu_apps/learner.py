@@ -18,8 +18,8 @@ from ryu_apps.learning import Arp, Learn
 from ryu_apps.reconciler import Reconciler
 from topology.errors import NetctlError
 from topology.model import Endpoint
+from topology.seen import Seen
 from topology.snapshot import Model
-from topology.specs import Seen
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)

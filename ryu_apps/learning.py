@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from topology.commands import DEFAULT_TENANT
+from topology.documents import DEFAULT_TENANT
 from topology.model import Endpoint, Network, Tenant
 from topology.observed import Observed, Port, Switch
 from topology.paths import End

@@ -13,10 +13,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from ryu_apps.server import CONNECTION, Application, Server, StartResponse, address_of, serve
-from topology.errors import BadRequest, NetctlError, TooLarge
+from topology.errors import BadRequest, NetctlError, NotFound, TooLarge
 
 with warnings.catch_warnings():
     # eventlet announces its end of life, webob imports the standard library's cgi: known
@@ -30,6 +31,7 @@ with warnings.catch_warnings():
     from eventlet.green import socket  # type: ignore[import-untyped]
 
 __all__ = [
+    "NDJSON",
     "Application",
     "Handler",
     "MethodNotAllowed",
@@ -39,13 +41,16 @@ __all__ = [
     "Router",
     "Server",
     "address_of",
+    "Route",
     "application",
     "body_parts",
     "defer",
     "eventlet",
+    "found",
     "headers_of",
     "json_response",
     "keep",
+    "methods",
     "new_event",
     "on_disconnect",
     "one_line",
@@ -64,6 +69,9 @@ MAX_BODY = 1 << 20
 BODY_PART = 1 << 16  # bytes read at once
 BODY_TIMEOUT = 30.0  # s until a request's body must be there as a whole
 
+NDJSON = "application/x-ndjson"
+
+T = TypeVar("T")
 Handler = Callable[..., Any]
 
 Request = Any  # webob.Request, which has no types
@@ -86,10 +94,30 @@ class PathNotFound(NetctlError):
     status = 404
 
 
-class Router:
-    """Paths to handlers, by method. A path is found with and without a trailing slash."""
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What one method of a path does: its handler, the documents that it takes and gives, how it may refuse.
 
-    def __init__(self, table: Mapping[str, Mapping[str, Handler]]) -> None:
+    ``refuses``: beside what its method and ``takes`` say by themselves (`ryu_apps.rest.openapi`).
+    """
+
+    handler: Handler
+    gives: Any  # the type of its JSON, or of each line; Never: it always refuses
+    takes: Any = None
+    refuses: tuple[int, ...] = ()
+    query: tuple[str, ...] = ()
+    content: str = "application/json"
+
+
+def methods(get: Route, put: Route, delete: Route) -> dict[str, Route]:
+    """What the path of one object takes; Contiv's clients create by POST."""
+    return {"GET": get, "POST": put, "PUT": put, "DELETE": delete}
+
+
+class Router:
+    """Paths to routes, by method. A path is found with and without a trailing slash."""
+
+    def __init__(self, table: Mapping[str, Mapping[str, Route]]) -> None:
         self._mapper = routes.Mapper(explicit=True)
         self._table = table
         for path in table:
@@ -109,7 +137,14 @@ class Router:
         method = "GET" if request.method == "HEAD" else request.method
         if method not in methods:
             raise MethodNotAllowed(one_line(request.method), methods)
-        return methods[method], match
+        return methods[method].handler, match
+
+
+def found(value: T | None, what: str) -> T:
+    """The object of a path; `NotFound` where there is none."""
+    if value is None:
+        raise NotFound(f"{what} not found")
+    return value
 
 
 def application(handle: Callable[[Request], Response]) -> Application:
@@ -154,7 +189,7 @@ def json_response(document: Any) -> Response:
 def stream_response(request: Request, chunks: Iterable[bytes]) -> Response:
     """A response whose chunks go out one by one, as they come; ``chunks.close`` is called at its end."""
     request.environ["eventlet.minimum_write_chunk_size"] = 1
-    return webob.Response(status=200, content_type="application/x-ndjson", charset="utf-8", app_iter=chunks)
+    return webob.Response(status=200, content_type=NDJSON, charset="utf-8", app_iter=chunks)
 
 
 def headers_of(request: Request) -> list[tuple[str, str]]:

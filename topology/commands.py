@@ -15,20 +15,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from ipaddress import IPv4Network, ip_address
 from typing import Any, TypeVar
 
 from topology import consistent, validate, write_endpoint, write_host, write_network, write_service
 from topology.allocate import NumberPool, number_pools
+from topology.documents import DEFAULT_TENANT, NetworkDoc, ServiceDoc
 from topology.draft import Draft, follow
 from topology.errors import Conflict, NetctlError
 from topology.model import Address, Change, Commit, Endpoint, Host, Lease, Network, Object, Service, Tenant
+from topology.reports import EndpointDoc, HostDoc
+from topology.seen import Seen
 from topology.snapshot import POOLS, Model
-from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, Seen, ServiceSpec
 from topology.store import StaleRevision, Store, StoreUnavailable, StoreUnusable
-from topology.write_network import DEFAULT_TENANT
-
-__all__ = ["DEFAULT_TENANT", "CheckSpec", "Commands", "EndpointSpec", "NetworkSpec", "ServiceSpec"]
 
 T = TypeVar("T")
 AnyForm = str | Address
@@ -97,13 +96,13 @@ class Commands:
         """Delete a tenant without networks; returns what it was."""
         return self._run(lambda draft: write_network.delete_tenant(draft, name))
 
-    def put_network(self, spec: NetworkSpec) -> Network:
+    def put_network(self, document: NetworkDoc) -> Network:
         """Make a network. One that exists can't be changed, only named again with the same values."""
-        return self._run(lambda draft: write_network.put_network(draft, spec))
+        return self._run(lambda draft: write_network.put_network(draft, document))
 
-    def check_network(self, spec: NetworkSpec) -> None:
+    def check_network(self, document: NetworkDoc) -> None:
         """Raise what `put_network` would raise; change nothing."""
-        self._run(lambda _: write_network.put_network(self._draft(), spec))
+        self._run(lambda _: write_network.put_network(self._draft(), document))
 
     def delete_network(self, key: str) -> Network:
         """Delete a network without services and active endpoints; returns what it was."""
@@ -118,26 +117,17 @@ class Commands:
         self._picked[tenant, found] = now
         return found
 
-    def put_service(self, spec: ServiceSpec) -> Service:
+    def put_service(self, document: ServiceDoc) -> Service:
         """Make or change a service. Its VIP stays if none is asked for and its network stays."""
-        return self._run(lambda draft: write_service.put_service(draft, spec))
+        return self._run(lambda draft: write_service.put_service(draft, document))
 
     def delete_service(self, key: str) -> Service:
         """Delete a service; returns what it was."""
         return self._run(lambda draft: write_service.delete_service(draft, key))
 
-    def put_host(
-        self,
-        name: str,
-        switch: int,
-        tunnel_address: str | IPv4Address | None = None,
-        version: str = "",
-        datapath_type: str = "",
-    ) -> Host:
-        """Register a host, or change what is known of it. ``switch`` 0: not known yet."""
-        tunnel = validate.address("tunnelAddress", tunnel_address) if tunnel_address else None
-        wanted = Host(name, switch, tunnel, version, datapath_type)
-        return self._run(lambda draft: write_host.put_host(draft, wanted))
+    def put_host(self, document: HostDoc) -> Host:
+        """Register a host, or change what is known of it."""
+        return self._run(lambda draft: write_host.put_host(draft, document))
 
     def drain_host(self, name: str, draining: bool) -> Host:
         """Have the providers on a host get no new connections, or have them get some again."""
@@ -172,9 +162,9 @@ class Commands:
             lambda draft: write_endpoint.release(draft, draft.network(tenant, network), wanted)
         )
 
-    def put_endpoint(self, spec: EndpointSpec) -> Endpoint:
+    def put_endpoint(self, document: EndpointDoc) -> Endpoint:
         """Make or change an endpoint. Addresses and MAC stay where none are asked for."""
-        return self._run(lambda draft: write_endpoint.put_endpoint(draft, spec))
+        return self._run(lambda draft: write_endpoint.put_endpoint(draft, document))
 
     def delete_endpoint(self, key: str) -> Endpoint:
         """Delete an endpoint by its id; returns what it was."""
@@ -193,13 +183,13 @@ class Commands:
         return self._run(lambda draft: write_endpoint.drained(draft, endpoint_id, service_key))
 
     def sync_endpoints(
-        self, host: str, specs: Sequence[EndpointSpec], keep_leases: Collection[str] = ()
+        self, host: str, documents: Sequence[EndpointDoc], keep_leases: Collection[str] = ()
     ) -> list[Endpoint]:
         """Make the agent's endpoints on a host exactly these, all or none.
 
         Addresses granted to the host go back unless an endpoint has them or ``keep_leases`` holds their key.
         """
-        return self._run(lambda draft: write_endpoint.sync_endpoints(draft, host, specs, keep_leases))
+        return self._run(lambda draft: write_endpoint.sync_endpoints(draft, host, documents, keep_leases))
 
     def learn(  # noqa: PLR0917 - where, who, at which port: all plain
         self, tenant: str, network: str, mac: str, address: AnyForm, switch: int, port_name: str, port_mac: str = ""

@@ -6,11 +6,12 @@ An option that is left out has its default; one that has no effect without anoth
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from topology.errors import Invalid
 from topology.model import Check, Labels
-from topology.specs import CheckSpec
-from topology.validate import TEXT_LIMIT, choice, show
+from topology.validate import TEXT_LIMIT, show
 
 AFFINITY_MODES = ("idle", "absolute")
 CHECK_PROTOCOLS = ("tcp", "http")
@@ -25,12 +26,6 @@ _NUMBER = re.compile(r"[0-9]{1,3}")
 
 def affinity(seconds: int, mode: str) -> tuple[int, str]:
     """How long a client stays with its provider, and since when that counts; 0 seconds: it doesn't stay."""
-    if not 0 <= seconds <= MAX_AFFINITY:
-        raise Invalid(
-            f"sessionAffinity {show(seconds)} is out of range: 1 to {MAX_AFFINITY} seconds, or 0 for none"
-        )
-    if mode:
-        choice("affinityMode", mode, AFFINITY_MODES)
     if mode and not seconds:
         raise Invalid(
             f"affinityMode {mode} has no effect without sessionAffinity: give its seconds, or leave both out"
@@ -38,38 +33,19 @@ def affinity(seconds: int, mode: str) -> tuple[int, str]:
     return seconds, mode or AFFINITY_MODES[0]
 
 
-def drain(seconds: int) -> int:
-    """How long open connections of a stopping provider may still take."""
-    return _within("drainTimeout", seconds, 0, MAX_DRAIN, " seconds")
-
-
-def check(spec: CheckSpec) -> Check:
-    """An active check."""
-    if not spec.protocol:
+def check(document: Mapping[str, Any]) -> Check:
+    """An active check, of a document that `contract.check` has filled."""
+    if not document.get("protocol"):
         raise Invalid("healthCheck protocol required: tcp or http")
-    protocol = choice("healthCheck protocol", spec.protocol.lower(), CHECK_PROTOCOLS)
-    default = Check()
-    interval = default.interval if spec.interval is None else spec.interval
-    _within("healthCheck interval", interval, MIN_INTERVAL, MAX_INTERVAL, " seconds")
-    timeout = min(default.timeout, interval - 1) if spec.timeout is None else spec.timeout
+    protocol, interval = document["protocol"], document["interval"]
+    timeout = document.get("timeout", min(Check().timeout, interval - 1))
     if not 1 <= timeout < interval:
         raise Invalid(
             f"healthCheck timeout {show(timeout)} is out of range: 1 to {interval - 1} seconds, "
             f"less than the interval of {interval}"
         )
-    return Check(
-        protocol=protocol,
-        path=_path(protocol, spec.path),
-        interval=interval,
-        timeout=timeout,
-        rise=_count("rise", spec.rise, default.rise),
-        fall=_count("fall", spec.fall, default.fall),
-    )
-
-
-def weight(value: int) -> int:
-    """An endpoint's share of new connections, beside that of others."""
-    return _within("weight", value, 1, MAX_WEIGHT)
+    path = _path(protocol, document.get("path", ""))
+    return Check(protocol, path, interval, timeout, document["rise"], document["fall"])
 
 
 def labelled_weight(labels: Labels) -> int:
@@ -106,13 +82,3 @@ def _path(protocol: str, path: str) -> str:
             f"healthCheck path {show(path)} is invalid: it begins with / and has no spaces, such as /healthz"
         )
     return path or "/"
-
-
-def _count(field: str, value: int | None, default: int) -> int:
-    return default if value is None else _within(f"healthCheck {field}", value, 1, MAX_COUNT)
-
-
-def _within(field: str, value: int, low: int, high: int, unit: str = "") -> int:
-    if not low <= value <= high:
-        raise Invalid(f"{field} {show(value)} is out of range: {low} to {high}{unit}")
-    return value

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from topology import consistent
+from topology.documents import DEFAULT_TENANT
 from topology.errors import BadRequest, Conflict
 from topology.model import KINDS, Change, Object, Tenant
 from topology.store import Store
 from topology.stored import from_json, to_json
-from topology.write_network import DEFAULT_TENANT
 
 FORMAT = 1
 

@@ -62,6 +62,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SUBNET = re.compile(r"([0-9.]+)(?:-([0-9.]+))?/([0-9]{1,2})")
 _SUBNET6 = re.compile(r"([0-9A-Fa-f:.]+)/([0-9]{1,3})")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+_DATAPATH = re.compile(r"[0-9a-fA-F]{0,16}")
 _PORT = re.compile(r"-?[0-9]{1,9}")
 
 OWN_MACS = "0e:4e:43:"  # what netctl's own MACs begin with; nobody else may have one
@@ -392,8 +393,8 @@ def labels(values: Mapping[str, str]) -> Labels:
     return tuple(sorted(values.items()))
 
 
-def datapath(value: int) -> int:
-    """A datapath id; 0: not known yet."""
-    if not 0 <= value < 1 << 64:
-        raise Invalid(f"switch {value} is no datapath id: 0 to ffffffffffffffff, hexadecimal")
-    return value
+def datapath(value: str) -> int:
+    """A datapath id in hexadecimal; empty: 0, which is not known yet."""
+    if not _DATAPATH.fullmatch(value):
+        raise Invalid(f"switch {show(value)}: must be a datapath id, up to 16 hexadecimal digits")
+    return int(value or "0", 16)

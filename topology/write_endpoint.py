@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from topology import options, validate
+from topology import contract, options, validate
 from topology.allocate import mac_of
 from topology.draft import Draft
 from topology.errors import Conflict, Invalid, NetctlError, NotFound
 from topology.model import Address, Endpoint, Host, Lease, Network, Service
-from topology.specs import EndpointSpec, Seen
+from topology.reports import EndpointDoc
+from topology.seen import Seen
 from topology.write_service import describe, taken, without
 
 
-def put_endpoint(draft: Draft, spec: EndpointSpec) -> Endpoint:
+def put_endpoint(draft: Draft, document: EndpointDoc) -> Endpoint:
     """An endpoint, made or changed to what is asked for."""
-    return _put(draft, spec, _endpoint(draft, spec.id))
+    wish = contract.check(EndpointDoc, document)
+    wish.setdefault("origin", "rest")
+    return _put(draft, wish, _endpoint(draft, wish.get("endpointID", "")))
 
 
 def delete_endpoint(draft: Draft, key: str) -> Endpoint:
@@ -53,21 +56,22 @@ def drained(draft: Draft, key: str, service_key: str) -> Endpoint:
 
 
 def sync_endpoints(
-    draft: Draft, host: str, specs: Sequence[EndpointSpec], keep_leases: Collection[str]
+    draft: Draft, host: str, documents: Sequence[EndpointDoc], keep_leases: Collection[str]
 ) -> list[Endpoint]:
     """Exactly these endpoints are on the host, says its agent. Grants nobody waits for are freed."""
     validate.name("hostName", host)
-    wanted: dict[str, EndpointSpec] = {}
-    for spec in specs:
-        validate.endpoint_id(spec.id)
-        if spec.id in wanted:
-            raise Invalid(f"endpointID {spec.id} is given twice: once is right")
-        if spec.host not in {"", host}:
+    wanted: dict[str, EndpointDoc] = {}
+    for number, document in enumerate(documents):
+        wish = contract.check(EndpointDoc, document, f"endpoints[{number}]: ")
+        key = validate.endpoint_id(wish.get("endpointID", ""))
+        if key in wanted:
+            raise Invalid(f"endpointID {key} is given twice: once is right")
+        if wish["homingHost"] not in {"", host}:
             raise Invalid(
-                f"endpoint {spec.id}: homingHost {validate.show(spec.host)} is wrong: "
+                f"endpoint {key}: homingHost {validate.show(wish['homingHost'])} is wrong: "
                 f"right is {host}, which tells, or none"
             )
-        wanted[spec.id] = replace(spec, host=host, origin="agent")
+        wanted[key] = {**wish, "homingHost": host, "origin": "agent"}
 
     for endpoint in draft.model.endpoints_of_host(host):
         if endpoint.origin == "agent" and endpoint.id not in wanted:
@@ -78,9 +82,9 @@ def sync_endpoints(
         if old is not None and _moves(old, wanted[key]):
             draft.delete(old)
     result = []
-    for key, spec in wanted.items():
+    for key, wish in wanted.items():
         try:
-            result.append(_put(draft, spec, before[key]))
+            result.append(_put(draft, wish, before[key]))
         except NetctlError as error:
             raise type(error)(f"endpoint {key}: {error}") from error
     for lease in draft.model.leases_of_host(host):
@@ -196,68 +200,65 @@ def _selecting(draft: Draft, endpoint: Endpoint, keys: Sequence[str]) -> list[Se
     return [s for s in services if isinstance(s, Service) and s.selects(endpoint)]
 
 
-def _moves(old: Endpoint, spec: EndpointSpec) -> bool:
-    asked = set(spec.addresses)
+def _moves(old: Endpoint, wish: EndpointDoc) -> bool:
+    asked = set(wish["ipAddress"])
     families = {":" in address for address in asked}
     had = {address for address in map(str, old.addresses) if (":" in address) in families}
     return (
-        old.network_key != f"{spec.tenant}:{spec.network}"
+        old.network_key != f"{wish.get('tenantName', '')}:{wish['networkName']}"
         or asked != had
-        or (bool(spec.mac) and spec.mac != old.mac)
+        or wish["macAddress"] not in {"", old.mac}
     )
 
 
-def _put(draft: Draft, spec: EndpointSpec, old: Endpoint | None) -> Endpoint:
-    validate.endpoint_id(spec.id)
-    validate.name("tenantName", spec.tenant)
-    validate.name("networkName", spec.network)
-    asked = [validate.any_address("ipAddress", a) for a in spec.addresses]
+def _put(draft: Draft, wish: EndpointDoc, old: Endpoint | None) -> Endpoint:
+    validate.endpoint_id(wish.get("endpointID", ""))
+    tenant = validate.name("tenantName", wish.get("tenantName", ""))
+    name = validate.name("networkName", wish["networkName"])
+    asked = [validate.any_address("ipAddress", a) for a in wish["ipAddress"]]
     if len(set(asked)) != len(asked):
         raise Invalid(f"ipAddress: an address is given twice in {', '.join(map(str, asked))}")
-    asked_mac = validate.mac(spec.mac) if spec.mac else ""
-    if spec.host:
-        validate.name("hostName", spec.host)
-    labels = validate.labels(spec.labels)
-    for field, value in (("portName", spec.port_name), ("containerID", spec.container_id)):
-        validate.text(field, value)
-    validate.text("containerName", spec.container_name)
-    validate.text("noWayBack", spec.no_way_back, validate.REASON_LIMIT)
-    validate.datapath(spec.switch)
-    validate.choice("health", spec.health, validate.HEALTHS)
-    validate.choice("state", spec.state, validate.STATES)
-    validate.choice("origin", spec.origin, validate.ORIGINS)
-    weight = options.labelled_weight(labels) if spec.weight is None else options.weight(spec.weight)
+    asked_mac = validate.mac(wish["macAddress"]) if wish["macAddress"] else ""
+    if wish["homingHost"]:
+        validate.name("hostName", wish["homingHost"])
+    labels = validate.labels(wish["labels"])
+    validate.text("portName", wish["portName"])
+    validate.text("containerID", wish["containerID"])
+    validate.text("containerName", wish["containerName"])
+    validate.text("noWayBack", wish["noWayBack"], validate.REASON_LIMIT)
+    switch = validate.datapath(wish["switch"])
+    weight = wish["weight"] if "weight" in wish else options.labelled_weight(labels)
 
-    network = draft.network(spec.tenant, spec.network)
-    _clear_port(draft, spec)
+    network = draft.network(tenant, name)
+    _clear_port(draft, wish, switch)
     stays = old if old is not None and old.network_key == network.key else None
     for address in asked:
         validate.within("ipAddress", address, network)
     addresses = _addresses(draft, network, asked, () if stays is None else stays.addresses)
     for address in addresses:
-        _claim(draft, network, address, spec)
+        _claim(draft, network, address, wish)
     mac = asked_mac or (stays.mac if stays is not None else mac_of(addresses[0]))
-    _claim_mac(draft, network, mac, spec)
-    _claim_port(draft, mac, spec)
+    _claim_mac(draft, network, mac, wish)
+    _claim_port(draft, mac, wish, switch)
     endpoint = Endpoint(
-        id=spec.id,
-        tenant=spec.tenant,
-        network=spec.network,
+        id=wish["endpointID"],
+        tenant=tenant,
+        network=name,
         number=draft.number("endpoint") if old is None else old.number,
         addresses=addresses,
         mac=mac,
-        host=spec.host,
-        switch=spec.switch,
-        port_name=spec.port_name,
+        host=wish["homingHost"],
+        switch=switch,
+        port_name=wish["portName"],
         labels=labels,
-        container_id=spec.container_id,
-        container_name=spec.container_name,
-        health=spec.health,
-        state=spec.state,
-        origin=spec.origin,
+        container_id=wish["containerID"],
+        container_name=wish["containerName"],
+        health=wish["health"],
+        state=wish["state"],
+        origin=wish["origin"],
         weight=weight,
-        no_way_back=spec.no_way_back,
-        primary=spec.primary,
+        no_way_back=wish["noWayBack"],
+        primary=wish["primary"],
     )
     endpoint = _carried_on(draft, endpoint, old)
     draft.put(endpoint)
@@ -293,48 +294,48 @@ def _carried_on(draft: Draft, endpoint: Endpoint, old: Endpoint | None) -> Endpo
     return replace(endpoint, drained=_still_drained(draft, endpoint))
 
 
-def _clear_port(draft: Draft, spec: EndpointSpec) -> None:
+def _clear_port(draft: Draft, wish: EndpointDoc, switch: int) -> None:
     """A port is the registered host's alone: who was seen there before goes."""
-    host = draft.get("host", spec.host) if spec.host else None
-    switch = host.switch if isinstance(host, Host) else spec.switch
-    if not switch or not spec.port_name:
+    host = draft.get("host", wish["homingHost"]) if wish["homingHost"] else None
+    switch = host.switch if isinstance(host, Host) else switch
+    if not switch or not wish["portName"]:
         return
-    for seen in draft.model.endpoints_at(switch, spec.port_name):
-        if seen.id != spec.id and _yields(seen, spec):
+    for seen in draft.model.endpoints_at(switch, wish["portName"]):
+        if seen.id != wish["endpointID"] and _yields(seen, wish):
             draft.delete(seen)
 
 
-def _claim(draft: Draft, network: Network, address: Address, spec: EndpointSpec) -> None:
+def _claim(draft: Draft, network: Network, address: Address, wish: EndpointDoc) -> None:
     holder = draft.holder(network.key, address)
-    if holder is None or (isinstance(holder, Endpoint) and holder.id == spec.id):
+    if holder is None or (isinstance(holder, Endpoint) and holder.id == wish["endpointID"]):
         return
-    if isinstance(holder, Lease) and holder.host == spec.host:
+    if isinstance(holder, Lease) and holder.host == wish["homingHost"]:
         return
-    if isinstance(holder, Endpoint) and _yields(holder, spec):
+    if isinstance(holder, Endpoint) and _yields(holder, wish):
         draft.delete(holder)
         return
     raise taken("ipAddress", address, holder)
 
 
-def _claim_mac(draft: Draft, network: Network, mac: str, spec: EndpointSpec) -> None:
+def _claim_mac(draft: Draft, network: Network, mac: str, wish: EndpointDoc) -> None:
     other = draft.by_mac(network.key, mac)
-    if other is None or other.id == spec.id:
+    if other is None or other.id == wish["endpointID"]:
         return
-    if _yields(other, spec):
+    if _yields(other, wish):
         draft.delete(other)
         return
     raise Conflict(f"macAddress {mac} is that of {describe(other)} in network {network.key}: take another")
 
 
-def _claim_port(draft: Draft, mac: str, spec: EndpointSpec) -> None:
+def _claim_port(draft: Draft, mac: str, wish: EndpointDoc, switch: int) -> None:
     # port and MAC say which endpoint a packet comes from: two of one kind could not be told apart
-    for other in draft.model.endpoints_at(spec.switch, spec.port_name) if spec.switch and spec.port_name else ():
-        if other.id != spec.id and other.mac == mac and draft.get("endpoint", other.id) == other:
+    for other in draft.model.endpoints_at(switch, wish["portName"]) if switch and wish["portName"] else ():
+        if other.id != wish["endpointID"] and other.mac == mac and draft.get("endpoint", other.id) == other:
             raise Conflict(
-                f"macAddress {mac} is that of {describe(other)} at the same port {spec.port_name}: take another"
+                f"macAddress {mac} is that of {describe(other)} at the same port {wish['portName']}: take another"
             )
 
 
-def _yields(holder: Endpoint, spec: EndpointSpec) -> bool:
+def _yields(holder: Endpoint, wish: EndpointDoc) -> bool:
     """Who is registered goes before who was only seen on the wire."""
-    return holder.origin == "learned" and spec.origin != "learned"
+    return holder.origin == "learned" and wish["origin"] != "learned"

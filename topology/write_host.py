@@ -6,19 +6,22 @@ from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from topology import validate
+from topology import contract, validate
 from topology.draft import Draft
 from topology.errors import Conflict, Invalid, NotFound
 from topology.model import Host
+from topology.reports import HostDoc
 
 
-def put_host(draft: Draft, wanted: Host) -> Host:
+def put_host(draft: Draft, document: HostDoc) -> Host:
     """A Docker host with an agent, and where its switch is. It keeps its number, and whether it is drained or dead."""
-    name, switch, tunnel_address = wanted.name, wanted.switch, wanted.tunnel_address
-    validate.name("hostName", name)
-    validate.datapath(switch)
-    validate.text("version", wanted.version)
-    validate.choice("datapathType", wanted.datapath_type, ("", *validate.DATAPATH_TYPES))
+    wish = contract.check(HostDoc, document)
+    name = validate.name("hostName", wish.get("hostName", ""))
+    switch = validate.datapath(wish["switch"])
+    told = wish["tunnelAddress"]
+    tunnel_address = validate.address("tunnelAddress", told) if told else None
+    version = validate.text("version", wish["version"])
+    wanted = Host(name, switch, tunnel_address, version, wish["datapathType"])
     other = draft.model.by_switch(switch) if switch else None
     if other is not None and other.name != name:
         # the other one under a new name, or a copy of its bridge: from here they look alike

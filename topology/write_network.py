@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from topology import validate
+from topology import contract, validate
 from topology.allocate import PICK_FROM, PICK_LENGTH, free_subnet
+from topology.documents import DEFAULT_TENANT, NetworkDoc
 from topology.draft import Draft
 from topology.errors import Conflict, Invalid
 from topology.model import Network, Prefix, Tenant
-from topology.specs import NetworkSpec
-
-DEFAULT_TENANT = "default"
 
 
 def put_tenant(draft: Draft, name: str) -> Tenant:
@@ -37,59 +35,59 @@ def delete_tenant(draft: Draft, name: str) -> Tenant:
     return tenant
 
 
-def put_network(draft: Draft, spec: NetworkSpec) -> Network:
+def put_network(draft: Draft, document: NetworkDoc) -> Network:
     """A new network, or the one there is if nothing about it would change."""
-    validate.name("tenantName", spec.tenant)
-    validate.network_name(spec.name)
-    subnet = validate.subnet(spec.subnet)
+    wish = contract.check(NetworkDoc, document)
+    tenant = validate.name("tenantName", wish.get("tenantName", ""))
+    name = validate.network_name(wish.get("networkName", ""))
+    subnet = validate.subnet(wish["subnet"])
     gateway = None
-    if spec.gateway:
-        gateway = validate.inside("gateway", validate.address("gateway", spec.gateway), subnet.subnet)
-    subnet6 = validate.subnet6(spec.subnet6) if spec.subnet6 else None
+    if wish["gateway"]:
+        gateway = validate.inside("gateway", validate.address("gateway", wish["gateway"]), subnet.subnet)
+    subnet6 = validate.subnet6(wish["ipv6Subnet"]) if wish["ipv6Subnet"] else None
     gateway6 = None
-    if spec.gateway6:
-        gateway6 = validate.address6("ipv6Gateway", spec.gateway6)
+    if wish["ipv6Gateway"]:
+        gateway6 = validate.address6("ipv6Gateway", wish["ipv6Gateway"])
         if subnet6 is None:
             raise Invalid(f"ipv6Gateway {gateway6} needs an ipv6Subnet: give both, or leave it out")
         validate.inside("ipv6Gateway", gateway6, subnet6)
     if gateway6 is not None and gateway is None:
         # Docker gives a container its default routes by the network's IPv4 gateway alone
         raise Invalid("ipv6Gateway needs a gateway: containers have no default route without; give both, or neither")
-    if spec.nat and gateway is None:
+    if wish["nat"] and gateway is None:
         raise Invalid("nat needs a gateway: that is the way out; give one, or leave nat out")
-    if spec.nat and spec.internal:
+    if wish["nat"] and wish["internal"]:
         raise Invalid("nat has no effect on an internal network: leave out nat, or internal")
-    if spec.nat_host and not spec.nat:
+    if wish["natHost"] and not wish["nat"]:
         raise Invalid("natHost needs nat: without it containers have no way to their host; give both, or neither")
-    encap = validate.choice("encap", spec.encap or "vxlan", validate.ENCAPS)
-    nw_type = validate.choice("nwType", spec.nw_type or "data", validate.NW_TYPES)
-    tag = validate.tag(encap, spec.pkt_tag)
-    cfgd_tag = validate.text("cfgdTag", spec.cfgd_tag)
+    encap, nw_type = wish["encap"], wish["nwType"]
+    tag = validate.tag(encap, wish["pktTag"])
+    cfgd_tag = validate.text("cfgdTag", wish["cfgdTag"])
 
-    draft.tenant(spec.tenant)
-    old = draft.get("network", f"{spec.tenant}:{spec.name}")
+    draft.tenant(tenant)
+    old = draft.get("network", f"{tenant}:{name}")
     if isinstance(old, Network):
         _unchanged("subnet", validate.subnet_text(old), subnet)
         _unchanged("gateway", old.gateway, gateway)
         _unchanged("ipv6Subnet", old.subnet6, subnet6)
         _unchanged("ipv6Gateway", old.gateway6, gateway6)
-        _unchanged("nat", _on(old.nat), _on(spec.nat))
-        _unchanged("natHost", _on(old.nat_host), _on(spec.nat_host))
-        if not spec.internal:
-            _unchanged("internal", _on(old.internal), _on(spec.internal))
+        _unchanged("nat", _on(old.nat), _on(wish["nat"]))
+        _unchanged("natHost", _on(old.nat_host), _on(wish["natHost"]))
+        if not wish["internal"]:
+            _unchanged("internal", _on(old.internal), _on(wish["internal"]))
         _unchanged("encap", old.encap, encap)
         _unchanged("nwType", old.nw_type, nw_type)
         _unchanged("cfgdTag", old.cfgd_tag, cfgd_tag)
         if tag != old.requested_tag:  # the tag it got is as good as the one asked for
             _unchanged("pktTag", old.tag, tag)
-        return _marked(draft, _closed(draft, old) if spec.internal else old, spec)
+        return _marked(draft, _closed(draft, old) if wish["internal"] else old, wish)
 
-    _apart(draft, spec.tenant, subnet.subnet)
+    _apart(draft, tenant, subnet.subnet)
     if subnet6 is not None:
-        _apart(draft, spec.tenant, subnet6)
+        _apart(draft, tenant, subnet6)
     network = Network(
-        tenant=spec.tenant,
-        name=spec.name,
+        tenant=tenant,
+        name=name,
         number=draft.number("network"),
         subnet=subnet.subnet,
         first=subnet.first,
@@ -102,11 +100,11 @@ def put_network(draft: Draft, spec: NetworkSpec) -> Network:
         cfgd_tag=cfgd_tag,
         subnet6=subnet6,
         gateway6=gateway6,
-        nat=spec.nat,
+        nat=wish["nat"],
         vlan=_vlan(draft),
-        internal=spec.internal,
-        docker_ipam=spec.docker_ipam,
-        nat_host=spec.nat_host,
+        internal=wish["internal"],
+        docker_ipam=wish["dockerIPAM"],
+        nat_host=wish["natHost"],
     )
     draft.put(network)
     return network
@@ -127,9 +125,9 @@ def _closed(draft: Draft, network: Network) -> Network:
     return closed
 
 
-def _marked(draft: Draft, network: Network, spec: NetworkSpec) -> Network:
+def _marked(draft: Draft, network: Network, wish: NetworkDoc) -> Network:
     """The network, with what an agent finds out about its addresses; others say nothing about it."""
-    if network.docker_ipam or not spec.docker_ipam:
+    if network.docker_ipam or not wish["dockerIPAM"]:
         return network
     marked = replace(network, docker_ipam=True)
     draft.put(marked)

@@ -4,49 +4,51 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from topology import options, validate
+from topology import contract, options, validate
 from topology.addresses import Holder
 from topology.allocate import LIMITS
+from topology.documents import ServiceDoc
 from topology.draft import Draft
 from topology.errors import Conflict, Invalid, NotFound
 from topology.model import Address, Endpoint, Network, Published, Service, ServicePort
-from topology.specs import ServiceSpec
 
 
-def put_service(draft: Draft, spec: ServiceSpec) -> Service:
+def put_service(draft: Draft, document: ServiceDoc) -> Service:
     """A service, made or changed to what is asked for."""
-    validate.name("tenantName", spec.tenant)
-    validate.name("serviceName", spec.name)
-    validate.name("networkName", spec.network)
-    requested = validate.address("ipAddress", spec.ip_address) if spec.ip_address else None
-    requested6 = validate.address6("ipv6Address", spec.ip_address6) if spec.ip_address6 else None
-    selectors = validate.selectors(spec.selectors)
-    ports = validate.ports(spec.ports)
-    published = validate.published(spec.publish, ports)
-    affinity, affinity_mode = options.affinity(spec.affinity, spec.affinity_mode)
-    drain = options.drain(spec.drain)
-    check = None if spec.check is None else options.check(spec.check)
+    wish = contract.check(ServiceDoc, document)
+    tenant = validate.name("tenantName", wish.get("tenantName", ""))
+    name = validate.name("serviceName", wish.get("serviceName", ""))
+    validate.name("networkName", wish["networkName"])
+    requested = validate.address("ipAddress", wish["ipAddress"]) if wish["ipAddress"] else None
+    requested6 = validate.address6("ipv6Address", wish["ipv6Address"]) if wish["ipv6Address"] else None
+    selectors = validate.selectors(wish["selectors"])
+    ports = validate.ports(wish["ports"])
+    published = validate.published(wish["publish"], ports)
+    affinity, affinity_mode = options.affinity(wish["sessionAffinity"], wish.get("affinityMode", ""))
+    drain = wish["drainTimeout"]
+    check = options.check(wish["healthCheck"]) if "healthCheck" in wish else None
     if check is not None and all(protocol != "TCP" for _, _, protocol in ports):
         raise Invalid("healthCheck needs a TCP port to try: none of the ports is TCP")
 
-    network = draft.network(spec.tenant, spec.network)
+    key = f"{tenant}:{name}"
+    network = draft.network(tenant, wish["networkName"])
     if published and network.internal:
         raise Invalid(
             f"publish {published[0]}: network {network.key} is internal, its VIPs are for its own containers; "
             "leave publish out, or take another network"
         )
-    found = draft.get("service", f"{spec.tenant}:{spec.name}")
+    found = draft.get("service", key)
     old = found if isinstance(found, Service) else None
     vips = [_vip(draft, network, old, "ipAddress", requested, 4)]
     if network.subnet6 is not None or requested6 is not None:
         vips.append(_vip(draft, network, old, "ipv6Address", requested6, 6))
-    _claim_published(draft, f"{spec.tenant}:{spec.name}", published)
+    _claim_published(draft, key, published)
     kept = {} if old is None else {(p.port, p.target, p.protocol): p.number for p in old.ports}
     service = Service(
-        tenant=spec.tenant,
-        name=spec.name,
+        tenant=tenant,
+        name=name,
         number=draft.number("service") if old is None else old.number,
-        network=spec.network,
+        network=wish["networkName"],
         vips=tuple(vips),
         ports=tuple(
             # no `kept.get(…, draft.number())`: that would use up a number each time

@@ -9,6 +9,7 @@ import requests
 
 from netctl import reading
 from netctl.agent.errors import AgentError
+from topology.contract import expect
 
 MAX_ANSWER = 256 << 20  # bytes: the list of a hundred thousand containers
 MAX_EVENT = 1 << 20  # bytes
@@ -113,7 +114,7 @@ class Event(TypedDict, total=False):
 def checked(answer: Any, kind: Any) -> Any:
     """The same answer, which is of that kind; else `StrangeAnswer`."""
     try:
-        reading.check(answer, kind)
+        expect(kind, answer)
     except ValueError as error:
         raise StrangeAnswer(str(error)) from error
     return answer

@@ -42,9 +42,9 @@ from netctl.agent.tunnel import Tunnel
 from netctl.agent.ways import Ways
 from netctl.agent.zones import Zones
 from netctl.client import DEFAULT_URL
-from netctl.documents import HostDoc
 from topology import private
 from topology.heartbeat import PERIOD, Heartbeat
+from topology.reports import HostDoc
 from topology.text import OneLine
 
 LOG = logging.getLogger("netctl.agent")

@@ -16,7 +16,7 @@ from netctl.agent.registry import Registry
 from netctl.agent.state import LocalNetwork, State, agree, subnets_of
 from netctl.agent.sync import Synchroniser
 from netctl.client import Client, ClientError, NoConnection
-from netctl.documents import StreamNetworkDoc
+from topology.documents import StreamNetworkDoc
 
 LOG = logging.getLogger(__name__)
 LISTING_TIMEOUT = 3.0  # s

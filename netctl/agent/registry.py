@@ -20,7 +20,7 @@ from netctl.agent.memory import Memory
 from netctl.agent.state import LocalNetwork, Pending, State, agree, subnets_of
 from netctl.agent.sync import Synchroniser
 from netctl.client import Client, NoConnection, Refused
-from netctl.documents import NetworkDoc, StreamNetworkDoc
+from topology.documents import NetworkDoc, StreamNetworkDoc
 
 LOG = logging.getLogger(__name__)
 WITHDRAWAL_TIMEOUT = 20.0  # s: longer than the controller takes to answer

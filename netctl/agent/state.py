@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 from netctl.agent.pulse import Pulse
 from netctl.agent.troubles import Troubles
 from netctl.agent.veth import host_end
-from netctl.documents import EndpointDoc, HostDoc, NetworkDoc, StreamNetworkDoc, StreamServiceDoc, StreamTenantDoc
 from topology.control import Listener
+from topology.documents import NetworkDoc, StreamNetworkDoc, StreamServiceDoc, StreamTenantDoc
 from topology.reach import SECOND_ZONES
+from topology.reports import EndpointDoc, HostDoc
 from topology.text import one_line
 
 Address = IPv4Address | IPv6Address

@@ -20,7 +20,7 @@ from netctl.agent.closed import told
 from netctl.agent.errors import Refusal
 from netctl.agent.state import Address, State, lease_key
 from netctl.client import Client, ClientError, NoConnection, Refused
-from netctl.documents import EndpointDoc, HostDoc
+from topology.reports import EndpointDoc, HostDoc
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")

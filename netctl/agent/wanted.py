@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from netctl.agent.state import STARTED, LocalEndpoint, State
-from netctl.documents import ServiceDoc
+from topology.documents import ServiceDoc
 from topology.model import Check as Terms
 
 DEFAULT = Terms()

@@ -29,7 +29,7 @@ from netctl.agent.protocol import check_room
 from netctl.agent.state import Address, LocalNetwork, State, Way, subnets_of
 from netctl.agent.veth import host_end
 from netctl.agent.wayback import Attachment, Facts, Net, Wish, overlap, unknown_addresses, wanted
-from netctl.documents import StreamNetworkDoc
+from topology.documents import StreamNetworkDoc
 
 LOG = logging.getLogger(__name__)
 STARTED = frozenset({"running", "draining", "paused"})

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, cast
-
-import click
+from typing import Any
 
 from netctl.commands.base import (
     Listing,
@@ -15,13 +13,13 @@ from netctl.commands.base import (
     list_flags,
     name_argument,
     noun,
-    number_flag,
     of_tenant,
     pass_target,
     tenant_flag,
 )
-from netctl.documents import EndpointDoc
-from netctl.output import say, say_json, without_empty
+from netctl.commands.fields import asked, document_flags
+from netctl.output import say, say_json
+from topology.reports import EndpointDoc
 
 SHORT_ID = 12
 DOCKER_ID = re.compile(r"[0-9a-f]{64}")
@@ -55,75 +53,20 @@ LISTING = Listing(
 )
 
 
-def _labels(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
-    labels: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise click.UsageError(f"--label takes KEY=VALUE, not {pair!r}")
-        if labels.setdefault(key, value) != value:
-            raise click.UsageError(f"--label {key} is given twice: {labels[key]!r} and {value!r}")
-    return labels
-
-
 @endpoint.command()
 @name_argument("Endpoint ID", "ID")
 @tenant_flag
-@flag("--network", "-s", metavar="NETWORK", text="Network that it is in.", absent="required")
+@document_flags(EndpointDoc)
 @flag("--ip", metavar="A.B.C.D", text="Its address.", absent="default: the lowest free one")
 @flag("--ipv6", metavar="ADDRESS", text="Its IPv6 address.", absent="default: the lowest free one, if any")
-@flag(
-    "--mac", "-m", metavar="MAC", text="Its MAC address, aa:bb:cc:dd:ee:ff.", absent="default: a made-up one"
-)
-@flag("--switch", "-w", metavar="DPID", text="Its switch: datapath id, hexadecimal.", absent="required")
-@flag("--port-name", "-p", metavar="PORT", text="Its port of the switch, by name.", absent="required")
-@flag(
-    "--label",
-    "-l",
-    metavar="KEY=VALUE",
-    text="Label, for the selectors of services; repeat for more.",
-    absent="default: none",
-    multiple=True,
-    callback=_labels,
-)
-@number_flag(
-    "--weight",
-    metavar="N",
-    text="Its share of a service's new connections beside others', 1 to 100.",
-    absent="default: the label netctl.weight, or 1",
-)
 @pass_target
-def create(
-    target: Target,
-    *,
-    name: str,
-    tenant: str,
-    network: str,
-    ip: str,
-    ipv6: str,
-    mac: str,
-    switch: str,
-    port_name: str,
-    label: dict[str, str],
-    weight: int | None,
-) -> None:
+def create(target: Target, /, *, name: str, tenant: str, ip: str, ipv6: str, **given: Any) -> None:
     """Register a bare host: one on a switch port, without Docker. Containers register by themselves."""
-    doc: EndpointDoc = {
-        "endpointID": name,
-        "tenantName": tenant,
-        "networkName": network,
-        "ipAddress": [address for address in (ip, ipv6) if address],
-        "macAddress": mac,
-        "switch": switch,
-        "portName": port_name,
-    }
-    doc = cast(EndpointDoc, without_empty(doc))
-    if label:
-        doc["labels"] = label  # a label's value may be empty
-    if weight is not None:
-        doc["weight"] = weight
+    wish = asked(EndpointDoc, given, tenantName=tenant, endpointID=name)
+    if addresses := [address for address in (ip, ipv6) if address]:
+        wish["ipAddress"] = addresses
     with target.connect() as client:
-        client.put_endpoint(doc)
+        client.put_endpoint(wish)
     say(f"Creating endpoint {name}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -12,7 +12,6 @@ from netctl.client import Client, ClientError, key_of
 from netctl.commands.base import (
     Listing,
     Target,
-    flag,
     list_flags,
     name_argument,
     noun,
@@ -20,8 +19,9 @@ from netctl.commands.base import (
     pass_target,
     tenant_flag,
 )
-from netctl.documents import NetworkDoc
-from netctl.output import say, say_json, without_empty
+from netctl.commands.fields import asked, document_flags
+from netctl.output import say, say_json
+from topology.documents import NetworkDoc
 
 network = noun("network", "Networks: subnets that containers and services are put in.")
 
@@ -63,114 +63,18 @@ def _look_for_hosts(client: Client) -> None:
 @network.command()
 @name_argument("Network name")
 @tenant_flag
-@flag(
-    "--subnet",
-    "-s",
-    metavar="A.B.C.D[-E.F.G.H]/LEN",
-    text="IPv4 subnet; of a range, only its addresses are handed out.",
-    absent="required",
-)
-@flag(
-    "--gateway",
-    "-g",
-    metavar="A.B.C.D",
-    text="Address of the way to the tenant's other networks.",
-    absent="default: none",
-)
-@flag(
-    "--subnetv6",
-    "-s6",
-    metavar="ADDRESS/LEN",
-    text="IPv6 subnet beside the IPv4 one, /48 to /126: fd00:1::/64.",
-    absent="default: none",
-)
-@flag("--gatewayv6", "-g6", metavar="ADDRESS", text="IPv6 address of that way: fd00:1::1.", absent="default: none")
-@click.option(
-    "--nat",
-    is_flag=True,
-    help="Let containers reach what their host reaches, by IPv4; needs --gateway.  [default: off]",
-)
-@click.option(
-    "--nat-host",
-    is_flag=True,
-    help="Let them reach their host's own ports as well, but never those of netctl; needs --nat.  [default: off, "
-    "published ports only]",
-)
-@click.option(
-    "--internal",
-    is_flag=True,
-    help="Close it in both directions: its containers and VIPs are for this network alone.  [default: off]",
-)
-@flag(
-    "--encap",
-    "-e",
-    metavar="vxlan|vlan",
-    text="Encapsulation between hosts.",
-    absent="default: vxlan",
-    default="vxlan",
-)
-@click.option(
-    "--pkt-tag",
-    "-p",
-    type=int,
-    default=0,
-    metavar="N",
-    help="VXLAN network identifier or VLAN number.  [default: the lowest free one]",
-)
-@flag(
-    "--nw-type",
-    "-n",
-    metavar="data|infra",
-    text="For containers (data) or for the hosts themselves (infra).",
-    absent="default: data",
-    default="data",
-)
-@flag("--nw-tag", "-tag", metavar="TAG", text="A mark of your own.", absent="default: none")
+@document_flags(NetworkDoc)
 @pass_target
-def create(
-    target: Target,
-    *,
-    name: str,
-    tenant: str,
-    subnet: str,
-    gateway: str,
-    encap: str,
-    pkt_tag: int,
-    nw_type: str,
-    subnetv6: str,
-    gatewayv6: str,
-    nat: bool,
-    nat_host: bool,
-    internal: bool,
-    nw_tag: str,
-) -> None:
+def create(target: Target, /, *, name: str, tenant: str, **given: Any) -> None:
     """Create a network. When this returns, "docker run --net=NAME" works on every connected host.
 
     A network can't be changed afterwards. For a tenant other than "default", it is --net=NAME/TENANT.
     """
-    if not subnet:
+    wish = asked(NetworkDoc, given, tenantName=tenant, networkName=name)
+    if "subnet" not in wish:
         raise click.UsageError("Network subnet required: --subnet A.B.C.D/LEN")
-    doc: NetworkDoc = {
-        "tenantName": tenant,
-        "networkName": name,
-        "nwType": nw_type,
-        "encap": encap,
-        "subnet": subnet,
-        "gateway": gateway,
-        "ipv6Subnet": subnetv6,
-        "ipv6Gateway": gatewayv6,
-        "cfgdTag": nw_tag,
-    }
-    if pkt_tag:
-        doc["pktTag"] = pkt_tag
-    if nat:
-        doc["nat"] = True
-    if nat_host:
-        doc["natHost"] = True
-    if internal:
-        doc["internal"] = True
     with target.connect() as client:
-        client.put_network(cast(NetworkDoc, without_empty(doc)))
+        client.put_network(wish)
         say(f"Creating network {key_of(tenant, name)}")
         _look_for_hosts(client)
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import click
 
 from netctl.commands.base import Command, Target, flag, number_flag, pass_target
-from netctl.documents import ReplyDoc, StepDoc
 from netctl.output import say, say_json
+from topology.answers import ReplyDoc, StepDoc
 
 MOST_REPLIES = 8  # of a verdict, in lines; --json has all
 # what has two colons is an IPv6 address; one with a port stands in brackets (RFC 3986)

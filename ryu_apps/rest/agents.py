@@ -5,20 +5,41 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from ryu_apps.rest import documents as docs
-from ryu_apps.rest import schemas
 from ryu_apps.rest.bulk import read_object
 from ryu_apps.rest.decode import check_truths, parse_object
-from ryu_apps.rest.documents import Document
 from ryu_apps.rest.hosts import HostTracker
+from ryu_apps.rest.inspect import inspect_endpoint
 from ryu_apps.rest.stream import ChangeFeed
-from ryu_apps.wsgi import Request, Response, on_disconnect, query, read_body, stream_response
+from ryu_apps.wsgi import (
+    NDJSON,
+    Request,
+    Response,
+    Route,
+    methods,
+    on_disconnect,
+    query,
+    read_body,
+    stream_response,
+)
+from topology import contract
+from topology.answers import ChangeDoc, EndpointInspectDoc, LeaseDoc, RevisionDoc, SubnetDoc
 from topology.commands import Commands
+from topology.contract import Document, document_of, filled
+from topology.documents import DEFAULT_TENANT
 from topology.errors import BadRequest, Conflict, NotFound
 from topology.model import Endpoint, Host
-from topology.specs import EndpointSpec
+from topology.reports import (
+    AppliedDoc,
+    EndpointDoc,
+    HostDoc,
+    HostEndpointsDoc,
+    LeaseRequestDoc,
+    SubnetRequestDoc,
+)
+from topology.validate import show
 
 REVISION = re.compile(r"[0-9]{1,18}")
 
@@ -49,6 +70,32 @@ class AgentApi:
         self._tracker = tracker
         self._feed = feed
 
+    def routes(self) -> dict[str, dict[str, Route]]:
+        """By path."""
+        missing, wrong = (404,), (404, 409, 422)
+        get, put = Route(self.get_host, HostDoc, refuses=missing), Route(self.put_host, HostDoc, HostDoc, (409, 422))
+        drain = Route(self.drain_host, HostDoc, refuses=missing)
+        get_endpoint = Route(self.get_endpoint, EndpointDoc, refuses=missing)
+        put_endpoint = Route(self.put_endpoint, EndpointDoc, EndpointDoc, wrong)
+        delete_endpoint = Route(self.delete_endpoint, str, refuses=missing)
+        inspect = Route(self.inspect_endpoint, EndpointInspectDoc, refuses=(404, 409))
+        changes = Route(self.changes, ChangeDoc, None, (307, 400, 410, 503), ("since", "host"), NDJSON)
+        return {
+            "/hosts": {"GET": Route(self.list_hosts, list[HostDoc])},
+            "/hosts/{key}": methods(get, put, Route(self.delete_host, str, refuses=(404, 409))),
+            "/hosts/{key}/drain": {"PUT": drain, "DELETE": Route(self.undrain_host, HostDoc, refuses=missing)},
+            "/hosts/{key}/endpoints": {"PUT": Route(self.put_host_endpoints, RevisionDoc, HostEndpointsDoc, wrong)},
+            "/hosts/{key}/applied": {"PUT": Route(self.put_applied, HostDoc, AppliedDoc, (404, 422))},
+            "/endpoints": {"GET": Route(self.list_endpoints, list[EndpointDoc])},
+            "/endpoints/{key}": methods(get_endpoint, put_endpoint, delete_endpoint),
+            "/endpoints/{key}/checks": {"PUT": Route(self.put_checks, EndpointDoc, dict[str, bool], missing)},
+            "/inspect/endpoints/{key}": {"GET": inspect},
+            "/leases": {"POST": Route(self.post_lease, LeaseDoc, LeaseRequestDoc, wrong)},
+            "/leases/{key}": {"DELETE": Route(self.delete_lease, str, refuses=(400, 404, 422))},
+            "/subnets": {"POST": Route(self.post_subnet, SubnetDoc, SubnetRequestDoc, wrong)},
+            "/changes": {"GET": changes},
+        }
+
     # hosts
 
     def list_hosts(self, request: Request) -> list[Document]:
@@ -61,18 +108,10 @@ class AgentApi:
 
     def put_host(self, request: Request, key: str) -> Document:
         """Registers a host; again every few seconds, it is the agent's heartbeat."""
-        document = parse_object(read_body(request))
-        schemas.HOST.check(document)
-        docs.take_path(document, ("hostName",), key)
-        host = self._commands.put_host(
-            key,
-            docs.dpid(document.get("switch", "")),
-            document.get("tunnelAddress", ""),
-            document.get("version", ""),
-            document.get("datapathType", ""),
-        )
-        self._tracker.beat(key, document.get("mtu", 0))
-        return self._host(host) | docs.filled({"controlPlane": list(self._control_plane())})
+        document = contract.check(HostDoc, docs.take_path(parse_object(read_body(request)), ("hostName",), key))
+        host = self._commands.put_host(document)
+        self._tracker.beat(key, document["mtu"])
+        return self._host(host) | filled({"controlPlane": list(self._control_plane())})
 
     def drain_host(self, request: Request, key: str) -> Document:
         """Its providers get no new connections."""
@@ -102,84 +141,79 @@ class AgentApi:
     def put_host_endpoints(self, request: Request, key: str) -> Document:
         """Exactly these endpoints are on the host."""
         self._find_host(key)
-        document = read_object(request, {"endpoints": partial(_reported, key), "keepLeases": lambda _, lease: lease})
-        schemas.HOST_ENDPOINTS.check(document)
+        found = read_object(request, {"endpoints": partial(_reported, key), "keepLeases": lambda _, lease: lease})
+        document = contract.check(HostEndpointsDoc, found)
         if "endpoints" not in document:
             raise BadRequest("endpoints: missing, must be the list of all endpoints on the host")
-        self._commands.sync_endpoints(key, document["endpoints"], set(document.get("keepLeases", ())))
+        self._commands.sync_endpoints(key, document["endpoints"], set(document["keepLeases"]))
         return {"revision": self._model.revision}
 
     def put_applied(self, request: Request, key: str) -> Document:
         """The host has carried out all changes up to a revision, but for the errors."""
-        document = read_object(request, {"errors": lambda _, error: error})
-        schemas.APPLIED.check(document)
+        document = contract.check(AppliedDoc, read_object(request, {"errors": lambda _, error: error}))
         revision = document.get("revision")
-        if revision is None or revision < 0:
-            raise BadRequest("revision: missing or negative")
+        if revision is None:
+            raise BadRequest("revision: missing")
         self._commands.catch_up(revision)
         host = self._find_host(key)
         if revision > self._model.revision:
             raise BadRequest(f"revision: {revision} is in the future, now is {self._model.revision}")
-        self._tracker.applied(key, revision, document.get("errors", {}))
+        self._tracker.applied(key, revision, document["errors"])
         return self._host(host)
 
     # endpoints
 
     def list_endpoints(self, request: Request) -> list[Document]:
         """All endpoints."""
-        return [docs.endpoint_document(e) for e in self._model.endpoints.values()]
+        return [document_of(EndpointDoc, e) for e in self._model.endpoints.values()]
 
     def get_endpoint(self, request: Request, key: str) -> Document:
         """One endpoint, by its whole id."""
         endpoint = self._model.endpoints.get(key)
         if not isinstance(endpoint, Endpoint):
             raise NotFound(f"endpoint {key} not found")
-        return docs.endpoint_document(endpoint)
+        return document_of(EndpointDoc, endpoint)
 
     def put_endpoint(self, request: Request, key: str) -> Document:
         """Creates or updates an endpoint."""
-        document = parse_object(read_body(request))
-        schemas.ENDPOINT.check(document)
-        return docs.endpoint_document(self._commands.put_endpoint(docs.endpoint_spec(document, key)))
+        document = docs.take_path(parse_object(read_body(request)), ("endpointID",), key)
+        return document_of(EndpointDoc, self._commands.put_endpoint(cast(EndpointDoc, document)))
 
     def delete_endpoint(self, request: Request, key: str) -> str:
         """Deletes an endpoint."""
         self._commands.delete_endpoint(key)
         return key
 
+    def inspect_endpoint(self, request: Request, key: str) -> Document:
+        """The one endpoint whose id, container id or container name has this part."""
+        return inspect_endpoint(key, self._model)
+
     def put_checks(self, request: Request, key: str) -> Document:
         """What services' active checks say of an endpoint, by the services' keys."""
         verdicts = parse_object(read_body(request))
         check_truths(verdicts)
-        return docs.endpoint_document(self._commands.set_checks(key, verdicts))
+        return document_of(EndpointDoc, self._commands.set_checks(key, verdicts))
 
     # addresses
 
     def post_lease(self, request: Request) -> Document:
         """An address for an endpoint to come."""
-        document = parse_object(read_body(request))
-        schemas.LEASE.check(document)
+        wish = contract.check(LeaseRequestDoc, parse_object(read_body(request)))
         lease = self._commands.grant(
-            document.get("tenantName", ""),
-            document.get("networkName", ""),
-            document.get("ipAddress") or None,
-            document.get("hostName", ""),
-            document.get("family"),
+            wish["tenantName"], wish["networkName"], wish["ipAddress"] or None, wish["hostName"], wish.get("family")
         )
         subnets = {s.version: s for s in self._model.networks[lease.network_key].subnets}
         return {"ipAddress": f"{lease.address}/{subnets[lease.address.version].prefixlen}", "key": lease.key}
 
     def delete_lease(self, request: Request, key: str) -> str:
         """An address that is not needed any more."""
-        tenant, network, address = docs.take_path({}, ("tenantName", "networkName", "ipAddress"), key)
-        self._commands.release(tenant, network, address)
+        self._commands.release(*docs.take_path({}, ("tenantName", "networkName", "ipAddress"), key).values())
         return key
 
     def post_subnet(self, request: Request) -> Document:
         """A subnet that is free in the tenant."""
-        document = parse_object(read_body(request))
-        schemas.SUBNET.check(document)
-        return {"subnet": str(self._commands.pick_subnet(document.get("tenantName") or "default"))}
+        wish = contract.check(SubnetRequestDoc, parse_object(read_body(request)))
+        return {"subnet": str(self._commands.pick_subnet(wish["tenantName"] or DEFAULT_TENANT))}
 
     # changes
 
@@ -211,12 +245,14 @@ class AgentApi:
         return docs.host_document(host, self._tracker.state(host))
 
 
-def _reported(host: str, number: int, document: Any) -> EndpointSpec:
+def _reported(host: str, number: int, document: Any) -> EndpointDoc:
     """One endpoint of a host's list."""
     if not isinstance(document, dict):
         raise BadRequest("endpoints: a list is not a list of objects")
     where = f"endpoints[{number}]: "
-    schemas.ENDPOINT.check(document, where)
-    if not document.get("endpointID"):
+    wish = contract.check(EndpointDoc, document, where)
+    if not wish.get("endpointID"):
         raise BadRequest(f"{where}endpointID: missing")
-    return docs.endpoint_spec(document, document["endpointID"], host=host, origin="agent")
+    if wish["homingHost"] not in {"", host}:
+        raise BadRequest(f"homingHost: {show(wish['homingHost'])} in the body, but {host} in the path")
+    return wish

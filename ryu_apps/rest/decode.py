@@ -4,64 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from ryu_apps.wsgi import one_line
+from topology.contract import shown
 from topology.errors import BadRequest
-
-
-def _strings(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, str) for v in value)
-
-
-def _labels(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Type:
-    """A JSON type of a field, with its name for the user."""
-
-    name: str
-    holds: Callable[[Any], bool]
-
-
-STRING = Type("a string", lambda v: isinstance(v, str))
-TRUTH = Type("true or false", lambda v: isinstance(v, bool))
-INTEGER = Type("an integer", lambda v: isinstance(v, int) and not isinstance(v, bool))
-STRINGS = Type("a list of strings", _strings)
-LABELS = Type("an object of strings", _labels)
-OBJECT = Type("an object", lambda v: isinstance(v, dict))
-LIST = Type("a list", lambda v: isinstance(v, list))
-IGNORED = Type("anything", lambda _: True)
-"""A field that answers have and that clients send back with a change; it is not read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """The fields that one kind of document may have."""
-
-    what: str  # with its article: "a network"
-    fields: Mapping[str, Type]
-
-    def check(self, document: Mapping[str, Any], where: str = "") -> None:
-        """BadRequest for the first field that is unknown or of the wrong type."""
-        for name, value in document.items():
-            kind = self.fields.get(name)
-            if kind is None:
-                known = ", ".join(n for n, t in self.fields.items() if t is not IGNORED)
-                raise BadRequest(f"{where}unknown field {_show(name)}: {self.what} has {known}")
-            if not kind.holds(value):
-                raise BadRequest(f"{where}{name}: {_show(value)} is not {kind.name}")
 
 
 def check_truths(document: Mapping[str, Any]) -> None:
     """BadRequest for the first field that is neither true nor false; their names are the client's to choose."""
     for name, value in document.items():
-        if not TRUTH.holds(value):
-            raise BadRequest(f"{one_line(name, 60)}: {_show(value)} is not {TRUTH.name}")
+        if not isinstance(value, bool):
+            raise BadRequest(f"{one_line(name, 60)}: {shown(value)} is not true or false")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -79,7 +34,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except ValueError as error:  # JSONDecodeError, or a number of too many digits
         raise not_json(str(error)) from None
     if not isinstance(document, dict):
-        raise BadRequest(f"body: must be a JSON object, is {_show(document)}")
+        raise BadRequest(f"body: must be a JSON object, is {shown(document)}")
     if "\\u" in text:
         refuse_surrogates(document)
     return document
@@ -93,14 +48,14 @@ def not_json(why: str) -> BadRequest:
 def refuse_twice(name: str, document: Mapping[str, Any]) -> None:
     """BadRequest where the document has a field of this name already."""
     if name in document:
-        raise BadRequest(f"body: field {_show(name)} is there twice")
+        raise BadRequest(f"body: field {shown(name)} is there twice")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise BadRequest(f"body: field {_show(twice)} is there twice")
+        raise BadRequest(f"body: field {shown(twice)} is there twice")
     return document
 
 
@@ -118,11 +73,3 @@ def refuse_surrogates(value: Any) -> None:
         json.dumps(value, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):
         raise BadRequest("body: a \\u escape stands alone that is half of a character") from None
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return "a list"
-    return one_line(json.dumps(value, ensure_ascii=False), 60)

@@ -6,15 +6,8 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from ryu_apps.pipeline.explain import SHORT_ID, name
-from ryu_apps.rest.documents import (
-    Document,
-    filled,
-    network_document,
-    service_document,
-    service_vips,
-    tenant_document,
-    weight_shown,
-)
+from ryu_apps.rest.documents import network_document, service_document, service_vips, tenant_document
+from topology.contract import Document, filled
 from topology.errors import Conflict, NotFound
 from topology.model import Endpoint, Network, Service, Tenant
 from topology.options import label_troubles
@@ -167,7 +160,7 @@ def endpoint_oper(endpoint: Endpoint, model: Model) -> Document:
             "vtepIP": "" if tunnel is None else str(tunnel),
             "state": endpoint.state,
             "health": endpoint.health,
-            "weight": weight_shown(endpoint),
+            "weight": endpoint.weight if endpoint.weight != 1 else 0,
             "labelErrors": label_troubles(endpoint.labels),
             "passed": list(endpoint.passed),
             "noWayBack": lost(model, Provider((endpoint,))),

@@ -1,14 +1,21 @@
-"""Networks come and go together with the Docker networks on the hosts: the caller hears when all is done."""
+"""``/networks``. They come and go together with the Docker networks on the hosts: the caller hears when all is done."""
 
 from __future__ import annotations
 
 import logging
+from typing import cast
 
+from ryu_apps.rest import documents as docs
+from ryu_apps.rest.decode import parse_object
 from ryu_apps.rest.hosts import HostTracker, Outcome
+from ryu_apps.rest.inspect import inspect_network
+from ryu_apps.wsgi import Request, Route, found, methods, query, read_body
+from topology.answers import NetworkInspectDoc
 from topology.commands import Commands
+from topology.contract import Document
+from topology.documents import NetworkDoc
 from topology.errors import Conflict, NetctlError, Unavailable
 from topology.model import Commit, Network
-from topology.specs import NetworkSpec
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +34,11 @@ class NetworkDoor:
         self._revisions: dict[str, int] = {}  # by key: the revision of a change that is just being made
         commands.subscribe(self._note)
 
-    def put(self, spec: NetworkSpec) -> Network:
+    def put(self, document: NetworkDoc) -> Network:
         """The network, made on every connected host."""
-        key = f"{spec.tenant}:{spec.name}"
+        key = f"{document['tenantName']}:{document['networkName']}"
         before = self._model.networks.get(key)
-        network = self._commands.put_network(spec)
+        network = self._commands.put_network(document)
         revision = None if network == before else self._revisions.pop(key, None)
         if revision is None:
             # not made by this call, but perhaps by one while we were at it: who still waits for the hosts and we get
@@ -79,3 +86,51 @@ class NetworkDoor:
             raise Unavailable(
                 f"{hosts} did not make network {key} within {self._timeout:g} s; nothing was created"
             )
+
+
+class Networks:
+    """The handlers."""
+
+    def __init__(self, commands: Commands, door: NetworkDoor) -> None:
+        self._commands = commands
+        self._model = commands.model
+        self._door = door
+
+    def routes(self) -> dict[str, dict[str, Route]]:
+        """By path."""
+        put = Route(self.put, NetworkDoc, NetworkDoc, (404, 409, 422), query=("dryRun",))
+        get, delete = Route(self.get, NetworkDoc, refuses=(404,)), Route(self.delete, str, refuses=(404, 409))
+        return {
+            "/networks": {"GET": Route(self.all, list[NetworkDoc])},
+            "/networks/{key}": methods(get, put, delete),
+            "/inspect/networks/{key}": {"GET": Route(self.inspect, NetworkInspectDoc, refuses=(404,))},
+        }
+
+    def all(self, request: Request) -> list[Document]:
+        """All networks."""
+        return [docs.network_document(n, self._model) for n in self._model.networks.values()]
+
+    def get(self, request: Request, key: str) -> Document:
+        """One network."""
+        return docs.network_document(self._network(key), self._model)
+
+    def put(self, request: Request, key: str) -> Document:
+        """Create a network; with ``dryRun``, only say whether it could be."""
+        parts = ("tenantName", "networkName")
+        document = cast(NetworkDoc, docs.take_path(parse_object(read_body(request)), parts, key))
+        if query(request, "dryRun") in ("1", "true"):
+            self._commands.check_network(document)
+            return {"key": key, "tenantName": document["tenantName"], "networkName": document["networkName"]}
+        return docs.network_document(self._door.put(document), self._model)
+
+    def delete(self, request: Request, key: str) -> str:
+        """Delete a network that nothing is in."""
+        self._door.delete(key)
+        return key
+
+    def inspect(self, request: Request, key: str) -> Document:
+        """A network, its addresses and its endpoints."""
+        return inspect_network(self._network(key), self._model)
+
+    def _network(self, key: str) -> Network:
+        return found(self._model.networks.get(key), f"Network {key}")

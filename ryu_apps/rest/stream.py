@@ -12,17 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from ryu_apps.rest.documents import (
-    Document,
-    agent_network_document,
-    agent_service_document,
-    agent_tenant_document,
-    endpoint_document,
-    host_document,
-)
+from ryu_apps.rest.documents import agent_service_document, host_document
 from ryu_apps.wsgi import defer, new_event
+from topology.contract import Document, document_of
+from topology.documents import StreamNetworkDoc, StreamTenantDoc
 from topology.errors import NetctlError, Unavailable
 from topology.model import Commit, Endpoint, Host, Lease, Network, Object, Service, Tenant
+from topology.reports import EndpointDoc
 from topology.snapshot import Model
 
 ALIVE_PERIOD = 3.0  # s
@@ -247,13 +243,13 @@ def _commit_lines(commit: Commit) -> list[bytes]:
 
 def _document(value: Object) -> Document:
     if isinstance(value, Network):
-        return agent_network_document(value)
+        return document_of(StreamNetworkDoc, value)
     if isinstance(value, Service):
         return agent_service_document(value)
     if isinstance(value, Endpoint):
-        return endpoint_document(value)
+        return document_of(EndpointDoc, value)
     if isinstance(value, Tenant):
-        return agent_tenant_document(value)
+        return document_of(StreamTenantDoc, value)
     assert isinstance(value, Host), f"no document for a {value.kind}"
     return host_document(value)
 

@@ -6,18 +6,17 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import NamedTuple
 
 from netctl.client import NoConnection
-from netctl.documents import ServiceDoc
 from tests.kit.controller import Controller
+from tests.kit.docs import endpoint_doc, host_doc, network_doc, service_doc
 from tests.kit.ovs import Instance, wait_for
 from topology.commands import Commands
+from topology.documents import ServiceDoc
 from topology.model import Change
 from topology.snapshot import Model
-from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
 from topology.sqlite_store import SqliteStore
 
 PER_TIER = 10  # services that select the same providers: so that a change is as big in a small model as in a big one
@@ -30,14 +29,14 @@ def populate(store: Path, services: int) -> None:
     """Write a store with so many services. Their providers are on another switch, so that they need no ports here."""
     memory = SqliteStore(":memory:")
     commands = Commands(Model(), memory)
-    commands.put_host("elsewhere", ELSEWHERE, IPv4Address("192.0.2.9"))
-    commands.put_network(NetworkSpec("default", "srv", "100.0.0.0/16"))
-    commands.put_network(NetworkSpec("default", "web", "10.1.0.0/16", "10.1.255.254"))
+    commands.put_host(host_doc("elsewhere", ELSEWHERE, "192.0.2.9"))
+    commands.put_network(network_doc("default", "srv", "100.0.0.0/16"))
+    commands.put_network(network_doc("default", "web", "10.1.0.0/16", "10.1.255.254"))
     for tier in range(services // PER_TIER):
         for number in range(PROVIDERS):
             position = tier * PROVIDERS + number + 1
             commands.put_endpoint(
-                EndpointSpec(
+                endpoint_doc(
                     id=f"w{position}",
                     tenant="default",
                     network="web",
@@ -50,7 +49,7 @@ def populate(store: Path, services: int) -> None:
         for number in range(PER_TIER):
             position = tier * PER_TIER + number + 1
             vip = f"100.0.{position >> 8}.{position & 255}"
-            commands.put_service(ServiceSpec("default", f"s{position}", "srv", vip, [f"tier={tier}"], ["8080:80:TCP"]))
+            commands.put_service(service_doc("default", f"s{position}", "srv", vip, [f"tier={tier}"], ["8080:80:TCP"]))
     _, objects, meta = memory.load()
     memory.close()
     file = SqliteStore(store)

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from netctl.documents import HostDoc
 from tests.kit import frames, hostside
 from tests.kit.hosts import Host
 from tests.kit.hostside import CONTROL, FAR_IP, OUTSIDE_IP, Place
 from tests.kit.ovs import wait_for
 from tests.kit.private_ovs import Private
+from topology.reports import HostDoc
 
 HOST, HOST6 = "169.254.0.1", "100::1:0:1"  # the host, as its containers see it
 DOCKER0 = "172.17.0.1"

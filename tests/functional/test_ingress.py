@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from netctl.documents import NetworkDoc, ServiceDoc
 from tests.kit.controller import Controller
 from tests.kit.hosts import Host, ask_again
 from tests.kit.hostside import SERVE, HostSide, Machine, beyond, hostside
 from tests.kit.nodes import MTU, Node, nodes
 from tests.kit.ovs import wait_for
+from topology.documents import NetworkDoc, ServiceDoc
 
 CLIENT = "203.0.113.9"
 PORTS = ["8080:80:TCP", "53:53:UDP"]

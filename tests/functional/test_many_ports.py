@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from netctl.client import Client
-from netctl.documents import EndpointDoc, HostDoc, NetworkDoc
 from ryu_apps.openflow.connection import PORTS, PORTS_PER_SECOND
 from tests.kit.controller import Controller, controller
 from tests.kit.hosts import Host
@@ -30,6 +29,8 @@ from tests.kit.rawswitch import (
     ports_reply,
     raw_switch,
 )
+from topology.documents import NetworkDoc
+from topology.reports import EndpointDoc, HostDoc
 
 PART = 1023  # ports in one message
 MANY = 1150

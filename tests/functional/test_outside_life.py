@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from netctl.documents import EndpointDoc
 from tests.kit import hostside
 from tests.kit.hosts import ask_again
 from tests.kit.hostside import Place
 from tests.kit.ovs import wait_for
 from tests.kit.private_ovs import Private, private
+from topology.reports import EndpointDoc
 
 PORTS = ["8080:80:TCP", "53:53:UDP"]
 PUBLISH = ["80:8080:TCP", "5300:53:UDP"]

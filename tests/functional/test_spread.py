@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 
 from netctl.client import Client
-from netctl.documents import EndpointDoc, HostDoc
 from tests.kit.crowd import crowd, met
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
 from tests.kit.wide import of_family, wide
+from topology.reports import EndpointDoc, HostDoc
 
 FAR = HostDoc(hostName="far", switch="00000000000000ff", tunnelAddress="192.0.2.9")
 HEARTBEAT = 1.0  # s

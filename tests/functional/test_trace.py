@@ -8,11 +8,11 @@ import pytest
 
 from netctl.cli import main
 from netctl.client import Refused
-from netctl.documents import TraceDoc
 from tests.kit.hosts import Host
 from tests.kit.lab import Lab
 from tests.kit.ovs import wait_for
 from tests.kit.wide import of_family, wide
+from topology.answers import TraceDoc
 
 WEB = {"tier": "web"}
 VIP, STICKY = "100.1.1.1", "100.1.1.2"

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from netctl.documents import EndDoc, NetworkDoc, ServiceDoc, TraceDoc
 from tests.kit.hosts import Host
 from tests.kit.ovs import run
 from tests.kit.pair import SERVE, VIP, World
 from tests.kit.wide import of_family, wide
+from topology.answers import EndDoc, TraceDoc
+from topology.documents import NetworkDoc, ServiceDoc
 
 SERVICE, STRAIGHT = {"tcp": 8080, "udp": 53}, {"tcp": 22, "udp": 99}
 

@@ -10,7 +10,6 @@ import socket
 
 import pytest
 
-from netctl.documents import TraceDoc
 from tests.kit.frames import ROUTER, arp_request
 from tests.kit.hosts import Host, ask_again
 from tests.kit.nodes import MTU
@@ -18,6 +17,7 @@ from tests.kit.ovs import run, wait_for
 from tests.kit.pair import FAR_VIP, SERVE, VIP, World
 from tests.kit.private_ovs import Private
 from tests.kit.wide import of_family
+from topology.answers import TraceDoc
 
 # sizes of the headers of a datagram, and of an echo request
 HEADERS = {4: 28, 6: 48}

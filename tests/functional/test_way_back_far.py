@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from netctl.documents import NetworkDoc, ServiceDoc
 from tests.functional.test_isolation import seen
 from tests.kit import frames
 from tests.kit.hosts import Host, Namespace, ask_again
 from tests.kit.nodes import nodes
 from tests.kit.ovs import wait_for
 from tests.kit.wide import of_family, wide
+from topology.documents import NetworkDoc, ServiceDoc
 
 NETWORKS = {  # name → subnet, gateway, whether it is internal
     "web": ("10.1.1.0/24", "10.1.1.254", False),

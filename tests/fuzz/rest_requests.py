@@ -1,16 +1,24 @@
-"""Requests to the REST API that are nearly right: made of its own routes and schemas, and byte by byte."""
+"""Requests to the REST API that are nearly right: made of its own routes and documents, and byte by byte."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin, is_typeddict
 from urllib.parse import quote
 
-from ryu_apps.rest import schemas
-from ryu_apps.rest.decode import INTEGER, LABELS, LIST, OBJECT, STRING, STRINGS, TRUTH, Schema, Type
 from tests.fuzz import mutate
+from topology.contract import declared
+from topology.documents import NetworkDoc, ServiceDoc, TenantDoc
+from topology.reports import (
+    AppliedDoc,
+    EndpointDoc,
+    HostDoc,
+    HostEndpointsDoc,
+    LeaseRequestDoc,
+    SubnetRequestDoc,
+)
 
 Route = tuple[str, tuple[str, ...]]
 """A path, with ``{key}`` in it, and its methods."""
@@ -63,10 +71,9 @@ RIGHT: dict[str, dict[str, Any]] = {
     "leases": LEASE,
     "subnets": {"tenantName": "fuzz"},
 }  # fmt: skip
-SCHEMAS = {
-    "tenants": schemas.TENANT, "networks": schemas.NETWORK, "serviceLBs": schemas.SERVICE, "hosts": schemas.HOST,
-    "endpoints": schemas.ENDPOINT, "applied": schemas.APPLIED, "leases": schemas.LEASE, "subnets": schemas.SUBNET,
-    "host's endpoints": schemas.HOST_ENDPOINTS,
+DOCUMENTS: dict[str, Any] = {
+    "tenants": TenantDoc, "networks": NetworkDoc, "serviceLBs": ServiceDoc, "hosts": HostDoc, "endpoints": EndpointDoc,
+    "applied": AppliedDoc, "leases": LeaseRequestDoc, "subnets": SubnetRequestDoc, "host's endpoints": HostEndpointsDoc,
 }  # fmt: skip
 HEADERS = (
     ("Host", ("localhost", "localhost", "evil.example", "127.0.0.1:9999", "[::1]:1", "a b", "", "x" * 300,
@@ -211,24 +218,22 @@ def _quoted(rng: random.Random, text: str) -> str:
     return quoted
 
 
-def _of_type(rng: random.Random, kind: Type) -> Any:
-    if kind is STRING:
+def _of_type(rng: random.Random, kind: Any) -> Any:
+    """Of the type that is declared, and hardly ever a value that makes sense."""
+    if kind is str:
         return rng.choice(mutate.TEXTS)
-    if kind is INTEGER:
+    if kind is int:
         return rng.choice(mutate.NUMBERS)
-    if kind is TRUTH:
+    if kind is bool:
         return rng.random() < 0.5
-    if kind in (STRINGS, LIST):
+    if is_typeddict(kind):
+        fields = list(declared(kind).values())
+        return {one.name: _of_type(rng, one.kind) for one in rng.sample(fields, rng.randrange(1, len(fields) + 1))}
+    if get_origin(kind) is list:
         return [rng.choice(mutate.TEXTS) for _ in range(rng.choice((0, 1, 1, 3)))]
-    if kind in (LABELS, OBJECT):
+    if get_origin(kind) is dict:
         return {rng.choice(mutate.TEXTS): rng.choice(mutate.TEXTS) for _ in range(rng.choice((0, 1, 3)))}
     return mutate.value(rng)
-
-
-def _of_schema(rng: random.Random, schema: Schema) -> dict[str, Any]:
-    """Every field of its type, and hardly any with a value that makes sense."""
-    fields = list(schema.fields.items())
-    return {name: _of_type(rng, kind) for name, kind in rng.sample(fields, rng.randrange(1, len(fields) + 1))}
 
 
 def _document(rng: random.Random, kind: str, key: str) -> Any:
@@ -241,9 +246,9 @@ def _document(rng: random.Random, kind: str, key: str) -> Any:
         right |= {"subnet": f"10.25{number}.0.0/24", "gateway": f"10.25{number}.0.254"} if kind == "networks" else {}
     elif kind in ("endpoints", "hosts", "tenants"):
         right |= {{"endpoints": "endpointID", "hosts": "hostName", "tenants": "tenantName"}[kind]: key}
-    schema = SCHEMAS.get(kind)
-    if schema is not None and rng.random() < 0.25:
-        return {**(right if rng.random() < 0.5 else {}), **_of_schema(rng, schema)}
+    document = DOCUMENTS.get(kind)
+    if document is not None and rng.random() < 0.25:
+        return {**(right if rng.random() < 0.5 else {}), **_of_type(rng, document)}
     optional = [name for name in right if rng.random() < 0.3]
     return {name: value for name, value in right.items() if name not in optional} if rng.random() < 0.5 else right
 

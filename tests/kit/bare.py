@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from netctl.documents import EndpointDoc
 from tests.kit import ovs
 from tests.kit.controller import Controller
 from tests.kit.station import Station
+from topology.reports import EndpointDoc
 
 DPID = "00000000006d6e01"
 GATEWAY, BLUE_GATEWAY = "10.3.1.254", "10.3.2.254"

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from netctl.client import Client
-from netctl.documents import EndpointDoc
 from tests.kit.controller import DIES_WITH_US
 from tests.kit.ovs import PREFIX, Instance, run, wait_for_live
 from tests.kit.wide import wide
+from topology.reports import EndpointDoc
 
 ECHO = Path(__file__).with_name("echo.py")
 ETH_P_ALL = 3

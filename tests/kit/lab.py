@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from netctl.client import Client
-from netctl.documents import NetworkDoc, ServiceDoc
 from tests.kit.controller import Controller, controller
 from tests.kit.hosts import Host, host
 from tests.kit.ovs import wait_for
 from tests.kit.private_ovs import Private
 from tests.kit.wide import wide
+from topology.documents import NetworkDoc, ServiceDoc
 
 CLOSED = "tcp:127.0.0.1:1"
 """A controller that is never there."""

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from netctl.documents import NetworkDoc, ServiceDoc
 from tests.kit.controller import Controller
 from tests.kit.hosts import Host, Namespace
 from tests.kit.nodes import Node, nodes
 from tests.kit.ovs import run, wait_for
 from tests.kit.wide import wide
+from topology.documents import NetworkDoc, ServiceDoc
 
 VIP, FAR_VIP = "100.1.1.1", "100.1.1.2"  # of all providers, of those on b
 PORTS = ("8080:80:TCP", "53:5353:UDP")

@@ -12,11 +12,11 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from netctl.documents import NetworkDoc, ServiceDoc
 from tests.kit.controller import Controller, controller
 from tests.kit.hosts import Host, host
 from tests.kit.ovs import wait_for
 from tests.kit.private_ovs import Private
+from topology.documents import NetworkDoc, ServiceDoc
 
 
 class Weave:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tests.kit.docs import endpoint_doc, network_doc, service_doc
 from topology.commands import Commands
 from topology.model import Commit, Object
 from topology.snapshot import Model
-from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
 from topology.sqlite_store import SqliteStore
 from topology.store import Store
 
-SRV = NetworkSpec("default", "srv", "100.1.1.0/24", gateway="100.1.1.254")
-WEB = NetworkSpec("default", "web", "10.1.1.0/24", gateway="10.1.1.254")
-DUAL = NetworkSpec(
+SRV = network_doc("default", "srv", "100.1.1.0/24", gateway="100.1.1.254")
+WEB = network_doc("default", "web", "10.1.1.0/24", gateway="10.1.1.254")
+DUAL = network_doc(
     "default", "dual", "10.6.1.0/24", gateway="10.6.1.254", subnet6="fd00:6:1::/64", gateway6="fd00:6:1::fe"
 )
-APP = ServiceSpec("default", "app", "srv", selectors=["tier=web", "release=stable"], ports=["80:8080:TCP"])
-WEB1 = EndpointSpec("web1", "default", "web", labels={"tier": "web", "release": "stable", "v": "1"})
+APP = service_doc("default", "app", "srv", selectors=["tier=web", "release=stable"], ports=["80:8080:TCP"])
+WEB1 = endpoint_doc("web1", "default", "web", labels={"tier": "web", "release": "stable", "v": "1"})
 
 
 @dataclass

@@ -34,7 +34,14 @@ class Switches:
         return {}
 
     def trace(self, question: Question) -> Json:
-        return {"from": question.sender.id, "to": str(question.to), "port": question.port}
+        sender = question.sender
+        return {
+            "from": sender.id, "endpointID": sender.id, "tenantName": sender.tenant, "networkName": sender.network,
+            "source": str(question.source), "sourcePort": question.source_port, "to": str(question.to), "proto": "tcp",
+            "port": question.port, "switch": "000000000000000a", "verdict": "dropped", "outcome": "dropped",
+            "steps": [{"table": "admission", "text": "dropped"}], "ends": [{"verdict": "dropped", "share": 1.0}],
+            "notes": [],
+        }  # fmt: skip
 
     def unlinked(self, endpoint: Endpoint) -> bool:
         return endpoint.port_name == "down"

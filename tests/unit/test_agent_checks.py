@@ -20,8 +20,8 @@ from netctl.agent.netns import tcp_sockets
 from netctl.agent.state import Container, LocalEndpoint, LocalNetwork, State
 from netctl.agent.sync import Synchroniser
 from netctl.agent.wanted import Check, wanted
-from netctl.documents import ServiceDoc
 from tests.unit.agent_kit import wait_for
+from topology.documents import ServiceDoc
 
 NETWORK = "1" * 64
 APP = "default:app"

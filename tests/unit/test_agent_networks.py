@@ -18,8 +18,8 @@ from netctl.agent.registry import Registry, document
 from netctl.agent.state import LocalEndpoint, Pending, State
 from netctl.agent.sync import Synchroniser
 from netctl.client import Client
-from netctl.documents import StreamNetworkDoc
 from tests.unit.agent_kit import URL, FakeClient, FakeController, FakeDocker, wait_for
+from topology.documents import StreamNetworkDoc
 
 
 class World:

@@ -13,7 +13,7 @@ from netctl.agent.hostport import HostPorts
 from netctl.agent.kernel_rules import Present, Published, Table, restore_text
 from netctl.agent.outside import Outside, Wish, wish
 from netctl.agent.state import State
-from netctl.documents import StreamNetworkDoc, StreamServiceDoc
+from topology.documents import StreamNetworkDoc, StreamServiceDoc
 
 WEB = StreamNetworkDoc(tenantName="default", networkName="web", subnet="10.1.1.0/24", gateway="10.1.1.254", number=1)
 BLUE = StreamNetworkDoc(tenantName="blue", networkName="web", subnet="10.1.0.0/16", gateway="10.1.1.254", number=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -10,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.kit.docs import endpoint_doc, network_doc, replace, service_doc
 from tests.unit.modelkit import Door, furnished
 from topology.addresses import PAGE, AddressMap
 from topology.allocate import COOLING_SECONDS, LIMITS, REMEMBERED, NumberPool, free_subnet, mac_of
 from topology.commands import Commands
 from topology.errors import Conflict
 from topology.model import Change, Service
-from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
 from topology.sqlite_store import SqliteStore
 
 
@@ -146,21 +145,21 @@ def test_picked_subnets_differ_until_they_are_used() -> None:
     assert door.commands.pick_subnet("blue") == first
     door.clock.now += 61
     assert door.commands.pick_subnet("default") == first
-    door.commands.put_network(NetworkSpec("blue", "all", "10.0.0.0/8"))
+    door.commands.put_network(network_doc("blue", "all", "10.0.0.0/8"))
     with pytest.raises(Conflict, match="tenant blue has no free /24 left"):
         door.commands.pick_subnet("blue")
 
 
 def _vip(commands: Commands, name: str, network: str = "small", address: str = "") -> str:
-    service = commands.put_service(ServiceSpec("default", name, network, address))
+    service = commands.put_service(service_doc("default", name, network, address))
     return str(service.vips[0])
 
 
 def test_the_lowest_but_never_the_gateway() -> None:
     """Contiv's users expect .1, or .2 where the gateway is .1."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "a", "100.1.1.0/24"))
-    door.commands.put_network(NetworkSpec("default", "b", "100.1.2.0/24", gateway="100.1.2.1"))
+    door.commands.put_network(network_doc("default", "a", "100.1.1.0/24"))
+    door.commands.put_network(network_doc("default", "b", "100.1.2.0/24", gateway="100.1.2.1"))
     assert _vip(door.commands, "one", "a") == "100.1.1.1"
     assert _vip(door.commands, "two", "b") == "100.1.2.2"
 
@@ -168,7 +167,7 @@ def test_the_lowest_but_never_the_gateway() -> None:
 def test_a_range_limits_what_is_automatic_only() -> None:
     """Addresses outside the range stay the administrator's to give."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "small", "10.1.1.10-10.1.1.11/24"))
+    door.commands.put_network(network_doc("default", "small", "10.1.1.10-10.1.1.11/24"))
     assert _vip(door.commands, "own", address="10.1.1.5") == "10.1.1.5"
     assert [_vip(door.commands, n) for n in "ab"] == ["10.1.1.10", "10.1.1.11"]
     with pytest.raises(Conflict, match=r"address exhaustion in subnet 10\.1\.1\.10-10\.1\.1\.11/24"):
@@ -178,7 +177,7 @@ def test_a_range_limits_what_is_automatic_only() -> None:
 def test_a_freed_address_rests() -> None:
     """Clients of a container that has just gone don't talk to another that got its address."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "small", "10.1.1.0/24"))
+    door.commands.put_network(network_doc("default", "small", "10.1.1.0/24"))
     assert [_vip(door.commands, n) for n in "abc"] == ["10.1.1.1", "10.1.1.2", "10.1.1.3"]
     door.commands.delete_service("default:a")
     assert _vip(door.commands, "d") == "10.1.1.4"
@@ -188,7 +187,7 @@ def test_a_freed_address_rests() -> None:
 def test_a_freed_address_comes_back_after_its_rest() -> None:
     """Addresses don't run out, and the store forgets what has rested."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "small", "10.1.1.0/24"))
+    door.commands.put_network(network_doc("default", "small", "10.1.1.0/24"))
     for name in "abc":
         _vip(door.commands, name)
     door.commands.delete_service("default:b")
@@ -202,7 +201,7 @@ def test_a_freed_address_comes_back_after_its_rest() -> None:
 def test_a_resting_address_is_given_when_asked_for() -> None:
     """`--preferred-ip` and `docker run --ip` get what they ask for."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "small", "10.1.1.0/24"))
+    door.commands.put_network(network_doc("default", "small", "10.1.1.0/24"))
     _vip(door.commands, "a")
     door.commands.delete_service("default:a")
     assert _vip(door.commands, "b", address="10.1.1.1") == "10.1.1.1"
@@ -212,7 +211,7 @@ def test_a_resting_address_is_given_when_asked_for() -> None:
 def test_when_nothing_else_is_free_the_longest_rested_is_given() -> None:
     """A small subnet stays usable while containers come and go."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "small", "10.1.1.0/29"))
+    door.commands.put_network(network_doc("default", "small", "10.1.1.0/29"))
     for name in "abcdef":
         _vip(door.commands, name)
     for name in "dbf":
@@ -227,7 +226,7 @@ def test_when_nothing_else_is_free_the_longest_rested_is_given() -> None:
 def test_a_clock_set_back_does_not_keep_addresses_away() -> None:
     """After a correction of the clock by an hour, addresses are not lost for an hour."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "small", "10.1.1.0/24"))
+    door.commands.put_network(network_doc("default", "small", "10.1.1.0/24"))
     _vip(door.commands, "a")
     door.commands.delete_service("default:a")
     door.clock.now -= 3600
@@ -237,12 +236,12 @@ def test_a_clock_set_back_does_not_keep_addresses_away() -> None:
 def test_many_in_one_transaction() -> None:
     """An agent that reports a hundred containers at once gets a hundred addresses, rested ones among them."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "small", "10.1.1.0/24"))
+    door.commands.put_network(network_doc("default", "small", "10.1.1.0/24"))
     _vip(door.commands, "a")
     _vip(door.commands, "b")
     door.commands.delete_service("default:a")
     door.clock.now += COOLING_SECONDS
-    specs = [EndpointSpec(f"e{i}", "default", "small") for i in range(100)]
+    specs = [endpoint_doc(f"e{i}", "default", "small") for i in range(100)]
     found = door.commands.sync_endpoints("h", specs)
     expected = [f"10.1.1.{n}" for n in (1, *range(3, 102))]
     assert [str(e.addresses[0]) for e in found] == expected
@@ -252,15 +251,15 @@ def test_many_in_one_transaction() -> None:
 def test_ten_thousand_services() -> None:
     """Making the ten-thousandth service costs what making the first did."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "big", "100.1.0.0/16"))
+    door.commands.put_network(network_doc("default", "big", "100.1.0.0/16"))
     costs = []
     real = door.model.selected_by
     for number in range(10_000):
-        spec = ServiceSpec("default", f"s{number}", "big", "", ["env=prod", f"app=s{number}"], ["80:80:TCP"])
+        spec = service_doc("default", f"s{number}", "big", "", ["env=prod", f"app=s{number}"], ["80:80:TCP"])
         door.commands.put_service(spec)
         if number % 1000 == 0:
             endpoint = door.commands.put_endpoint(
-                EndpointSpec(f"e{number}", "default", "big", labels={"env": "prod", "app": f"s{number}"})
+                endpoint_doc(f"e{number}", "default", "big", labels={"env": "prod", "app": f"s{number}"})
             )
             costs.append(len(real(endpoint)))
     assert costs == [1] * 10
@@ -272,8 +271,8 @@ def test_port_numbers_of_an_earlier_version() -> None:
     """Two groups would have one id, and a service another's providers, where a number has more bits than there are."""
     store = SqliteStore(":memory:")
     door = Door(store)
-    door.commands.put_network(NetworkSpec("default", "n", "10.1.1.0/24"))
-    door.commands.put_service(ServiceSpec("default", "s", "n", selectors=["a=b"], ports=["80:80:TCP", "81:81:TCP"]))
+    door.commands.put_network(network_doc("default", "n", "10.1.1.0/24"))
+    door.commands.put_service(service_doc("default", "s", "n", selectors=["a=b"], ports=["80:80:TCP", "81:81:TCP"]))
     service = door.model.services["default:s"]
     first, second = service.ports
     old = replace(service, ports=(first, replace(second, number=LIMITS["port"] + 1)))

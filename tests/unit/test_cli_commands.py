@@ -406,7 +406,8 @@ def test_hosts(fake: FakeController, run: Run) -> None:
 
 def test_switches(fake: FakeController, run: Run) -> None:
     """Otherwise an operator can't see that a switch is gone or refuses flows."""
-    doc = {"dpid": "01", "connected": True, "ports": [1, 2], "flows": 30, "groups": 2, "errors": {"n": "no"}}
+    doc = {"dpid": "01", "connected": True, "ports": [{"number": 1}, {"number": 2}], "flows": 30, "groups": 2}
+    doc["errors"] = {"n": "no"}
     fake.docs["switches"]["01"] = doc
     assert [line.split() for line in run("switch", "ls").splitlines()] == [
         ["Switch", "Connected", "Ports", "Flows", "Groups", "Errors"],

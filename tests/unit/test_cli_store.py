@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from netctl.cli import main
+from tests.kit.docs import check_doc, host_doc, network_doc, replace
 from tests.unit.modelkit import APP, SRV, WEB, WEB1, Door, contents
-from topology.specs import CheckSpec, NetworkSpec
 from topology.sqlite_store import SqliteStore
 from topology.stores import open_store
 
@@ -39,14 +38,14 @@ def full(tmp_path: Path) -> Door:
     commands = door.commands
     for spec in (SRV, WEB):
         commands.put_network(spec)
-    commands.put_service(replace(APP, check=CheckSpec("tcp")))
+    commands.put_service(replace(APP, check=check_doc("tcp")))
     commands.put_endpoint(WEB1)
     commands.set_passed("web1", "default:app", True)
-    commands.put_host("h", 7, "192.0.2.1")
+    commands.put_host(host_doc("h", 7, "192.0.2.1"))
     commands.grant("default", "web", None, "h")
     commands.release("default", "web", commands.grant("default", "web", None, "h").address)
     commands.put_tenant("blue")
-    commands.put_network(NetworkSpec("blue", "gone", "10.1.1.0/24"))
+    commands.put_network(network_doc("blue", "gone", "10.1.1.0/24"))
     commands.delete_network("blue:gone")
     return door
 
@@ -72,7 +71,7 @@ def test_a_model_moves(
     moved = Door(open_store(place), full.clock)
     assert contents(moved.model) == contents(full.model)
     assert moved.commands._pools["network"].freed == full.commands._pools["network"].freed
-    assert moved.commands.put_network(NetworkSpec("blue", "next", "10.1.1.0/24")).number == 4, "none is used again"
+    assert moved.commands.put_network(network_doc("blue", "next", "10.1.1.0/24")).number == 4, "none is used again"
     moved.store.close()
     again = exported(run, place)
     assert json.loads(again.splitlines()[0])["revision"] < json.loads(text.splitlines()[0])["revision"]

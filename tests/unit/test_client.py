@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from netctl.client import Client, Gone, NoConnection, Refused
-from netctl.documents import NetworkDoc
 from netctl.urls import checked_url
 from tests.unit.fake_controller import FakeController
+from topology.documents import NetworkDoc
 
 NETWORK: NetworkDoc = {"tenantName": "default", "networkName": "net", "subnet": "10.1.1.0/24"}
 

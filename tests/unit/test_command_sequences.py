@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from ipaddress import ip_address
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.kit.docs import check_doc, endpoint_doc, host_doc, network_doc, replace, service_doc
 from tests.unit.modelkit import Door, contents
 from topology.allocate import COOLING_SECONDS, LIMITS
+from topology.documents import HealthCheckDoc
 from topology.errors import NetctlError
 from topology.model import Address, Lease, Object, Prefix
+from topology.reports import EndpointDoc
 from topology.snapshot import held_by, network_of, numbers_of
-from topology.specs import CheckSpec, EndpointSpec, NetworkSpec, ServiceSpec
 
 # most values are good ones: a sequence of refusals finds nothing
 TENANTS = st.sampled_from(["default"] * 5 + ["blue"] * 3 + ["red"])
@@ -35,7 +36,7 @@ LABELS = st.dictionaries(st.sampled_from("klm"), st.sampled_from(["1", "2", ""])
 HOSTS = st.sampled_from(["h1", "h2"])
 MACS = st.sampled_from([""] * 6 + ["02:00:00:00:00:01", "02:00:00:00:00:02", "ff:ff:ff:ff:ff:ff"])
 ENDPOINTS = st.builds(
-    EndpointSpec,
+    endpoint_doc,
     id=NAMES,
     tenant=TENANTS,
     network=NETWORKS,
@@ -46,9 +47,9 @@ ENDPOINTS = st.builds(
     state=st.sampled_from(["running", "running", "draining", "stopped"]),
     origin=st.sampled_from(["agent", "rest"]),
 )
-CHECKS = st.sampled_from([None, CheckSpec("tcp"), CheckSpec("http", "/up", interval=9), CheckSpec("icmp")])
+CHECKS = st.sampled_from([None, check_doc("tcp"), check_doc("http", "/up", interval=9), check_doc("icmp")])
 GOOD_ENDPOINTS = st.builds(
-    EndpointSpec,
+    endpoint_doc,
     id=st.sampled_from("abcdefgh"),
     tenant=st.just("default"),
     network=st.sampled_from(["n1", "n2"]),
@@ -69,10 +70,10 @@ class Sequences(RuleBasedStateMachine):
         self.door = Door()
         for tenant in ("default", "blue"):
             self.door.commands.put_tenant(tenant)
-            self.door.commands.put_network(NetworkSpec(tenant, "n1", "10.1.0.0/29", "10.1.0.6"))
+            self.door.commands.put_network(network_doc(tenant, "n1", "10.1.0.0/29", "10.1.0.6"))
             # the IPv6 subnet runs out of addresses sooner than the IPv4 one
             self.door.commands.put_network(
-                NetworkSpec(
+                network_doc(
                     tenant, "n2", "10.1.1.3-10.1.1.9/28", "10.1.1.1", subnet6="fd00:1::/125", gateway6="fd00:1::4"
                 )
             )
@@ -141,7 +142,7 @@ class Sequences(RuleBasedStateMachine):
     def put_network(  # noqa: PLR0917 - hypothesis gives each
         self, tenant: str, name: str, subnet: str, gateway: str, tag: int, subnet6: str, nat: bool
     ) -> None:
-        spec = NetworkSpec(tenant, name, subnet, gateway, pkt_tag=tag, subnet6=subnet6, nat=nat and bool(gateway))
+        spec = network_doc(tenant, name, subnet, gateway, pkt_tag=tag, subnet6=subnet6, nat=nat and bool(gateway))
         self.run(lambda: self.door.commands.put_network(spec))
 
     @rule(
@@ -164,10 +165,10 @@ class Sequences(RuleBasedStateMachine):
         vip6: str,
         selectors: list[str],
         ports: list[str],
-        check: CheckSpec | None,
+        check: HealthCheckDoc | None,
         publish: list[str],
     ) -> None:
-        spec = ServiceSpec(
+        spec = service_doc(
             tenant, name, network, vip, selectors, ports, check=check, ip_address6=vip6, publish=publish
         )
         self.run(lambda: self.door.commands.put_service(spec), frozenset({vip, vip6}))
@@ -186,17 +187,19 @@ class Sequences(RuleBasedStateMachine):
         self.run(lambda: self.door.commands.drained(ids[which % len(ids)], keys[service % len(keys)]))
 
     @rule(spec=ENDPOINTS)
-    def put_endpoint(self, spec: EndpointSpec) -> None:
-        self.run(lambda: self.door.commands.put_endpoint(spec), frozenset(spec.addresses))
+    def put_endpoint(self, spec: EndpointDoc) -> None:
+        self.run(lambda: self.door.commands.put_endpoint(spec), frozenset(spec.get("ipAddress", ())))
 
     @rule(
         host=HOSTS,
-        specs=st.lists(st.one_of(GOOD_ENDPOINTS, GOOD_ENDPOINTS, ENDPOINTS), max_size=4, unique_by=lambda e: e.id),
+        specs=st.lists(
+            st.one_of(GOOD_ENDPOINTS, GOOD_ENDPOINTS, ENDPOINTS), max_size=4, unique_by=lambda e: e["endpointID"]
+        ),
         keep=st.booleans(),
     )
-    def sync_endpoints(self, host: str, specs: list[EndpointSpec], keep: bool) -> None:
+    def sync_endpoints(self, host: str, specs: list[EndpointDoc], keep: bool) -> None:
         specs = [replace(spec, host="") for spec in specs]
-        asked = frozenset(a for spec in specs for a in spec.addresses)
+        asked = frozenset(a for spec in specs for a in spec.get("ipAddress", ()))
         kept = set(self.door.model.leases) if keep else set()
         self.run(lambda: self.door.commands.sync_endpoints(host, specs, kept), asked)
 
@@ -223,7 +226,7 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(name=HOSTS, switch=st.integers(0, 2))
     def put_host(self, name: str, switch: int) -> None:
-        self.run(lambda: self.door.commands.put_host(name, switch))
+        self.run(lambda: self.door.commands.put_host(host_doc(name, switch)))
 
     @invariant()
     def one_holder_an_address(self) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 
+from tests.kit.docs import endpoint_doc, host_doc, network_doc, replace, service_doc
 from tests.unit.modelkit import APP, SRV, WEB1, Door, furnished
 from topology.commands import Commands
 from topology.errors import Conflict
 from topology.model import Change, Commit, Endpoint, Lease, Network, Service
-from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
 
 
 def test_the_default_tenant_is_there_from_the_first_start() -> None:
@@ -26,7 +25,7 @@ def test_the_default_tenant_is_there_from_the_first_start() -> None:
 def test_the_same_again_makes_no_revision() -> None:
     """A script that is run twice doesn't make every switch and agent work."""
     door = furnished()
-    door.commands.put_host("h1", 1)
+    door.commands.put_host(host_doc("h1", 1))
     door.commands.put_endpoint(WEB1)
     revision = door.model.revision
     service = door.commands.put_service(APP)
@@ -35,9 +34,9 @@ def test_the_same_again_makes_no_revision() -> None:
     assert door.commands.put_network(replace(SRV, pkt_tag=1, encap="vxlan", nw_type="data")).tag == 1
     door.commands.put_tenant("blue")
     door.commands.put_endpoint(WEB1)
-    door.commands.put_host("h1", 1)
+    door.commands.put_host(host_doc("h1", 1))
     door.commands.sync_endpoints("h1", [])
-    door.commands.check_network(NetworkSpec("default", "n", "10.9.0.0/24"))
+    door.commands.check_network(network_doc("default", "n", "10.9.0.0/24"))
     assert door.model.revision == revision == len(door.commits) + 1
 
 
@@ -54,10 +53,10 @@ def test_tags_are_the_lowest_free_of_their_encapsulation() -> None:
     """A VLAN and a VXLAN network may have one number; a freed tag comes back."""
     door = furnished()
     put = door.commands.put_network
-    assert put(NetworkSpec("default", "v", "10.9.0.0/24", encap="vlan")).tag == 1
-    assert put(NetworkSpec("default", "x", "10.9.1.0/24", pkt_tag=20_000)).tag == 20_000
+    assert put(network_doc("default", "v", "10.9.0.0/24", encap="vlan")).tag == 1
+    assert put(network_doc("default", "x", "10.9.1.0/24", pkt_tag=20_000)).tag == 20_000
     door.commands.delete_network("default:web")
-    assert put(NetworkSpec("default", "y", "10.9.2.0/24")).tag == 2
+    assert put(network_doc("default", "y", "10.9.2.0/24")).tag == 2
 
 
 def test_ports_that_stay_keep_their_numbers() -> None:
@@ -76,7 +75,7 @@ def test_ports_that_stay_keep_their_numbers() -> None:
 def test_a_vip_stays_unless_another_is_asked_for() -> None:
     """Clients keep their address when selectors or ports change."""
     door = furnished()
-    door.commands.put_service(ServiceSpec("default", "first", "srv"))
+    door.commands.put_service(service_doc("default", "first", "srv"))
     door.commands.put_service(replace(APP, ip_address="100.1.1.77"))
     assert door.commands.put_service(replace(APP, selectors=["a=b"])).vips == (IPv4Address("100.1.1.77"),)
     moved = door.commands.put_service(replace(APP, network="web"))
@@ -182,7 +181,7 @@ def test_sync_may_hand_addresses_round() -> None:
     door = furnished()
     a, b = (replace(WEB1, id=i, addresses=[f"10.1.1.{n}"]) for i, n in (("a", 1), ("b", 2)))
     door.commands.sync_endpoints("h1", [a, b])
-    door.commands.sync_endpoints("h1", [replace(a, addresses=b.addresses), replace(b, addresses=a.addresses)])
+    door.commands.sync_endpoints("h1", [replace(a, addresses=b["ipAddress"]), replace(b, addresses=a["ipAddress"])])
     assert {e.id: str(e.addresses[0]) for e in door.model.endpoints.values()} == {"a": "10.1.1.2", "b": "10.1.1.1"}
     assert not door.model.leases
     door.commands.sync_endpoints("h1", [replace(a, id="c")])
@@ -223,7 +222,7 @@ def test_what_is_learned_takes_nothing_from_anybody() -> None:
     commands = door.commands
     commands.put_endpoint(replace(WEB1, addresses=["10.1.1.5"]))
     commands.grant("default", "web", "10.1.1.6", "h1")
-    commands.put_service(ServiceSpec("default", "s", "web", "10.1.1.7"))
+    commands.put_service(service_doc("default", "s", "web", "10.1.1.7"))
     assert _learn(commands, 8) is not None
     before = door.state()
     for last in (5, 6, 7, 254, 255, 0):
@@ -260,7 +259,7 @@ def test_a_network_goes_with_what_was_learned_and_granted() -> None:
 def test_a_host_goes_with_its_containers() -> None:
     """Providers of a dead host don't stay behind a VIP for ever."""
     door = furnished()
-    door.commands.put_host("h1", 1)
+    door.commands.put_host(host_doc("h1", 1))
     door.commands.put_endpoint(replace(WEB1, host="h1"))
     door.commands.grant("default", "web", None, "h1")
     door.commands.put_endpoint(replace(WEB1, id="other", host="h2"))
@@ -300,7 +299,7 @@ def test_a_subscribers_error_is_loud() -> None:
 def test_a_store_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk refuses the command; what the switches do stays what the store says."""
     door = furnished()
-    spec = ServiceSpec("default", "next", "srv", ports=["1:1:TCP"])
+    spec = service_doc("default", "next", "srv", ports=["1:1:TCP"])
     expected = furnished().commands.put_service(spec)
     before = door.state()
 
@@ -318,7 +317,7 @@ def test_a_store_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 def test_docker_names() -> None:
     """Users type the network's name to `docker run`, another tenant's with the tenant behind."""
     door = furnished()
-    network = door.commands.put_network(NetworkSpec("blue", "web", "10.1.1.0/24"))
+    network = door.commands.put_network(network_doc("blue", "web", "10.1.1.0/24"))
     assert isinstance(network, Network)
     assert network.docker_name == "web/blue"
     assert isinstance(door.model.get("service", "default:app"), Service)
@@ -327,10 +326,10 @@ def test_docker_names() -> None:
 def test_one_mac_at_one_port_is_one_endpoint() -> None:
     """Else the packets of two endpoints, of different tenants even, are taken for each other's."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "one", "10.1.1.0/24"))
-    door.commands.put_network(NetworkSpec("default", "two", "10.1.2.0/24"))
+    door.commands.put_network(network_doc("default", "one", "10.1.1.0/24"))
+    door.commands.put_network(network_doc("default", "two", "10.1.2.0/24"))
     place = {"switch": 7, "port_name": "eth1", "mac": "02:00:00:00:00:01"}
-    door.commands.put_endpoint(EndpointSpec("a", "default", "one", **place))
+    door.commands.put_endpoint(endpoint_doc("a", "default", "one", **place))
     with pytest.raises(Conflict, match=r"macAddress 02:00:00:00:00:01 is that of endpoint a.* at the same port eth1"):
-        door.commands.put_endpoint(EndpointSpec("b", "default", "two", **place))
-    door.commands.put_endpoint(EndpointSpec("a", "default", "two", **place))
+        door.commands.put_endpoint(endpoint_doc("b", "default", "two", **place))
+    door.commands.put_endpoint(endpoint_doc("a", "default", "two", **place))

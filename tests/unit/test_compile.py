@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
@@ -19,14 +19,15 @@ from ryu_apps.pipeline.values import ANY, Flow, Group, SetField, match
 from ryu_apps.reconciler import Reconciler, seen_from
 from ryu_apps.switches import Switches
 from tests.kit import world
+from tests.kit.docs import endpoint_doc, host_doc, network_doc, replace, service_doc
 from tests.kit.fakeswitch import FakeSwitch
 from tests.unit.modelkit import Door
 from topology.errors import NetctlError
 from topology.model import Endpoint
 from topology.observed import Observed, Port, Switch
 from topology.reach import TUNNEL_PORT
+from topology.reports import EndpointDoc
 from topology.snapshot import Model
-from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
 
 DPID, OTHER = 7, 8
 PORT_OF = {key: f"p{number}" for number, key in enumerate("stuvwxyz")}
@@ -105,15 +106,15 @@ class Incremental(RuleBasedStateMachine):
         commands = self.door.commands
         for tenant in ("default", "blue"):
             commands.put_tenant(tenant)
-            commands.put_network(NetworkSpec(tenant, "srv", "100.1.1.0/24", subnet6="fd00:100::/64"))
+            commands.put_network(network_doc(tenant, "srv", "100.1.1.0/24", subnet6="fd00:100::/64"))
             web6 = {"subnet6": "fd00:10::/64", "gateway6": "fd00:10::f"}
-            commands.put_network(NetworkSpec(tenant, "web", "10.1.1.0/28", "10.1.1.14", nat=True, **web6))
-            commands.put_network(NetworkSpec(tenant, "sec", "40.1.1.0/29", "40.1.1.6"))
+            commands.put_network(network_doc(tenant, "web", "10.1.1.0/28", "10.1.1.14", nat=True, **web6))
+            commands.put_network(network_doc(tenant, "sec", "40.1.1.0/29", "40.1.1.6"))
         for host, switch in (("h1", DPID), ("h2", OTHER)):
             self.put_host(host, switch, "netdev")
-        commands.put_service(ServiceSpec("default", "a", "srv", selectors=["k=1"], ports=["80:8080:TCP"]))
+        commands.put_service(service_doc("default", "a", "srv", selectors=["k=1"], ports=["80:8080:TCP"]))
         commands.put_endpoint(
-            EndpointSpec("v", "default", "web", labels={"k": "1"}, host="h2", port_name=PORT_OF["v"])
+            endpoint_doc("v", "default", "web", labels={"k": "1"}, host="h2", port_name=PORT_OF["v"])
         )
         self.other_connects(set(PORTS), "")
 
@@ -130,7 +131,7 @@ class Incremental(RuleBasedStateMachine):
     def put_network(self, tenant: str, name: str, *, gateway: bool, ipv6: bool, **more: bool) -> None:
         subnet = {"srv": "100.1.1.0/24", "web": "10.1.1.0/28", "cli": "20.1.1.0/29", "sec": "40.1.1.0/29"}[name]
         way = {"srv": "100.1.1.254", "web": "10.1.1.14", "cli": "20.1.1.6", "sec": "40.1.1.6"}[name] if gateway else ""
-        spec = NetworkSpec(tenant, name, subnet, way, subnet6="fd00:20::/64" if ipv6 else "", **more)
+        spec = network_doc(tenant, name, subnet, way, subnet6="fd00:20::/64" if ipv6 else "", **more)
         self.run(lambda: self.door.commands.put_network(spec))
 
     @rule(which=st.integers(0, 9))
@@ -139,7 +140,7 @@ class Incremental(RuleBasedStateMachine):
         if networks:
             n = networks[which % len(networks)]
             ways = (str(n.gateway or ""), str(n.gateway6 or ""))
-            spec = NetworkSpec(
+            spec = network_doc(
                 n.tenant, n.name, str(n.subnet), ways[0], subnet6=str(n.subnet6 or ""), gateway6=ways[1], nat=n.nat,
                 internal=True,
             )  # fmt: skip
@@ -151,7 +152,7 @@ class Incremental(RuleBasedStateMachine):
         affinity=st.sampled_from([0, 0, 60]),
     )  # fmt: skip
     def put_service(self, tenant: str, name: str, network: str, **fields: Any) -> None:
-        spec = ServiceSpec(tenant, name, network, **fields)
+        spec = service_doc(tenant, name, network, **fields)
         self.run(lambda: self.door.commands.put_service(spec))
 
     @rule(
@@ -162,27 +163,27 @@ class Incremental(RuleBasedStateMachine):
         container_id=CONTAINERS, no_way_back=WAYS_BACK, primary=st.booleans(),
     )  # fmt: skip
     def put_endpoint(self, key: str, **fields: Any) -> None:
-        self.run(lambda: self.door.commands.put_endpoint(EndpointSpec(key, port_name=PORT_OF[key], **fields)))
+        self.run(lambda: self.door.commands.put_endpoint(endpoint_doc(key, port_name=PORT_OF[key], **fields)))
 
     @rule(
         host=st.sampled_from(["h1", "h2"]),
         specs=st.lists(
             st.builds(
-                EndpointSpec, id=st.sampled_from("stu"), tenant=TENANTS, network=NETWORKS, labels=LABELS,
+                endpoint_doc, id=st.sampled_from("stu"), tenant=TENANTS, network=NETWORKS, labels=LABELS,
                 container_id=CONTAINERS, no_way_back=WAYS_BACK, primary=st.booleans(),
             ),
             max_size=3,
-            unique_by=lambda s: s.id,
+            unique_by=lambda s: s["endpointID"],
         ),
     )
-    def sync(self, host: str, specs: list[EndpointSpec]) -> None:
-        placed = [replace(spec, port_name=PORT_OF[spec.id]) for spec in specs]
+    def sync(self, host: str, specs: list[EndpointDoc]) -> None:
+        placed = [replace(spec, port_name=PORT_OF[spec["endpointID"]]) for spec in specs]
         self.run(lambda: self.door.commands.sync_endpoints(host, placed))
 
     @rule(name=st.sampled_from(["h1", "h2"]), switch=st.sampled_from([0, DPID, OTHER]), kind=DATAPATH_TYPES)
     def put_host(self, name: str, switch: int, kind: str) -> None:
         address = {"h1": "192.0.2.1", "h2": "192.0.2.2"}[name]
-        self.run(lambda: self.door.commands.put_host(name, switch, address, datapath_type=kind))
+        self.run(lambda: self.door.commands.put_host(host_doc(name, switch, address, kind=kind)))
 
     @rule(mac=SEEN_MACS, network=NETWORKS, last=st.integers(1, 4), port=st.sampled_from(PORTS))
     def learn(self, mac: str, network: str, last: int, port: str) -> None:
@@ -254,50 +255,50 @@ def furnished(services: int) -> tuple[Door, Marked, Switches]:
     """As many services as asked for, each with a provider of its own, and one switch."""
     door = Door()
     commands = door.commands
-    commands.put_network(NetworkSpec("default", "srv", "100.1.0.0/16"))
-    commands.put_network(NetworkSpec("default", "web", "10.1.0.0/16", "10.1.255.254"))
-    commands.put_network(NetworkSpec("default", "one", "20.1.1.0/24", "20.1.1.254"))
+    commands.put_network(network_doc("default", "srv", "100.1.0.0/16"))
+    commands.put_network(network_doc("default", "web", "10.1.0.0/16", "10.1.255.254"))
+    commands.put_network(network_doc("default", "one", "20.1.1.0/24", "20.1.1.254"))
     for n in range(services):
         # two labels that all share: an index on one of them would find them all
         pairs = ["env=prod", "release=stable", f"app=a{n}"]
-        commands.put_service(ServiceSpec("default", f"s{n}", "srv", selectors=pairs, ports=["80:8080:TCP"]))
+        commands.put_service(service_doc("default", f"s{n}", "srv", selectors=pairs, ports=["80:8080:TCP"]))
         labels = {"env": "prod", "release": "stable", "app": f"a{n}"}
         where = {"switch": DPID, "port_name": f"q{n}", "container_id": f"c{n}"}
-        commands.put_endpoint(EndpointSpec(f"e{n}", "default", "web", labels=labels, **where))  # type: ignore[arg-type]
+        commands.put_endpoint(endpoint_doc(f"e{n}", "default", "web", labels=labels, **where))
     switches, marked = attach(door)
     return door, marked, switches
 
 
 CHANGES: dict[str, Callable[[Door, Switches], object]] = {
     "a provider comes": lambda d, _: d.commands.put_endpoint(
-        EndpointSpec(
+        endpoint_doc(
             "new", "default", "one", labels={"env": "prod", "release": "stable", "app": "a3"}, switch=DPID
         )
     ),
     "a provider is connected to another network": lambda d, _: d.commands.put_endpoint(
-        EndpointSpec(
+        endpoint_doc(
             "new", "default", "one", labels={"env": "prod", "release": "stable", "app": "a3"}, switch=DPID,
             container_id="c3", primary=True,
         )
     ),
     "a provider has no way back": lambda d, _: d.commands.put_endpoint(
-        EndpointSpec(
+        endpoint_doc(
             "e3", "default", "web", labels={"env": "prod", "release": "stable", "app": "a3"}, switch=DPID,
             port_name="q3", container_id="c3", no_way_back="no rule",
         )
     ),
     "a provider goes": lambda d, _: d.commands.delete_endpoint("e3"),
     "a provider is relabelled": lambda d, _: d.commands.put_endpoint(
-        EndpointSpec("e3", "default", "web", labels={"app": "other"}, switch=DPID, port_name="q3")
+        endpoint_doc("e3", "default", "web", labels={"app": "other"}, switch=DPID, port_name="q3")
     ),
     "a service comes": lambda d, _: d.commands.put_service(
-        ServiceSpec("default", "new", "srv", selectors=["app=a3"], ports=["81:81:UDP"])
+        service_doc("default", "new", "srv", selectors=["app=a3"], ports=["81:81:UDP"])
     ),
     "a service goes": lambda d, _: d.commands.delete_service("default:s3"),
     "a service changes": lambda d, _: d.commands.put_service(
-        ServiceSpec("default", "s3", "srv", selectors=["app=a3"], ports=["81:81:UDP"])
+        service_doc("default", "s3", "srv", selectors=["app=a3"], ports=["81:81:UDP"])
     ),
-    "a network comes": lambda d, _: d.commands.put_network(NetworkSpec("default", "new", "30.1.1.0/24")),
+    "a network comes": lambda d, _: d.commands.put_network(network_doc("default", "new", "30.1.1.0/24")),
     "a port comes": lambda _, s: s.port_changed(DPID, Port("q3", 3, "02:00:00:00:00:99", up=True), gone=False),
 }
 

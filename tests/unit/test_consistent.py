@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 
+from tests.kit.docs import check_doc, host_doc, replace
 from tests.unit.modelkit import APP, SRV, WEB, WEB1, Door
 from topology import consistent
 from topology.errors import Conflict
 from topology.model import KINDS, Change, Object, Published
-from topology.specs import CheckSpec
 
 FIELDS: dict[str, Any] = {
     "name": ("default", "srv", "red"),
@@ -92,15 +91,15 @@ def door() -> Door:
     door.commands.put_network(SRV)
     door.commands.put_network(WEB)
     door.commands.put_network(replace(WEB, name="lone", subnet="10.9.1.0/24", gateway="10.9.1.254"))
-    door.commands.put_service(replace(APP, publish=["80:80:TCP"], check=CheckSpec("tcp")))
+    door.commands.put_service(replace(APP, publish=["80:80:TCP"], check=check_doc("tcp")))
     door.commands.put_endpoint(replace(WEB1, mac="02:00:00:00:00:01"))
     door.commands.put_endpoint(replace(WEB1, id="web2", mac="02:00:00:00:00:02"))
     door.commands.set_passed("web1", "default:app", passed=True)
     for network in ("web", "lone"):
         door.commands.grant("default", network, None, "h1")
     door.commands.put_tenant("red")
-    door.commands.put_host("h1", 1)
-    door.commands.put_host("h2", 2)
+    door.commands.put_host(host_doc("h1", 1))
+    door.commands.put_host(host_doc("h2", 2))
     return door
 
 

@@ -19,10 +19,13 @@ from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Translation
 from ryu_apps.reconciler import Reconciler
 from tests.kit.controller import ROOT
+from tests.kit.docs import endpoint_doc, host_doc, network_doc, service_doc
 from tests.kit.fakesession import FakeSession
-from topology.commands import Commands, EndpointSpec, NetworkSpec, ServiceSpec
+from topology.commands import Commands
+from topology.documents import ServiceDoc
 from topology.observed import Observed, Port
 from topology.reach import TUNNEL_PORT
+from topology.reports import EndpointDoc
 from topology.snapshot import Model
 from topology.sqlite_store import SqliteStore
 
@@ -32,17 +35,17 @@ FEW, MANY = 20, 320
 PROVIDERS = 4  # of tier 0: of the service that changes; those of all others are one of another tier
 
 
-def service(number: int, tier: int, target: int = 80) -> ServiceSpec:
+def service(number: int, tier: int, target: int = 80) -> ServiceDoc:
     """A service over a tier."""
     vip = f"100.0.{number >> 8}.{number & 255}"
     ports = [f"8080:{target}:TCP", "53:53:UDP"]
-    return ServiceSpec("default", f"s{number}", "srv", vip, [f"tier={tier}"], ports, ip_address6=f"fd00::{number:x}")
+    return service_doc("default", f"s{number}", "srv", vip, [f"tier={tier}"], ports, ip_address6=f"fd00::{number:x}")
 
 
-def endpoint(number: int, tier: int, **more: Any) -> EndpointSpec:
+def endpoint(number: int, tier: int, **more: Any) -> EndpointDoc:
     """A container here."""
     where = {"switch": DPID, "port_name": f"p{number}", "labels": {"tier": str(tier)}}
-    return EndpointSpec(f"w{number}", "default", "web", [f"10.1.0.{number}", f"fd01::{number:x}"], **where | more)
+    return endpoint_doc(f"w{number}", "default", "web", [f"10.1.0.{number}", f"fd01::{number:x}"], **where | more)
 
 
 class Lines:
@@ -70,9 +73,9 @@ def cost(services: int, *changes: Callable[[Commands], object]) -> int:
     model = Model()
     store = SqliteStore(":memory:")
     commands = Commands(model, store, lambda: 1000.0)
-    commands.put_network(NetworkSpec("default", "srv", "100.0.0.0/16", subnet6="fd00::/64"))
+    commands.put_network(network_doc("default", "srv", "100.0.0.0/16", subnet6="fd00::/64"))
     commands.put_network(
-        NetworkSpec("default", "web", "10.1.0.0/16", "10.1.255.254", subnet6="fd01::/64", gateway6="fd01::ff")
+        network_doc("default", "web", "10.1.0.0/16", "10.1.255.254", subnet6="fd01::/64", gateway6="fd01::ff")
     )
     for number in range(1, PROVIDERS + 2):
         commands.put_endpoint(endpoint(number, tier=0 if number <= PROVIDERS else 1))
@@ -129,7 +132,10 @@ def cost(services: int, *changes: Callable[[Commands], object]) -> int:
             id="a container is connected to another network",
         ),
         pytest.param(
-            [lambda c: c.put_host("h", DPID, "192.0.2.1"), lambda c: c.put_host("far", 8, "192.0.2.2")],
+            [
+                lambda c: c.put_host(host_doc("h", DPID, "192.0.2.1")),
+                lambda c: c.put_host(host_doc("far", 8, "192.0.2.2")),
+            ],
             id="a host comes",
         ),
     ],

@@ -17,12 +17,12 @@ from ryu_apps.links import Links, frame
 from ryu_apps.openflow.session import Session
 from ryu_apps.reconciler import Reconciler
 from ryu_apps.switches import Switches
+from tests.kit.docs import endpoint_doc, network_doc
 from tests.kit.fakesession import FakeSession
 from tests.unit.modelkit import Door
 from tests.unit.test_cost_of_change import Lines
 from topology.observed import Port, Switch
 from topology.paths import End
-from topology.specs import EndpointSpec, NetworkSpec
 
 DPID = 7
 FEW, MANY = 16, 2048
@@ -37,11 +37,11 @@ class World:
 
     def __init__(self, ports: int, learned: int = FEW) -> None:
         door = self.door = Door()
-        door.commands.put_network(NetworkSpec("default", "web", "10.1.0.0/16", "10.1.255.254"))
+        door.commands.put_network(network_doc("default", "web", "10.1.0.0/16", "10.1.255.254"))
         for number in range(1, learned + 1):
             where = {"switch": DPID, "port_name": f"p{number}", "origin": "learned"}
             addresses = [f"10.1.{number >> 8}.{number & 255}"]
-            door.commands.put_endpoint(EndpointSpec(f"e{number}", "default", "web", addresses, **where))
+            door.commands.put_endpoint(endpoint_doc(f"e{number}", "default", "web", addresses, **where))
         self.switches = Switches(door.model)
         session = cast(Session, FakeSession())
         self.reconciler: Reconciler = self.switches.connect(session, DPID, [port(n) for n in range(1, ports + 1)])
@@ -112,7 +112,7 @@ def test_an_event_costs_the_same_with_few_and_many_hosts(what: str) -> None:
 def test_a_host_that_is_told_of_costs_the_same_while_few_and_many_wait() -> None:
     """A flood of forged ARP would make each packet of it cost more than the one before."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "web", "10.1.0.0/16"))
+    door.commands.put_network(network_doc("default", "web", "10.1.0.0/16"))
     switch = Switch(DPID, {f"p{n}": port(n) for n in range(1, MANY + 1)})
     reconciler: Any = type("Of", (), {"switch": switch})
     learner = Learner(door.model, door.commands.learn_all, lambda told, endpoint: None, 5)

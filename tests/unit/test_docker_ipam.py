@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
+from tests.kit.docs import endpoint_doc, network_doc, replace, service_doc
 from tests.unit.modelkit import Door
 from topology.addresses import AddressMap
-from topology.commands import EndpointSpec, NetworkSpec, ServiceSpec
 from topology.errors import Conflict
 
-WEB = NetworkSpec(tenant="default", name="web", subnet="172.20.0.0/16", gateway="172.20.0.1", docker_ipam=True)
-SHOP = ServiceSpec(tenant="default", name="shop", network="web", ports=["80:80:TCP"], selectors=["app=web"])
+WEB = network_doc(tenant="default", name="web", subnet="172.20.0.0/16", gateway="172.20.0.1", docker_ipam=True)
+SHOP = service_doc(tenant="default", name="shop", network="web", ports=["80:80:TCP"], selectors=["app=web"])
 
 
 def test_automatic_addresses_keep_away_from_dockers() -> None:
@@ -21,10 +19,10 @@ def test_automatic_addresses_keep_away_from_dockers() -> None:
     commands.put_network(WEB)
     first = commands.put_service(SHOP)
     second = commands.put_service(replace(SHOP, name="two"))
-    by_hand = commands.put_endpoint(EndpointSpec(id="e1", tenant="default", network="web"))
+    by_hand = commands.put_endpoint(endpoint_doc(id="e1", tenant="default", network="web"))
     found = [str(o.vips[0]) for o in (first, second)] + [str(by_hand.addresses[0])]
     assert found == ["172.20.255.254", "172.20.255.253", "172.20.255.252"]
-    commands.put_endpoint(EndpointSpec(id="c1", tenant="default", network="web", addresses=["172.20.0.2"]))
+    commands.put_endpoint(endpoint_doc(id="c1", tenant="default", network="web", addresses=["172.20.0.2"]))
 
 
 def test_within_dockers_range_and_in_ipv6() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
 from ryu_apps.drain import Drains
+from tests.kit.docs import endpoint_doc, host_doc, replace
 from tests.unit.modelkit import APP, WEB1, Clock, Door, furnished
-from topology.specs import EndpointSpec
 from topology.store import StoreUnavailable
 
 APP_KEY = "default:app"
@@ -138,7 +138,7 @@ def test_many_leave_at_once() -> None:
     """Else some are forgotten when a whole host is emptied."""
     watched = Watched()
     for number in range(100):
-        spec = EndpointSpec(f"e{number}", "default", "web", labels=WEB1.labels)
+        spec = endpoint_doc(f"e{number}", "default", "web", labels=WEB1['labels'])
         watched.door.commands.put_endpoint(spec)
         watched.door.commands.put_endpoint(replace(spec, state="draining"))
     watched.after(10)
@@ -153,7 +153,7 @@ class Emptied(Watched):
     def __post_init__(self) -> None:
         super().__post_init__()
         commands = self.door.commands
-        commands.put_host("h1", 7)
+        commands.put_host(host_doc("h1", 7))
         commands.put_service(replace(APP, drain=10, ports=["80:8080:TCP", "53:53:UDP"]))
         commands.put_endpoint(replace(WEB1, host="h1"))
         commands.drain_host("h1", True)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 
 import pytest
 
+from tests.kit.docs import endpoint_doc, network_doc, replace, service_doc
 from tests.unit.modelkit import DUAL, WEB, WEB1, Door, contents, furnished
 from topology.allocate import COOLING_SECONDS
+from topology.documents import ServiceDoc
 from topology.errors import Conflict
 from topology.model import Address, Endpoint, Lease, Service
-from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
+from topology.reports import EndpointDoc
 
 SIX = "fd00:6:1::"
-D1 = ServiceSpec("default", "d1", "dual", ports=["80:80:TCP"], selectors=["a=b"])
-E1 = EndpointSpec("e1", "default", "dual", host="h1")
+D1 = service_doc("default", "d1", "dual", ports=["80:80:TCP"], selectors=["a=b"])
+E1 = endpoint_doc("e1", "default", "dual", host="h1")
 
 
 @pytest.fixture
@@ -31,11 +32,11 @@ def texts(addresses: Sequence[Address]) -> list[str]:
     return [str(address) for address in addresses]
 
 
-def vips(door: Door, spec: ServiceSpec) -> list[str]:
+def vips(door: Door, spec: ServiceDoc) -> list[str]:
     return texts(door.commands.put_service(spec).vips)
 
 
-def addresses(door: Door, *asked: str, spec: EndpointSpec = E1) -> list[str]:
+def addresses(door: Door, *asked: str, spec: EndpointDoc = E1) -> list[str]:
     return texts(door.commands.put_endpoint(replace(spec, addresses=asked)).addresses)
 
 
@@ -56,8 +57,8 @@ def test_networks_that_overlap_in_ipv6_alone_are_refused(door: Door) -> None:
     """An address of one tenant's leads to one network; which, would be a matter of luck."""
     for subnet in (f"{SIX}/64", f"{SIX}/80", f"{SIX}/48"):
         with pytest.raises(Conflict, match=f"network dual conflicts with subnet {subnet}: it has {SIX}/64"):
-            door.commands.put_network(NetworkSpec("default", "n", "10.9.0.0/24", subnet6=subnet))
-    door.commands.put_network(NetworkSpec("default", "n", "10.9.0.0/24", subnet6="fd00:6:2::/64"))
+            door.commands.put_network(network_doc("default", "n", "10.9.0.0/24", subnet6=subnet))
+    door.commands.put_network(network_doc("default", "n", "10.9.0.0/24", subnet6="fd00:6:2::/64"))
 
 
 def test_a_service_gets_a_vip_of_each_family(door: Door) -> None:
@@ -89,7 +90,7 @@ def test_a_service_that_moves(door: Door) -> None:
     assert vips(door, replace(D1, network="web")) == ["10.1.1.1"]
     assert door.model.holder("default:dual", IPv6Address(f"{SIX}1")) is None
     assert vips(door, D1) == ["10.6.1.2", f"{SIX}2"], "the old ones still rest"
-    door.commands.put_network(NetworkSpec("default", "other", "10.7.1.0/24", subnet6="fd00:7:1::/64"))
+    door.commands.put_network(network_doc("default", "other", "10.7.1.0/24", subnet6="fd00:7:1::/64"))
     assert vips(door, replace(D1, network="other")) == ["10.7.1.1", "fd00:7:1::1"]
 
 
@@ -153,30 +154,30 @@ def test_addresses_of_both_families_rest(door: Door) -> None:
 def test_a_small_subnet_is_exhausted_family_by_family() -> None:
     """The refusal names the subnet that is full; a /126 has three addresses, and the last one is one of them."""
     door = Door()
-    door.commands.put_network(NetworkSpec("default", "n", "10.1.0.0/24", subnet6="fd00::/126"))
-    given = [addresses(door, spec=EndpointSpec(f"e{n}", "default", "n"))[1] for n in range(3)]
+    door.commands.put_network(network_doc("default", "n", "10.1.0.0/24", subnet6="fd00::/126"))
+    given = [addresses(door, spec=endpoint_doc(f"e{n}", "default", "n"))[1] for n in range(3)]
     assert given == ["fd00::1", "fd00::2", "fd00::3"]
     before = door.state()
     with pytest.raises(Conflict, match=r"^auto allocation failed - address exhaustion in subnet fd00::/126$"):
-        addresses(door, spec=EndpointSpec("e3", "default", "n"))
+        addresses(door, spec=endpoint_doc("e3", "default", "n"))
     assert door.state() == before
     door.commands.delete_endpoint("e1")
-    assert addresses(door, spec=EndpointSpec("e3", "default", "n"))[1] == "fd00::2", "nothing else is left"
+    assert addresses(door, spec=endpoint_doc("e3", "default", "n"))[1] == "fd00::2", "nothing else is left"
 
 
 def test_ten_thousand_addresses_of_a_large_subnet() -> None:
     """A /48 is not searched address by address, nor held in memory for what it could have."""
     door = Door()
-    large = NetworkSpec("default", "n", "10.0.0.0/8", "10.0.0.1", subnet6="fd00::/48", gateway6="fd00::1")
+    large = network_doc("default", "n", "10.0.0.0/8", "10.0.0.1", subnet6="fd00::/48", gateway6="fd00::1")
     door.commands.put_network(large)
-    door.commands.sync_endpoints("h", [EndpointSpec(f"e{n}", "default", "n") for n in range(10_000)])
+    door.commands.sync_endpoints("h", [endpoint_doc(f"e{n}", "default", "n") for n in range(10_000)])
     assert str(max(e.addresses[1] for e in door.model.endpoints.values())) == str(ip_address((0xFD << 120) + 10_001))
     space = door.model.space("default:n")
     assert space is not None
     assert len(space._busy._pages) <= 6
     for number in range(1, 1000):  # far apart, as hosts choose them
         address = f"fd00:0:0:{number:x}::5"
-        addresses(door, address, spec=EndpointSpec("far", "default", "n"))
+        addresses(door, address, spec=endpoint_doc("far", "default", "n"))
         door.clock.now += COOLING_SECONDS
     assert len(space._busy._pages) <= 8, "pages without an address go"
 
@@ -185,11 +186,11 @@ def test_sync_hands_round_addresses_of_both_families(door: Door) -> None:
     """Containers recreated with each other's addresses while the agent was away don't block each other."""
     a, b = (replace(E1, id=i, addresses=[f"10.6.1.{n}", f"{SIX}{n}"]) for i, n in (("a", 1), ("b", 2)))
     door.commands.sync_endpoints("h1", [a, b])
-    door.commands.sync_endpoints("h1", [replace(a, addresses=b.addresses), replace(b, addresses=a.addresses)])
+    door.commands.sync_endpoints("h1", [replace(a, addresses=b["ipAddress"]), replace(b, addresses=a["ipAddress"])])
     found = {e.id: texts(e.addresses) for e in door.model.endpoints.values()}
     assert found == {"a": ["10.6.1.2", f"{SIX}2"], "b": ["10.6.1.1", f"{SIX}1"]}
     revision = door.model.revision
-    four = [replace(s, addresses=found[s.id][:1]) for s in (a, b)]
+    four = [replace(s, addresses=found[s["endpointID"]][:1]) for s in (a, b)]
     door.commands.sync_endpoints("h1", four)
     assert door.model.revision == revision, "an agent that names IPv4 alone changes nothing"
 

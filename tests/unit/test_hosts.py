@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from tests.kit.docs import host_doc, network_doc, replace
 from tests.unit.modelkit import APP, WEB1, Door, furnished
 from topology.allocate import LIMITS
-from topology.specs import NetworkSpec
 
 
 def test_a_drained_host_stays_drained() -> None:
     """Its agent's next registration, or a restart of the controller, must not send it new connections."""
     door = furnished()
-    door.commands.put_host("h1", 1)
+    door.commands.put_host(host_doc("h1", 1))
     endpoint = door.commands.put_endpoint(replace(WEB1, host="h1"))
-    service = door.model.services[f"{APP.tenant}:{APP.name}"]
+    service = door.model.services[f"{APP['tenantName']}:{APP['serviceName']}"]
     assert door.model.serves(endpoint, service)
     door.commands.drain_host("h1", True)
     began = door.model.hosts["h1"].draining_since
     door.clock.now += 5
-    door.commands.put_host("h1", 1, "192.0.2.1", "2")
+    door.commands.put_host(host_doc("h1", 1, "192.0.2.1", "2"))
     door.commands.drain_host("h1", True)
     again = door.reopened()
     for model in (door.model, again.model):
@@ -33,13 +31,13 @@ def test_a_drained_host_stays_drained() -> None:
 def test_a_tunnel_address_is_one_hosts() -> None:
     """Two hosts with one would get each other's packets. One that was let go can be had by another."""
     door = furnished()
-    door.commands.put_host("h1", 1, "192.0.2.1")
-    found = door.model.by_tunnel(door.commands.put_host("h1", 1, "192.0.2.1").tunnel_address)  # type: ignore[arg-type]
+    door.commands.put_host(host_doc("h1", 1, "192.0.2.1"))
+    found = door.model.by_tunnel(door.commands.put_host(host_doc("h1", 1, "192.0.2.1")).tunnel_address)  # type: ignore[arg-type]
     assert found == door.model.hosts["h1"]
-    door.commands.put_host("h1", 1, "192.0.2.2")
-    door.commands.put_host("h2", 2, "192.0.2.1")
+    door.commands.put_host(host_doc("h1", 1, "192.0.2.2"))
+    door.commands.put_host(host_doc("h2", 2, "192.0.2.1"))
     door.commands.delete_host("h1")
-    door.commands.put_host("h3", 3, "192.0.2.2")
+    door.commands.put_host(host_doc("h3", 3, "192.0.2.2"))
 
 
 def test_tags_on_links_run_out_and_come_back() -> None:
@@ -47,7 +45,7 @@ def test_tags_on_links_run_out_and_come_back() -> None:
     door = Door()
     door.commands._pools["vlan"].limit = 3  # as if all others were taken
     for number in range(5):
-        door.commands.put_network(NetworkSpec("default", f"n{number}", f"10.{number}.0.0/24"))
+        door.commands.put_network(network_doc("default", f"n{number}", f"10.{number}.0.0/24"))
 
     def tags(some: Door) -> list[int]:
         return [network.vlan for network in some.model.networks.values()]

@@ -12,11 +12,12 @@ import pytest
 from ryu_apps import learner
 from ryu_apps.learner import Learner, Told, ignored_lines
 from ryu_apps.learning import REQUEST, Arp, Learn
+from tests.kit.docs import network_doc
 from tests.unit.modelkit import Door
 from topology.errors import Unavailable
 from topology.model import Endpoint
 from topology.observed import Port, Switch
-from topology.specs import NetworkSpec, Seen
+from topology.seen import Seen
 
 PER_PORT = 5
 
@@ -26,7 +27,7 @@ class World:
 
     def __init__(self) -> None:
         self.door = Door()
-        self.door.commands.put_network(NetworkSpec("default", "web", "10.1.0.0/16"))
+        self.door.commands.put_network(network_doc("default", "web", "10.1.0.0/16"))
         self.switch = Switch(7, {name: Port(name, n, "02:00:00:00:99:0" + name[1], True) for n, name in
                                  enumerate(("p1", "p2"), 1)})  # fmt: skip
         self.learned: list[Endpoint] = []

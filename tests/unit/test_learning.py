@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -22,6 +21,7 @@ from ryu_apps.learning import (
 )
 from ryu_apps.pipeline.compile import compile_owner, owners
 from ryu_apps.pipeline.context import Context
+from tests.kit.docs import host_doc, replace
 from tests.kit.station import REPLY, REQUEST, arp
 from tests.kit.world import DPID, endpoint, mac_text, model
 from tests.unit.modelkit import WEB1, Door, furnished
@@ -233,13 +233,13 @@ def test_a_port_is_its_registered_hosts_alone() -> None:
     assert learn(door, "10.1.1.5") is not None
     owner = replace(WEB1, switch=7, port_name="p1", mac="02:00:00:00:00:02", host="")
     door.commands.put_endpoint(owner)
-    assert list(door.model.endpoints) == [owner.id]
+    assert list(door.model.endpoints) == [owner["endpointID"]]
     assert learn(door, "10.1.1.5") is None
     assert learn(door, "10.1.1.5", port="p2") is not None
 
-    door.commands.put_host("h9", 7)
+    door.commands.put_host(host_doc("h9", 7))
     door.commands.put_endpoint(replace(WEB1, id="other", port_name="p2", mac="02:00:00:00:00:03", host="h9"))
-    assert set(door.model.endpoints) == {owner.id, "other"}
+    assert set(door.model.endpoints) == {owner["endpointID"], "other"}
 
 
 def test_a_host_is_in_one_network_of_a_port() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ryu_apps.liveness import PERIOD, SILENCE, STALL, Liveness, Verdicts
+from tests.kit.docs import host_doc
 from tests.unit.modelkit import Door
 
 SWITCHES = {"h1": 1, "h2": 2, "h3": 3}
@@ -21,7 +22,7 @@ class Watch:
         self.told: list[frozenset[str]] = []
         door = Door()
         for name, switch in SWITCHES.items():
-            door.commands.put_host(name, switch)
+            door.commands.put_host(host_doc(name, switch))
         self.commands = door.commands
         self.model = door.model
         self.start()
@@ -129,7 +130,7 @@ def test_who_leads_next_begins_with_what_was_judged(watch: Watch) -> None:
     watch.off("h2")
     watch.run(10)
     assert {h.name for h in watch.model.hosts.values() if h.dead} == {"h2"}
-    watch.commands.put_host("h2", 2, "192.0.2.2")  # by somebody else; not from there
+    watch.commands.put_host(host_doc("h2", 2, "192.0.2.2"))  # by somebody else; not from there
     watch.told.clear()
     watch.start()
     assert watch.live.dead == {"h2"}
@@ -144,7 +145,7 @@ def test_who_leads_next_begins_with_what_was_judged(watch: Watch) -> None:
 def test_who_does_not_lead_judges_nobody(watch: Watch) -> None:
     """Else a follower, which hears only a part, takes a host that joins later for dead, and says so when it leads."""
     watch.leads = False
-    watch.commands.put_host("h4", 4)
+    watch.commands.put_host(host_doc("h4", 4))
     watch.off("h1")
     watch.run(60)
     assert not watch.told
@@ -193,7 +194,7 @@ def test_a_host_that_is_removed_is_forgotten(watch: Watch) -> None:
     watch.live.forget("h1")
     watch.run(PERIOD)
     assert watch.live.dead == frozenset()
-    watch.commands.put_host("h1", 1)
+    watch.commands.put_host(host_doc("h1", 1))
     watch.live.beat("h1")
     watch.run(PERIOD)
     assert not watch.live.down(watch.model.hosts["h1"])

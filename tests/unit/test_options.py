@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.kit.docs import check_doc, endpoint_doc, replace, service_doc
 from tests.unit.modelkit import APP, SRV, WEB, WEB1, Door, contents, furnished
-from topology import options
+from topology import contract, options
+from topology.documents import HealthCheckDoc, ServiceDoc
 from topology.errors import Invalid, NotFound
 from topology.model import Check, Endpoint
-from topology.specs import CheckSpec, EndpointSpec, ServiceSpec
+from topology.reports import EndpointDoc
 from topology.sqlite_store import SqliteStore
 from topology.stored import from_json, to_json
 
-CHECKED = replace(APP, check=CheckSpec("tcp"))
+CHECKED = replace(APP, check=check_doc("tcp"))
 APP_KEY = "default:app"
 OPTIONS = {"affinity", "affinity_mode", "drain", "check"}
 STATE = {"weight", "passed", "drained", "draining_since"}
@@ -39,6 +41,16 @@ def checked() -> Door:
 # values
 
 
+def asked(**more: Any) -> ServiceDoc:
+    """The options of a service, checked and filled."""
+    return contract.check(ServiceDoc, service_doc(**more))
+
+
+def checked_as(document: HealthCheckDoc) -> Check:
+    """The check that is made of a document."""
+    return options.check(asked(check=document)["healthCheck"])
+
+
 def test_defaults() -> None:
     """A service of Contiv's, which has none of these options, behaves as it always did, and drains."""
     service = furnished().model.services[APP_KEY]
@@ -48,62 +60,67 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("spec", "check"),
     [
-        (CheckSpec("tcp"), Check("tcp", "", 5, 2, 2, 3)),
-        (CheckSpec("TCP", interval=2), Check("tcp", "", 2, 1, 2, 3)),
-        (CheckSpec("http"), Check("http", "/", 5, 2, 2, 3)),
-        (CheckSpec("http", "/up?deep=1", 3600, 3599, 1, 100), Check("http", "/up?deep=1", 3600, 3599, 1, 100)),
+        (check_doc("tcp"), Check("tcp", "", 5, 2, 2, 3)),
+        (check_doc("TCP", interval=2), Check("tcp", "", 2, 1, 2, 3)),
+        (check_doc("http"), Check("http", "/", 5, 2, 2, 3)),
+        (check_doc("http", "/up?deep=1", 3600, 3599, 1, 100), Check("http", "/up?deep=1", 3600, 3599, 1, 100)),
     ],
 )
-def test_good_checks(spec: CheckSpec, check: Check) -> None:
+def test_good_checks(spec: HealthCheckDoc, check: Check) -> None:
     """A check is run as it was asked for; what is left out is sensible."""
-    assert options.check(spec) == check
+    assert checked_as(spec) == check
+
+
+def weight(value: int) -> int:
+    """The weight of an endpoint that asks for it."""
+    return contract.check(EndpointDoc, endpoint_doc(weight=value))["weight"]
 
 
 REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     "negative affinity": (
-        lambda: options.affinity(-1, ""),
-        "sessionAffinity -1 is out of range: 1 to 65535 seconds, or 0 for none",
+        lambda: asked(affinity=-1),
+        "sessionAffinity -1 is out of range: 0 to 65535 seconds",
     ),
-    "affinity too long": (lambda: options.affinity(65_536, ""), "sessionAffinity 65536 is out of range"),
+    "affinity too long": (lambda: asked(affinity=65_536), "sessionAffinity 65536 is out of range"),
     "unknown mode": (
-        lambda: options.affinity(9, "sticky"), "affinityMode sticky is unknown: right is idle or absolute"
+        lambda: asked(affinity=9, affinity_mode="sticky"), "affinityMode sticky is unknown: right is idle or absolute"
     ),
     "mode of nothing": (
         lambda: options.affinity(0, "absolute"),
         "affinityMode absolute has no effect without sessionAffinity: give its seconds, or leave both out",
     ),
-    "negative drain": (lambda: options.drain(-1), "drainTimeout -1 is out of range: 0 to 3600 seconds"),
-    "endless drain": (lambda: options.drain(3601), "drainTimeout 3601 is out of range: 0 to 3600 seconds"),
-    "check of nothing": (lambda: options.check(CheckSpec("")), "healthCheck protocol required: tcp or http"),
+    "negative drain": (lambda: asked(drain=-1), "drainTimeout -1 is out of range: 0 to 3600 seconds"),
+    "endless drain": (lambda: asked(drain=3601), "drainTimeout 3601 is out of range: 0 to 3600 seconds"),
+    "check of nothing": (lambda: checked_as(check_doc("")), "healthCheck protocol required: tcp or http"),
     "unknown check": (
-        lambda: options.check(CheckSpec("icmp")), "healthCheck protocol icmp is unknown: right is tcp or http"
+        lambda: checked_as(check_doc("icmp")), "healthCheck protocol icmp is unknown: right is tcp or http"
     ),
     "path with tcp": (
-        lambda: options.check(CheckSpec("tcp", "/up")),
+        lambda: checked_as(check_doc("tcp", "/up")),
         "healthCheck path /up is for http only: leave it out with tcp",
     ),
     "relative path": (
-        lambda: options.check(CheckSpec("http", "up")),
+        lambda: checked_as(check_doc("http", "up")),
         "healthCheck path up is invalid: it begins with / and has no spaces, such as /healthz",
     ),
     "path with a header in it": (
-        lambda: options.check(CheckSpec("http", "/ HTTP/1.0\r\nX: y")), "healthCheck path / HTTP/1.0\\r\\nX: y is"
+        lambda: checked_as(check_doc("http", "/ HTTP/1.0\r\nX: y")), "healthCheck path / HTTP/1.0\\r\\nX: y is"
     ),
-    "long path": (lambda: options.check(CheckSpec("http", "/" * 256)), "has 256 characters: at most 255"),
+    "long path": (lambda: checked_as(check_doc("http", "/" * 256)), "has 256 characters: at most 255"),
     "interval too short": (
-        lambda: options.check(CheckSpec("tcp", interval=1)),
+        lambda: checked_as(check_doc("tcp", interval=1)),
         "healthCheck interval 1 is out of range: 2 to 3600 seconds",
     ),
-    "interval too long": (lambda: options.check(CheckSpec("tcp", interval=3601)), "interval 3601"),
+    "interval too long": (lambda: checked_as(check_doc("tcp", interval=3601)), "interval 3601"),
     "timeout as the interval": (
-        lambda: options.check(CheckSpec("tcp", interval=5, timeout=5)),
+        lambda: checked_as(check_doc("tcp", interval=5, timeout=5)),
         "healthCheck timeout 5 is out of range: 1 to 4 seconds, less than the interval of 5",
     ),
-    "no timeout": (lambda: options.check(CheckSpec("tcp", timeout=0)), "healthCheck timeout 0"),
-    "no rise": (lambda: options.check(CheckSpec("tcp", rise=0)), "healthCheck rise 0 is out of range: 1 to 100"),
-    "slow fall": (lambda: options.check(CheckSpec("tcp", fall=101)), "healthCheck fall 101 is out of range: 1 to 100"),
-    "no weight": (lambda: options.weight(0), "weight 0 is out of range: 1 to 100"),
-    "all weight": (lambda: options.weight(101), "weight 101 is out of range: 1 to 100"),
+    "no timeout": (lambda: checked_as(check_doc("tcp", timeout=0)), "healthCheck timeout 0"),
+    "no rise": (lambda: checked_as(check_doc("tcp", rise=0)), "healthCheck rise 0 is out of range: 1 to 100"),
+    "slow fall": (lambda: checked_as(check_doc("tcp", fall=101)), "healthCheck fall 101 is out of range: 1 to 100"),
+    "no weight": (lambda: weight(0), "weight 0 is out of range: 1 to 100"),
+    "all weight": (lambda: weight(101), "weight 101 is out of range: 1 to 100"),
 }
 
 
@@ -123,10 +140,10 @@ def test_refusals(name: str) -> None:
         replace(APP, affinity=-1),
         replace(APP, affinity_mode="idle"),
         replace(APP, drain=9999),
-        replace(APP, check=CheckSpec("icmp")),
+        replace(APP, check=check_doc("icmp")),
     ],
 )
-def test_a_refused_service_changes_nothing(spec: ServiceSpec) -> None:
+def test_a_refused_service_changes_nothing(spec: ServiceDoc) -> None:
     """A wrong option doesn't leave half a service."""
     door = furnished()
     before = door.state()
@@ -140,7 +157,7 @@ def test_an_option_left_out_is_the_default_again() -> None:
     """A service becomes exactly what is said, in its options as in its ports; nothing else of it changes."""
     door = furnished()
     plain = door.model.services[APP_KEY]
-    full = replace(APP, affinity=60, affinity_mode="absolute", drain=0, check=CheckSpec("http", "/up"))
+    full = replace(APP, affinity=60, affinity_mode="absolute", drain=0, check=check_doc("http", "/up"))
     service = door.commands.put_service(full)
     assert service == replace(
         plain, affinity=60, affinity_mode="absolute", drain=0, check=Check("http", "/up", 5, 2, 2, 3)
@@ -158,7 +175,7 @@ def test_an_option_left_out_is_the_default_again() -> None:
 def test_weight_by_label(label: str, weight: int) -> None:
     """A container says its share itself; a wrong label costs it nothing but the share."""
     door = furnished()
-    labels = {**WEB1.labels, "netctl.weight": label}
+    labels = {**WEB1['labels'], "netctl.weight": label}
     assert door.commands.put_endpoint(replace(WEB1, labels=labels)).weight == weight
 
 
@@ -292,8 +309,8 @@ def test_nothing_old_comes_back(event: Callable[[Door], None]) -> None:
 @pytest.mark.parametrize(
     "terms",
     [
-        {"check": CheckSpec("http", "/up", interval=9), "drain": 5},
-        {"check": CheckSpec("tcp", rise=9, fall=1)},
+        {"check": check_doc("http", "/up", interval=9), "drain": 5},
+        {"check": check_doc("tcp", rise=9, fall=1)},
         {"ports": ["80:8081:TCP"]},
         {"selectors": ["tier=web"]},
         {"ip_address": "100.1.1.9"},
@@ -363,7 +380,7 @@ def test_draining() -> None:
     began = door.clock.now
     assert door.commands.put_endpoint(draining).draining_since == began
     door.clock.now += 10
-    assert door.commands.put_endpoint(replace(draining, labels={**WEB1.labels, "n": "1"})).draining_since == began
+    assert door.commands.put_endpoint(replace(draining, labels={**WEB1['labels'], "n": "1"})).draining_since == began
     assert endpoint(door.reopened()).draining_since == began
     assert door.commands.drained("web1", APP_KEY).drained == (APP_KEY,)
     revision = door.model.revision
@@ -435,7 +452,7 @@ def test_a_host_that_moves_keeps_its_weight() -> None:
     mac, address = "02:00:00:00:00:09", "10.1.1.9"
     seen = door.commands.learn("default", "web", mac, address, 7, "p1")
     assert seen is not None
-    spec = EndpointSpec(seen.id, "default", "web", switch=7, port_name="p1", weight=4, origin="learned")
+    spec = endpoint_doc(seen.id, "default", "web", switch=7, port_name="p1", weight=4, origin="learned")
     door.commands.put_endpoint(spec)
     moved = door.commands.learn("default", "web", mac, address, 8, "p2")
     assert moved is not None

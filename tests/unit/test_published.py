@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from tests.kit.docs import host_doc, replace, service_doc
 from tests.unit.modelkit import APP, Door, furnished
 from topology.allocate import LIMITS
+from topology.documents import ServiceDoc
 from topology.errors import Conflict
 from topology.model import Change, Host, Published, Service
-from topology.specs import ServiceSpec
 from topology.sqlite_store import SqliteStore
 
-OTHER = ServiceSpec("default", "other", "srv", ports=["80:8080:TCP", "53:53:UDP"])
+OTHER = service_doc("default", "other", "srv", ports=["80:8080:TCP", "53:53:UDP"])
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def door() -> Door:
     return furnished()
 
 
-def put(door: Door, spec: ServiceSpec, *publish: str) -> Service:
+def put(door: Door, spec: ServiceDoc, *publish: str) -> Service:
     return door.commands.put_service(replace(spec, publish=publish))
 
 
@@ -70,7 +71,10 @@ def test_published_addresses_differ(door: Door) -> None:
 
 def test_hosts_have_numbers(door: Door) -> None:
     """Two hosts don't look the same to their containers; one that registers again stays who it is."""
-    put_host = door.commands.put_host
+
+    def put_host(*values: Any) -> Host:
+        return door.commands.put_host(host_doc(*values))
+
     assert [put_host(name, 0).number for name in ("h1", "h2")] == [1, 2]
     assert str(put_host("h2", 5, "192.0.2.1").address) == "169.254.0.2"
     revision = door.model.revision
@@ -78,7 +82,8 @@ def test_hosts_have_numbers(door: Door) -> None:
     assert door.model.revision == revision
     assert door.model.by_number("host", 2) is door.model.hosts["h2"]
     door.commands.delete_host("h1")
-    assert door.reopened().commands.put_host("h1", 0).number == 3, "the number of one that went is not the next one's"
+    again = door.reopened().commands.put_host(host_doc("h1", 0))
+    assert again.number == 3, "the number of one that went is not the next one's"
     last = Host("h", 1, number=LIMITS["host"])
     assert str(last.address) == "169.254.127.255"
 
@@ -89,8 +94,8 @@ def test_a_host_of_an_earlier_version_gets_a_number() -> None:
     store.commit(0, [Change(None, Host("old", 1)), Change(None, Host("older", 2))], {})
     door = Door(store)
     assert door.model.hosts["old"].address is None
-    door.commands.put_host("new", 3)
-    assert door.commands.put_host("old", 1).number == 2
-    assert door.commands.put_host("older", 2).number == 3
+    door.commands.put_host(host_doc("new", 3))
+    assert door.commands.put_host(host_doc("old", 1)).number == 2
+    assert door.commands.put_host(host_doc("older", 2)).number == 3
     assert {h.name: h.number for h in door.reopened().model.hosts.values()} == {"new": 1, "old": 2, "older": 3}
     door.commands.delete_host("old")

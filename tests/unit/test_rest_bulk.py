@@ -94,7 +94,7 @@ CASES = [
     (b'{"endpoints": [%s, {"endpointID": "\\ud800"}]}', 400, "body: a \\u escape stands alone"),
     (b'{"endpoints": [%s, {"endpointID": "\xff"}]}', 400, "body: not UTF-8"),
     (b'{"endpoints": [%s, ' + b"[" * 100_000 + b"]}", 400, "body: not JSON that can be read: nested too deeply"),
-    (b'{"endpoints": [%s], "keepLeases": [1]}', 400, "keepLeases: a list is not a list of strings"),
+    (b'{"endpoints": [%s], "keepLeases": [1]}', 400, "keepLeases[0]: 1 is not a string"),
     (b'{"endpoints": [%s], "keepLeases": "x"}', 400, 'keepLeases: "x" is not a list of strings'),
     (b'{"keepLeases": ["' + b"z" * 3000 + b'"]}', 400, "endpoints: missing, must be the list of all endpoints"),
     (b'{"endpoints": 5, "keepLeases": ["' + b"z" * 3000 + b'"]}', 400, "endpoints: 5 is not a list"),

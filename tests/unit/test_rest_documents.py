@@ -13,8 +13,9 @@ from unittest.mock import ANY
 
 import pytest
 
-from ryu_apps.rest import api
+from ryu_apps.rest import contiv
 from tests.unit.rest_kit import Rest
+from topology import __version__
 
 
 @pytest.fixture
@@ -488,7 +489,7 @@ def test_globals(rest: Rest) -> None:
     assert rest.call("GET", "/inspect/globals/global/") == {"Config": defaults, "Oper": {}}
 
 
-@pytest.mark.parametrize("name", [*api.NOT_YET, "globals"])
+@pytest.mark.parametrize("name", [*contiv.NOT_YET, "globals"])
 def test_what_is_not_there_yet(rest: Rest, name: str) -> None:
     """Without it, `ls` of Contiv's client fails, or a policy is accepted that has no effect."""
     if name != "globals":
@@ -505,6 +506,6 @@ def test_version_and_info(rest: Rest) -> None:
     setup.read(Path(__file__).parents[2] / "setup.cfg")
     status, _, text = rest.raw("GET", "/version")
     assert status == 200
-    version = setup["metadata"]["version"]
-    assert json.loads(text) == {"GitCommit": "", "Version": version, "BuildTime": ""}
+    assert setup["metadata"]["version"] == "attr: topology.__version__", "it stands in one place"
+    assert json.loads(text) == {"GitCommit": "", "Version": __version__, "BuildTime": ""}
     assert rest.raw("GET", "/info")[0] == 200

@@ -14,6 +14,7 @@ import pytest
 
 from ryu_apps.liveness import Liveness
 from ryu_apps.rest import Api, HostTracker, forward
+from tests.kit.docs import host_doc
 from tests.unit.modelkit import SRV, Door
 from tests.unit.places import Place
 from tests.unit.rest_kit import Json, Rest, Switches
@@ -128,9 +129,9 @@ PARTLY = ("/serviceLBs/", SERVICE, "/inspect" + SERVICE, "/hosts/", "/hosts/h1/"
 def furnished(two: Two) -> Two:
     """A service with a provider on a host, which the leader knows to be down."""
     two.leader.door.commands.put_network(SRV)
-    two.leader.door.commands.put_host("h1", 0xB1)
-    two.leader.rest.service(network=SRV.name)
-    two.leader.rest.endpoint("p1", networkName=SRV.name, switch="", homingHost="h1", labels={"tier": "web"})
+    two.leader.door.commands.put_host(host_doc("h1", 0xB1))
+    two.leader.rest.service(network=SRV['networkName'])
+    two.leader.rest.endpoint("p1", networkName=SRV['networkName'], switch="", homingHost="h1", labels={"tier": "web"})
     two.leader.down = {"h1"}
     two.follower.door.commands.catch_up()
     return two
@@ -145,7 +146,7 @@ def test_a_follower_tells_what_the_leader_has_observed(furnished: Two) -> None:
     assert furnished.follower.rest.call("GET", "/hosts/h1/")["state"] == "down"
     info = json.loads(furnished.follower.rest.raw("GET", "/info")[2])
     assert info["switches"] == 1
-    written = furnished.follower.rest.service(network=SRV.name)
+    written = furnished.follower.rest.service(network=SRV['networkName'])
     assert "healthyProviders" not in written, "it answers from what is stored"
 
 

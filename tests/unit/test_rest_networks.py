@@ -9,8 +9,8 @@ import pytest
 
 from ryu_apps.wsgi import eventlet
 from tests.unit.rest_kit import Rest
+from topology.documents import NetworkDoc
 from topology.model import Network
-from topology.specs import NetworkSpec
 
 SUBNET = {"subnet": "10.9.0.0/24"}
 KEY = "/networks/default:new/"
@@ -64,7 +64,7 @@ def test_two_create_it_while_the_store_is_slow(rest: Rest, monkeypatch: pytest.M
     """The second one's answer would be an error of the server's, though both networks are one."""
     put_network = rest.commands.put_network
 
-    def slow(spec: NetworkSpec) -> Network:
+    def slow(spec: NetworkDoc) -> Network:
         eventlet.sleep(0)  # as where the store is etcd, and each command waits for its turn
         return put_network(spec)
 

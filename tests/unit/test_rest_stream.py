@@ -12,8 +12,8 @@ from ryu_apps import wsgi
 from ryu_apps.rest import stream as stream_module
 from ryu_apps.rest.stream import ChangeFeed, Gone
 from ryu_apps.wsgi import eventlet, socket
+from tests.kit.docs import endpoint_doc
 from tests.unit.rest_kit import Json, Rest
-from topology.specs import EndpointSpec
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,6 @@ def test_a_new_start_shows_the_present_and_what_follows(rest: Rest, follow: Foll
             "nwType": "data",
             "subnet": "10.1.1.0/24",
             "tenantName": "default",
-            "links": {"Tenant": {"type": "tenant", "key": "default"}},
             "number": 1,
             "dockerName": "net",
         },
@@ -196,7 +195,7 @@ def test_thousands_of_revisions_can_be_resumed(rest: Rest, follow: Follow) -> No
     since = rest.model.revision
     for number in range(1500):
         rest.commands.put_endpoint(
-            EndpointSpec("e1", "default", "net", switch=10, port_name="p", labels={"n": str(number)})
+            endpoint_doc("e1", "default", "net", switch=10, port_name="p", labels={"n": str(number)})
         )
     rest.network("last", "10.2.0.0/24")
     lines = follow(f"?since={since}").until("sync")
@@ -218,7 +217,7 @@ def test_a_transaction_cut_in_the_middle_is_sent_again_as_a_whole(rest: Rest, fo
     rest.host()
     reader = follow()
     revision = reader.until("sync")[-1]["revision"]
-    specs = [EndpointSpec(name, "default", "net", host="h1", port_name=name) for name in ("e1", "e2", "e3")]
+    specs = [endpoint_doc(name, "default", "net", host="h1", port_name=name) for name in ("e1", "e2", "e3")]
     rest.commands.sync_endpoints("h1", specs)
     lines = [reader.line() for _ in range(3)]
     assert [line["revision"] for line in lines] == [revision, revision, revision + 1]
@@ -311,7 +310,7 @@ def test_a_slow_reader_is_dropped(rest: Rest, follow: Follow, monkeypatch: pytes
     number = 0
     while rest.tracker.connected("h1"):
         rest.commands.put_endpoint(
-            EndpointSpec("e1", "default", "net", switch=10, port_name="p", labels={"n": f"{number:0250d}"})
+            endpoint_doc("e1", "default", "net", switch=10, port_name="p", labels={"n": f"{number:0250d}"})
         )
         number += 1
         assert others.line()["kind"] == "endpoint", "who reads goes on"
@@ -327,7 +326,7 @@ def test_a_commit_larger_than_the_limit(rest: Rest, follow: Follow, monkeypatch:
     rest.host()
     reader = follow("?host=h1")
     reader.until("sync")
-    specs = [EndpointSpec(f"e{n}", "default", "net", host="h1", port_name=f"p{n}") for n in range(150)]
+    specs = [endpoint_doc(f"e{n}", "default", "net", host="h1", port_name=f"p{n}") for n in range(150)]
     rest.commands.sync_endpoints("h1", specs)
     assert [reader.line()["key"] for _ in range(150)] == [f"e{n}" for n in range(150)]
     assert rest.tracker.connected("h1")

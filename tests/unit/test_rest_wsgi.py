@@ -58,12 +58,12 @@ class App:
         self.waiting = Waiting()
         self.router = wsgi.Router(
             {
-                "/echo": {"POST": lambda request: {"size": len(wsgi.read_body(request))}},
-                "/refuse": {"GET": self.refuse},
-                "/crash": {"GET": lambda request: 1 / 0},
-                "/endless": {"GET": lambda request: wsgi.stream_response(request, self.endless)},
-                "/waiting": {"GET": self.wait},
-                "/sleep": {"GET": self.sleep},
+                "/echo": {"POST": wsgi.Route(lambda request: {"size": len(wsgi.read_body(request))}, Any)},
+                "/refuse": {"GET": wsgi.Route(self.refuse, Any)},
+                "/crash": {"GET": wsgi.Route(lambda request: 1 / 0, Any)},
+                "/endless": {"GET": wsgi.Route(lambda request: wsgi.stream_response(request, self.endless), Any)},
+                "/waiting": {"GET": wsgi.Route(self.wait, Any)},
+                "/sleep": {"GET": wsgi.Route(self.sleep, Any)},
             }
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -13,6 +13,7 @@ from ryu_apps.fabric import Fabric
 from ryu_apps.framework import hub
 from ryu_apps.openflow.session import Session
 from ryu_apps.switches import Switches
+from tests.kit.docs import host_doc, replace
 from tests.kit.fakesession import FakeSession
 from tests.unit.modelkit import APP, WEB1, Door, furnished
 from topology.model import Commit
@@ -44,7 +45,7 @@ class Place:
 def place() -> Iterator[Place]:
     """A switch with one provider, settled."""
     door = furnished()
-    door.commands.put_host("h", DPID)
+    door.commands.put_host(host_doc("h", DPID))
     door.commands.put_endpoint(replace(WEB1, host="h", port_name="p1"))
     switches, session = Switches(door.model), FakeSession()
     # what REST shows of a switch, beside what a reconciler uses of a session

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.kit.docs import replace, service_doc
 from tests.unit.modelkit import DUAL, SRV, WEB1, Door, contents, furnished
 from topology.model import Change, Commit, Endpoint, Labels, Network, Object, Published, Service
 from topology.snapshot import Model
-from topology.specs import ServiceSpec
 
 LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from(["", "1", "2"]), max_size=3)
 
@@ -194,7 +193,7 @@ def test_holders_of_both_families() -> None:
     """The list of a network's addresses has both families, each in order, with both gateways."""
     door = furnished()
     door.commands.put_network(DUAL)
-    door.commands.put_service(ServiceSpec("default", "d", "dual"))
+    door.commands.put_service(service_doc("default", "d", "dual"))
     door.commands.grant("default", "dual", "fd00:6:1::2", "h1")
     model = door.model
     assert [str(a) for a in model.held("default:dual")] == [
@@ -231,6 +230,6 @@ def test_a_common_selector_costs_nothing() -> None:
     door.commands.put_network(SRV)
     for number in range(200):
         door.commands.put_service(
-            ServiceSpec("default", f"s{number}", "srv", "", ["environment=prod", "release=stable", f"x=s{number}"])
+            service_doc("default", f"s{number}", "srv", "", ["environment=prod", "release=stable", f"x=s{number}"])
         )
     assert max(len(group) for group in door.model._selecting.values()) <= 2

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
 
+from tests.kit.docs import endpoint_doc, host_doc, network_doc, replace, service_doc
 from tests.unit.modelkit import Door, contents
 from tests.unit.places import Place
 from topology.model import Change, Commit, Endpoint, Host, Network, Service, Tenant
 from topology.snapshot import Model
-from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
 from topology.store import StaleRevision
 from topology.stored import from_json
 
@@ -21,21 +20,21 @@ RED, BLUE = Tenant("red", 1), Tenant("blue", 2)
 def test_everything_comes_back(place: Place) -> None:
     """A controller that was killed knows all it knew."""
     door = Door(place.open())
-    door.commands.put_network(NetworkSpec("default", "n", "10.1.1.10-10.1.1.20/24", "10.1.1.254", pkt_tag=9))
-    door.commands.put_service(ServiceSpec("default", "s", "n", "10.1.1.11", ["a=", "b=\u00e9"], ["80:80:TCP"]))
+    door.commands.put_network(network_doc("default", "n", "10.1.1.10-10.1.1.20/24", "10.1.1.254", pkt_tag=9))
+    door.commands.put_service(service_doc("default", "s", "n", "10.1.1.11", ["a=", "b=\u00e9"], ["80:80:TCP"]))
     door.commands.put_endpoint(
-        EndpointSpec("e", "default", "n", labels={"a": "", "\U0001f600": "x\n"}, switch=(1 << 64) - 1)
+        endpoint_doc("e", "default", "n", labels={"a": "", "\U0001f600": "x\n"}, switch=(1 << 64) - 1)
     )
     door.commands.put_network(
-        NetworkSpec("default", "six", "10.2.1.0/24", "10.2.1.1", subnet6="FD00::/64", gateway6="FD00::1", nat=True)
+        network_doc("default", "six", "10.2.1.0/24", "10.2.1.1", subnet6="FD00::/64", gateway6="FD00::1", nat=True)
     )
-    door.commands.put_network(NetworkSpec("default", "inn", "10.3.1.0/24", "10.3.1.1", internal=True))
+    door.commands.put_network(network_doc("default", "inn", "10.3.1.0/24", "10.3.1.1", internal=True))
     door.commands.put_service(
-        ServiceSpec("default", "t", "six", ports=["80:80:TCP"], ip_address6="fd00::9", publish=["80:80"])
+        service_doc("default", "t", "six", ports=["80:80:TCP"], ip_address6="fd00::9", publish=["80:80"])
     )
-    door.commands.put_endpoint(EndpointSpec("f", "default", "six", no_way_back="no rule", primary=True))
+    door.commands.put_endpoint(endpoint_doc("f", "default", "six", no_way_back="no rule", primary=True))
     door.commands.grant("default", "six", None, "h", 6)
-    door.commands.put_host("h", (1 << 64) - 1, "192.0.2.1", "0.1.0")
+    door.commands.put_host(host_doc("h", (1 << 64) - 1, "192.0.2.1", "0.1.0"))
     door.commands.grant("default", "n", None, "h")
     door.commands.release("default", "n", door.commands.grant("default", "n", None, "h").address)
     door.store.close()
@@ -78,10 +77,10 @@ def test_a_store_of_an_earlier_version(place: Place) -> None:
     assert isinstance(service, Service) and (service.published, service.requested_vip6) == ((), None)
     assert isinstance(endpoint, Endpoint) and isinstance(host, Host) and host.number == 0
     assert (endpoint.no_way_back, endpoint.primary) == ("", False)
-    spec = ServiceSpec("default", "s", "n", "", ["a=b"], ["80:80:TCP"])
+    spec = service_doc("default", "s", "n", "", ["a=b"], ["80:80:TCP"])
     assert door.commands.put_service(spec) == service, "a change to what it is, is none"
-    assert door.commands.put_network(NetworkSpec("default", "n", "10.1.1.0/24")) == replace(network, vlan=1)
-    (again,) = door.commands.sync_endpoints("h", [EndpointSpec("e", "default", "n", port_name="p", labels={"a": "b"})])
+    assert door.commands.put_network(network_doc("default", "n", "10.1.1.0/24")) == replace(network, vlan=1)
+    (again,) = door.commands.sync_endpoints("h", [endpoint_doc("e", "default", "n", port_name="p", labels={"a": "b"})])
     assert again == endpoint
 
 
@@ -141,8 +140,8 @@ def test_following_the_log_gives_the_same_model(place: Place) -> None:
     """A second controller that follows the log has what the first has."""
     door = Door(place.open())
     follower = Model()
-    door.commands.put_network(NetworkSpec("default", "n", "10.1.1.0/24"))
-    door.commands.put_service(ServiceSpec("default", "s", "n", "", ["a=b"], ["80:80:TCP"]))
+    door.commands.put_network(network_doc("default", "n", "10.1.1.0/24"))
+    door.commands.put_service(service_doc("default", "s", "n", "", ["a=b"], ["80:80:TCP"]))
     door.commands.delete_service("default:s")
     for commit in door.store.changes_since(0) or []:
         follower.apply(commit)

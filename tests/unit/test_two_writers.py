@@ -5,19 +5,18 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.kit.docs import endpoint_doc, host_doc, network_doc, replace, service_doc
 from tests.unit.modelkit import APP, SRV, WEB, WEB1, Clock, Door, contents
 from tests.unit.places import Place
 from tests.unit.test_command_sequences import Sequences
 from topology.errors import Conflict, NetctlError, NotFound
 from topology.model import Change, Commit, Tenant
-from topology.specs import EndpointSpec, NetworkSpec, ServiceSpec
 from topology.store import Store, StoreUnavailable, StoreUnusable
 
 INVARIANTS = [
@@ -90,10 +89,10 @@ def test_what_one_has_taken_the_other_does_not_give(shared: Place) -> None:
     one, other = two(shared)
     for door in (one, other):
         door.commands.put_network(SRV)
-    first = one.commands.put_service(ServiceSpec("default", "a", "srv", "100.1.1.9", ["k=1"], ["80:80:TCP"]))
+    first = one.commands.put_service(service_doc("default", "a", "srv", "100.1.1.9", ["k=1"], ["80:80:TCP"]))
     with pytest.raises(Conflict, match=r"100\.1\.1\.9"):
-        other.commands.put_service(ServiceSpec("default", "b", "srv", "100.1.1.9", ["k=2"], ["80:80:TCP"]))
-    second = other.commands.put_service(ServiceSpec("default", "b", "srv", "", ["k=2"], ["80:80:TCP"]))
+        other.commands.put_service(service_doc("default", "b", "srv", "100.1.1.9", ["k=2"], ["80:80:TCP"]))
+    second = other.commands.put_service(service_doc("default", "b", "srv", "", ["k=2"], ["80:80:TCP"]))
     assert second.vips != first.vips
     assert second.ports[0].number != first.ports[0].number
     leases = [d.commands.grant("default", "srv", None, "h") for d in (one, other) * 5]
@@ -205,14 +204,14 @@ def command(door: Door, rng: random.Random) -> Callable[[], object]:
     """Something that another may do at the same moment."""
     do, name, address, network = door.commands, rng.choice(NAMES), rng.choice(ADDRESSES), rng.choice(["n1", "n2"])
     labels = {rng.choice("kl"): rng.choice("12")}
-    spec = EndpointSpec(name, "default", network, [address] if address and network == "n1" else [], labels=labels)
+    spec = endpoint_doc(name, "default", network, [address] if address and network == "n1" else [], labels=labels)
     subnet = rng.choice(["10.1.0.0/28", "10.1.0.8/29", "10.2.0.0/28"])
     ports = [rng.choice(["80:80:TCP", "81:80:UDP"])]
     vip = address if network == "n1" else ""
     return rng.choice(
         [
-            lambda: do.put_service(ServiceSpec("default", name, network, vip, ["k=1"], ports)),
-            lambda: do.put_service(ServiceSpec("default", name, network, vip, ["k=1"], ports)),
+            lambda: do.put_service(service_doc("default", name, network, vip, ["k=1"], ports)),
+            lambda: do.put_service(service_doc("default", name, network, vip, ["k=1"], ports)),
             lambda: do.put_endpoint(spec),
             lambda: do.put_endpoint(spec),
             lambda: do.sync_endpoints(f"h{name}", [spec]),
@@ -220,11 +219,11 @@ def command(door: Door, rng: random.Random) -> Callable[[], object]:
             lambda: do.release("default", "n1", address or "10.1.0.4"),
             lambda: do.delete_service(f"default:{name}"),
             lambda: do.delete_endpoint(name),
-            lambda: do.put_network(NetworkSpec("default", rng.choice(["n1", "n2", "n3"]), subnet)),
+            lambda: do.put_network(network_doc("default", rng.choice(["n1", "n2", "n3"]), subnet)),
             lambda: do.delete_network(f"default:{rng.choice(['n2', 'n3'])}"),
             lambda: do.put_tenant(name),
             lambda: do.delete_tenant(name),
-            lambda: do.put_host(f"h{name}", rng.choice([1, 2])),
+            lambda: do.put_host(host_doc(f"h{name}", rng.choice([1, 2]))),
         ]
     )
 
@@ -256,7 +255,7 @@ def test_writers_at_the_same_moment(etcd_url: str, writers: int) -> None:
         url = f"{etcd_url}-{next(numbers)}"
         stores: list[Store] = [EtcdStore(url) for _ in range(writers + 1)]
         first = Door(stores[0])
-        first.commands.put_network(NetworkSpec("default", "n1", "10.1.0.0/29"))
+        first.commands.put_network(network_doc("default", "n1", "10.1.0.0/29"))
         doors = [first, *(Door(store) for store in stores[1:writers])]
         unexpected: list[BaseException] = []
         threads = [

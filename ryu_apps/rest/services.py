@@ -1,0 +1,94 @@
+"""``/serviceLBs``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ryu_apps.rest import documents as docs
+from ryu_apps.rest.decode import parse_object
+from ryu_apps.rest.inspect import inspect_service
+from ryu_apps.rest.switches import SwitchView
+from ryu_apps.wsgi import Request, Response, Route, found, methods, read_body
+from topology import contract
+from topology.answers import ServiceInspectDoc
+from topology.commands import Commands
+from topology.contract import Document, filled
+from topology.documents import ServiceDoc
+from topology.errors import Invalid
+from topology.model import Endpoint, Service
+from topology.observed import SCTP_NEEDS
+from topology.validate import show
+
+Away = Callable[[Endpoint], str]
+"""Why an endpoint can't be reached where it is; empty: it can."""
+
+
+class Services:
+    """The handlers.
+
+    ``away``: gives None where only the leader knows. ``to_leader``: what the leader answers; None: we lead.
+    """
+
+    def __init__(
+        self,
+        commands: Commands,
+        switches: SwitchView,
+        away: Callable[[], Away | None],
+        to_leader: Callable[[Request, bytes], Response | None],
+    ) -> None:
+        self._commands = commands
+        self._model = commands.model
+        self._switches = switches
+        self._away = away
+        self._to_leader = to_leader
+
+    def routes(self) -> dict[str, dict[str, Route]]:
+        """By path."""
+        put = Route(self.put, ServiceDoc, ServiceDoc, (404, 409, 422))
+        get, delete = Route(self.get, ServiceDoc, refuses=(404,)), Route(self.delete, str, refuses=(404,))
+        return {
+            "/serviceLBs": {"GET": Route(self.all, list[ServiceDoc])},
+            "/serviceLBs/{key}": methods(get, put, delete),
+            "/inspect/serviceLBs/{key}": {"GET": Route(self.inspect, ServiceInspectDoc, refuses=(404,))},
+        }
+
+    def all(self, request: Request) -> list[Document]:
+        """All services."""
+        return [docs.listed_service_document(s, self._model, self._away()) for s in self._model.services.values()]
+
+    def get(self, request: Request, key: str) -> Document:
+        """One service."""
+        return docs.listed_service_document(self._service(key), self._model, self._away())
+
+    def put(self, request: Request, key: str) -> Document | Response:
+        """Create a service, or change one: it becomes exactly what the document says."""
+        body = read_body(request)
+        document = contract.check(ServiceDoc, docs.take_path(parse_object(body), ("tenantName", "serviceName"), key))
+        if asked := [text for text in document["ports"] if text.upper().endswith(":SCTP")]:
+            if (answer := self._to_leader(request, body)) is not None:
+                return answer
+            self._refuse_sctp(asked)
+        return docs.listed_service_document(self._commands.put_service(document), self._model, self._away())
+
+    def delete(self, request: Request, key: str) -> str:
+        """Delete a service."""
+        self._commands.delete_service(key)
+        return key
+
+    def inspect(self, request: Request, key: str) -> Document:
+        """A service, its VIPs, its providers and what the switches have counted for it."""
+        document = inspect_service(self._service(key), self._model, self._away())
+        document["Oper"] |= filled({"counters": self._switches.counters(key)})
+        return document
+
+    def _refuse_sctp(self, asked: list[str]) -> None:
+        """Where a switch could not carry it out. One that connects later leaves the port out, and says so."""
+        unable = self._switches.without_sctp()
+        if unable:
+            raise Invalid(
+                f"protocol SCTP in {show(asked[0])} is refused: the conntrack of {unable[0]} "
+                f"does not know SCTP's ports, {SCTP_NEEDS}; right is TCP or UDP"
+            )
+
+    def _service(self, key: str) -> Service:
+        return found(self._model.services.get(key), f"Service {key}")
