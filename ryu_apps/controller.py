@@ -22,10 +22,10 @@ from ryu_apps.learner import Learner, Told
 from ryu_apps.links import Links
 from ryu_apps.liveness import Liveness, Verdicts
 from ryu_apps.openflow import codec, messages
+from ryu_apps.openflow.complaints import COMPLAINTS
 from ryu_apps.openflow.describe import MOST_PORTS, MOST_PORTS_ALONE, PortDescription, too_many
 from ryu_apps.openflow.failures import NoAnswer, SessionError
 from ryu_apps.openflow.inbound import OFPPR_DELETE, PortDesc
-from ryu_apps.openflow.said import COMPLAINTS
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
 from ryu_apps.pipeline.tables import NETWORK, PORT, TENANT, Feature
 from ryu_apps.pipeline.values import CONTROLLER, IN_PORT, Output

@@ -111,6 +111,6 @@ def concerned(model: Model, dpid: int, old: Paths, new: Paths) -> set[Owner]:
 def _paths(links: Collection[Link]) -> Paths:
     if not links:
         return Paths()
-    from topology.graph import paths
+    from topology.graph import paths  # it loads networkx: a fifth of a start, and only fabrics need it
 
     return paths(links)

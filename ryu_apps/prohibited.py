@@ -1,6 +1,6 @@
-"""What is answered to a packet that may not enter the network it is for, or may not leave its own.
+"""The answer to a packet that may not enter the network that it is for, or may not leave its own.
 
-Linux reports the error at once, also to who is connecting: "No route to host" (IPv4), "Permission denied" (IPv6).
+Linux reports it to the program at once: "No route to host" (IPv4), "Permission denied" (IPv6).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from ryu_apps.pipeline.values import LOCAL, Action, Output
 
 
 def answer(ctx: Context, tenant: int, frame: bytes) -> tuple[tuple[Action, ...], bytes] | None:
-    """What to do with the answer, and its frame; None where silence is right, or its sender is none of ours.
+    """Actions for the answer, and its frame; None: it gets no answer, or its sender is unknown.
 
-    The frame's MACs are the router's already, and the port where it came in may be another one's since: so its sender
-    is found by its address. ``tenant``: the register. Raises BrokenPacketError.
+    The sender is found by its IP address: the frame has the router's MACs by now, and the pipeline may have changed its
+    input port. ``tenant``: the tenant's register. Raises BrokenPacketError.
     """
     sender = answers.source(frame)
     if sender in ctx.host_addresses:

@@ -132,7 +132,7 @@ class _Protocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
             most, total = eventlet.wsgi.MAX_HEADER_LINE, eventlet.wsgi.MAX_TOTAL_HEADER_SIZE
             self.send_error(431, f"a header has less than {most} bytes, and all of them have at most {total}")
             return False
-        if line := heads.wrong_header(self.headers, lines.broken) or heads.wrong_end(self.headers):
+        if line := heads.wrong(self.headers, lines.broken):
             self.send_error(400, line)
             return False
         return True

@@ -14,8 +14,8 @@ from ryu_apps.flush import Entries
 from ryu_apps.framework import hub
 from ryu_apps.learner import ignored_lines
 from ryu_apps.missed import LOOK_BACK, missed
+from ryu_apps.openflow.complaints import COMPLAINTS
 from ryu_apps.openflow.failures import Disconnected
-from ryu_apps.openflow.said import COMPLAINTS
 from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import SWITCH, Context, Owner

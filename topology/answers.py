@@ -1,4 +1,4 @@
-"""The documents of the REST API that say what is: switches, traces, counters, controllers, the change stream."""
+"""The documents that only answers have: switches, traces, counters, controllers, the change stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PortDoc(TypedDict, total=False):
     name: str
     number: int
     up: bool
-    forged: Annotated[int, field("Packets of forged senders that it dropped; absent: not asked, or not known.")]
+    forged: Annotated[int, field("Packets dropped because their sender was forged; absent: unknown.")]
 
 
 class LinkDoc(TypedDict, total=False):
@@ -35,21 +35,21 @@ class LinkDoc(TypedDict, total=False):
 
 
 class SwitchDoc(TypedDict, total=False):
-    """A switch, as it is seen."""
+    """A switch."""
 
     dpid: Annotated[str, field("Datapath id, 16 hexadecimal digits.")]
     connected: bool
-    settled: Annotated[bool, field("It carries out all that the model says.")]
+    settled: Annotated[bool, field("Whether it has applied the whole model.")]
     ports: list[PortDoc]
     links: list[LinkDoc]
     flows: int
     groups: int
-    flowMods: Annotated[int, field("Changes of flows sent, since the switch connected.")]
-    groupMods: Annotated[int, field("Changes of groups sent, since the switch connected.")]
-    brokenPackets: Annotated[int, field("To the controller, since the switch connected.")]
-    forgedPackets: Annotated[int, field("To the controller, from senders that they are not of.")]
+    flowMods: Annotated[int, field("Flow mods sent since the switch connected.")]
+    groupMods: Annotated[int, field("Group mods sent since the switch connected.")]
+    brokenPackets: Annotated[int, field("Malformed packets that it has sent to the controller since it connected.")]
+    forgedPackets: Annotated[int, field("Packets with a forged sender that it has sent to the controller.")]
     refusedByLimit: Annotated[dict[str, int], field("Packets of connections over their tenant's limit, by tenant.")]
-    errors: Annotated[dict[str, str], field("What it refused or lacks, by what it is about.")]
+    errors: Annotated[dict[str, str], field("What it refused or lacks, by subject.")]
 
 
 class LeaseDoc(TypedDict):
@@ -119,12 +119,12 @@ class ControllerDoc(TypedDict, total=False):
     url: str
     leads: bool
     open: Annotated[
-        bool, field("Whoever reaches it can use it: it is not on the loopback device, and has no authentication.")
+        bool, field("Whether anybody who reaches it can use it: it listens beyond loopback, without authentication.")
     ]
 
 
 class VersionDoc(TypedDict, total=False):
-    """What the controller is built of."""
+    """The version of the controller."""
 
     Version: str
     GitCommit: str
@@ -144,7 +144,7 @@ class RevisionDoc(TypedDict):
 
 
 class InfoDoc(TypedDict, total=False):
-    """How much there is of everything."""
+    """Numbers of objects."""
 
     version: str
     revision: int
@@ -177,13 +177,13 @@ class GlobalDoc(TypedDict, total=False):
 
 
 class GlobalOperDoc(TypedDict, total=False):
-    """What there is in all."""
+    """Numbers of objects, in Contiv's words."""
 
     numNetworks: int
 
 
 class TenantOperDoc(TypedDict, total=False):
-    """How much a tenant has."""
+    """Numbers of a tenant's objects."""
 
     totalEndpoints: int
     totalNetworks: int
@@ -247,7 +247,7 @@ class NetworkOperDoc(TypedDict, total=False):
 class _PortCount(TypedDict):
     port: str
     connections: int
-    other: Annotated[int, field("Given to providers that have left.")]
+    other: Annotated[int, field("Connections to providers that are gone.")]
 
 
 class PortCountDoc(_PortCount, total=False):

@@ -1,7 +1,7 @@
-"""What is said about peers, by level and at most so often: a bad one must not fill the log.
+"""Log lines about peers, limited in rate: a bad peer must not fill the log.
 
-Of each peer there are `BURST` lines, and then one in `REFILL` seconds. How many were left out stands in the next one.
-Only the latest `MOST` peers are remembered.
+Each peer gets `BURST` lines, then one every `REFILL` seconds, which says how many were left out. Only the latest `MOST`
+peers are remembered.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from topology.rate import Bucket
 BURST = 10
 REFILL = 30.0  # s
 MOST = 4096
-MOST_TOGETHER, REFILL_TOGETHER = 500, 0.5  # the same for all of them together: who always says to be another
+MOST_TOGETHER, REFILL_TOGETHER = 500, 0.5  # the same for all peers together: one peer may use many names
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class _Lines:
 
 
 class Complaints:
-    """Says lines about peers to a logger."""
+    """Writes lines about peers to a logger."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log

@@ -46,7 +46,7 @@ _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What a field says of itself beside its type.
+    """What a field declares beside its type.
 
     ``default``: what a request that leaves it out asks for; None: nothing, and the command knows what to do then.
     ``absent``: that in words, for the help. ``of``: where an object of the model has it: an attribute, or a function
@@ -245,8 +245,8 @@ def shown(value: Any) -> str:
 
 
 def expect(kind: Any, value: Any, where: str = "", needed: Iterable[str] = ()) -> None:
-    """What another program has answered is of a document's type, or a list of one. Fields that we do not know are let
-    pass: it may be of a later version.
+    """Check that an answer of another program has a document's type, or is a list of such documents. Unknown fields
+    pass: the other program may be newer.
 
     ``needed``: fields that have to be there. Raises ``ValueError`` that names the first wrong or missing one.
     """
@@ -338,7 +338,7 @@ FORMATS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "port": ("a port as in 80:8080:TCP", _port),
     "path": ("a path as in /healthz", _path),
 }
-"""What a text has to be that another program has answered: in words, and what raises ValueError."""
+"""Formats of texts in answers: the format in words, and a check that raises ValueError."""
 
 
 # objects of the model

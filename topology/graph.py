@@ -1,7 +1,7 @@
 """The paths that follow from the links: next hops by shortest path, and one tree for broadcast.
 
-A function of the links and of nothing else: every switch goes by the same paths, and a restart finds them again.
-A module of its own because networkx takes a fifth of a controller's start, and only fabrics need it.
+They depend on the links alone, so all switches use the same paths, also after a restart. Only a controller with links
+imports this module: loading networkx takes a fifth of its start.
 """
 
 from __future__ import annotations

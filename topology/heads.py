@@ -1,7 +1,7 @@
-"""The head of an HTTP request, as RFC 9112 has it: Python's parser takes more.
+"""Checks of an HTTP request's head (RFC 9112) that Python's parser leaves out.
 
-It splits the request line at a no-break space too, and takes a lone CR, or a line that is no header, for the end of a
-line or of the head. Then the controller, or the agent, would see another request than whoever stands before it.
+The parser also splits the request line at a no-break space. It takes a lone CR for the end of a header, and a line that
+is no header for the end of the head. A proxy in front would then see a different request.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
 _REQUEST_LINE = re.compile(rf"{_TOKEN} [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r?\n".encode())
 _NAME = re.compile(_TOKEN)
 _FORM = "must be NAME: VALUE in one line, without a space before the colon"
-_BLANK = " \t"  # Python knows more of it, and `int` yet others
+_BLANK = " \t"  # Python's `strip` and `int` take more characters for white space
 
 
 def wrong_line(line: bytes) -> str | None:
-    """Why a request's first line is none, in one line; None: it is."""
+    """What is wrong with a request line, in one line; None: nothing."""
     if _REQUEST_LINE.fullmatch(line):
         return None
     shown = line[:80].decode("latin-1").rstrip("\r\n")
@@ -28,7 +28,7 @@ def wrong_line(line: bytes) -> str | None:
 
 
 class Lines:
-    """The lines of a head. Python's parser takes a lone CR for the end of one: the first with it is noted."""
+    """A file of which a head is read; `broken` is the first line with a lone CR in it."""
 
     def __init__(self, rfile: Any) -> None:
         self._rfile = rfile
@@ -42,8 +42,12 @@ class Lines:
         return line
 
 
-def wrong_header(headers: Message, broken: bytes) -> str | None:
-    """Which header is none, in one line; None: all are. ``broken``: see `Lines`."""
+def wrong(headers: Message, broken: bytes) -> str | None:
+    """What is wrong with the headers, in one line; None: nothing. ``broken``: see `Lines`."""
+    return _wrong_form(headers, broken) or wrong_length(headers)
+
+
+def _wrong_form(headers: Message, broken: bytes) -> str | None:
     if broken:
         return f"header {broken[:80].decode('latin-1').rstrip()!r}: {_FORM}"
     if headers.defects or headers.get_payload():  # Python takes such a line for the end of the head
@@ -54,8 +58,8 @@ def wrong_header(headers: Message, broken: bytes) -> str | None:
     return None
 
 
-def wrong_end(headers: Message) -> str | None:
-    """Why a head does not say where its request ends, in one line; None: it does."""
+def wrong_length(headers: Message) -> str | None:
+    """Why it is not clear where the request ends, in one line; None: it is."""
     lengths, codings = headers.get_all("content-length", []), headers.get_all("transfer-encoding", [])
     if lengths and codings:
         return "Content-Length and Transfer-Encoding are not allowed together"

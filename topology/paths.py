@@ -1,4 +1,4 @@
-"""Links between switches, and the paths over them: next hops, and one tree for broadcast. `graph` finds them."""
+"""Links between switches, and the paths over them: next hops, and one tree for broadcast. `graph` computes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documents of hosts and endpoints: what agents report, or users by hand, each stated once as in `documents`."""
+"""The documents of hosts and endpoints, which agents or users report. Each field is stated once, as in `documents`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class EndpointDoc(TypedDict, total=False):
     """An endpoint: one attachment of a container or bare host to a network."""
 
     key: Key
-    endpointID: Annotated[str, field("Docker's id of it, or a name of your own.", of="id")]
+    endpointID: Annotated[str, field("Docker's endpoint id, or a name of your own.", of="id")]
     tenantName: TenantName
     networkName: Annotated[
         str,
@@ -57,7 +57,7 @@ class EndpointDoc(TypedDict, total=False):
             absent="default: a made-up one",
         ),
     ]
-    homingHost: Annotated[str, field("The host whose agent tells of it.", default="", of="host")]
+    homingHost: Annotated[str, field("Host whose agent reports it.", default="", of="host")]
     switch: Annotated[
         str,
         field(
@@ -107,14 +107,17 @@ class EndpointDoc(TypedDict, total=False):
     containerID: Annotated[str, field("Docker's id of its container.", default="", of="container_id")]
     containerName: Annotated[str, field("Docker's name of its container.", default="", of="container_name")]
     health: Annotated[
-        str, field("What Docker's health check says; empty: there is none.", default="", choices=HEALTHS, of="health")
+        str,
+        field(
+            "Result of Docker's health check; empty: the container has none.", default="", choices=HEALTHS, of="health"
+        ),
     ]
-    state: Annotated[str, field("What its container does.", default="running", choices=STATES, of="state")]
-    origin: Annotated[str, field("Who tells of it.", choices=ORIGINS, of="origin")]
+    state: Annotated[str, field("State of its container.", default="running", choices=STATES, of="state")]
+    origin: Annotated[str, field("How it became known.", choices=ORIGINS, of="origin")]
     primary: Annotated[
         bool,
         field(
-            "Of its container's addresses, the one that the container's kernel takes as source.",
+            "Whether the container's kernel uses its address as source by default.",
             default=False,
             of="primary",
         ),
@@ -124,7 +127,7 @@ class EndpointDoc(TypedDict, total=False):
         field("Why its address can't answer beyond its own network; empty: it can.", default="", of="no_way_back"),
     ]
     labelErrors: Annotated[
-        list[str], told("What is wrong with those of its labels that are for netctl.", of=_troubles)
+        list[str], told("What is wrong with its netctl labels.", of=_troubles)
     ]
     passed: Annotated[list[str], told("Keys of the services whose active check it passes.", of="passed")]
 
@@ -136,29 +139,29 @@ class HostDoc(TypedDict, total=False):
     hostName: Annotated[str, field("Its name.", of="name")]
     switch: Annotated[str, field("Its switch: datapath id, 16 hexadecimal digits.", default="", of=_switch)]
     tunnelAddress: Annotated[
-        str, field("Where other hosts' tunnels end.", default="", format="ipv4", of="tunnel_address")
+        str, field("Its tunnel endpoint: an IPv4 address.", default="", format="ipv4", of="tunnel_address")
     ]
-    version: Annotated[str, field("Of its agent.", default="", of="version")]
+    version: Annotated[str, field("Version of its agent.", default="", of="version")]
     datapathType: Annotated[
         str,
         field(
-            "Of its bridge: netdev (userspace) or system (kernel).",
+            "Datapath of its bridge: netdev (userspace) or system (kernel).",
             default="",
             choices=DATAPATH_TYPES,
             of="datapath_type",
         ),
     ]
-    mtu: Annotated[int, field("Of its containers.", default=0, unit="bytes")]
-    hostAddress: Annotated[str, told("The host, as its own containers see it.", format="ipv4", of="address")]
+    mtu: Annotated[int, field("MTU of its containers.", default=0, unit="bytes")]
+    hostAddress: Annotated[str, told("Address at which its own containers see it.", format="ipv4", of="address")]
     controlPlane: Annotated[list[str], told("Listeners that containers never reach: tcp:ADDRESS:PORT.")]
     draining: Annotated[bool, told("Its providers get no new connections.", of="draining")]
     state: Annotated[str, told("up, degraded, down, draining; unknown: no leading controller answers.")]
-    since: Annotated[str, told("Since when it is in that state: UTC, ISO 8601.")]
+    since: Annotated[str, told("When it entered that state: UTC, ISO 8601.")]
     reason: Annotated[str, told("Why it is in that state.")]
     connected: Annotated[bool, told("Whether its agent follows the change stream.")]
-    lastHeartbeat: Annotated[float, told("How long ago its agent was last heard.", unit="seconds")]
-    appliedRevision: Annotated[int, told("Up to this revision its agent has carried out what the model says.")]
-    errors: Annotated[dict[str, str], told("What it could not carry out, by what it is about.")]
+    lastHeartbeat: Annotated[float, told("Time since the last heartbeat of its agent.", unit="seconds")]
+    appliedRevision: Annotated[int, told("Revision that its agent has applied.")]
+    errors: Annotated[dict[str, str], told("What it could not apply, by subject.")]
 
 
 class HostEndpointsDoc(TypedDict, total=False):
@@ -171,8 +174,8 @@ class HostEndpointsDoc(TypedDict, total=False):
 class AppliedDoc(TypedDict, total=False):
     """A host's progress."""
 
-    revision: Annotated[int, field("Up to here all is carried out.", low=0)]
-    errors: Annotated[dict[str, str], field("But for these, by what they are about.", default={})]
+    revision: Annotated[int, field("Revision that is applied.", low=0)]
+    errors: Annotated[dict[str, str], field("What could not be applied, by subject.", default={})]
 
 
 class LeaseRequestDoc(TypedDict, total=False):
@@ -186,6 +189,6 @@ class LeaseRequestDoc(TypedDict, total=False):
 
 
 class SubnetRequestDoc(TypedDict, total=False):
-    """A wish for a subnet."""
+    """A request for a subnet."""
 
     tenantName: Annotated[str, field("Tenant that it is for.", default=DEFAULT_TENANT)]

@@ -1,7 +1,7 @@
-"""Packets that the kernel holds for a switch that is a process.
+"""Packets that a userspace switch has not read yet.
 
-Open vSwitch's userspace datapath reads a port from a packet socket, and forgets what it has not read when the port goes
-away. The kernel's datapath has none: what is sent is forwarded before the sender goes on.
+Open vSwitch's userspace datapath reads each port from a packet socket. What it has not read when the port is removed is
+lost. The kernel datapath needs no packet socket: it forwards a packet while it is being sent.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _INTERFACE, _UNREAD = 4, 6  # columns (Linux, net/packet/af_packet.c: packet_seq
 
 
 def unread(interface: str) -> int:
-    """Bytes that came by an interface and that no program has taken yet, with the kernel's overhead; 0: none."""
+    """Bytes from an interface, with the kernel's overhead, that wait in packet sockets; 0: none."""
     try:
         index = socket.if_nametoindex(interface)
         lines = PACKET_SOCKETS.read_text().splitlines()[1:]
     except OSError:
-        return 0  # it is gone; or the kernel has no packet sockets
+        return 0  # the interface is gone, or the kernel has no packet sockets
     columns = [line.split() for line in lines]
     return sum(int(of[_UNREAD]) for of in columns if int(of[_INTERFACE]) == index)

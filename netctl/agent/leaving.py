@@ -1,8 +1,9 @@
-"""A running container leaves a network (`docker network disconnect`): its connections end while it has its interface.
+"""An endpoint leaves its container: the container's connections end while it still has the interface.
 
-Docker calls Leave, then takes the interface out of the container. From then on nothing that the container sends reaches
-its clients, not even a reset. So before Docker is answered, new connections go to other providers, the open ones get a
-moment to end, the container's own kernel resets the rest, and the switch gets the time to pass these resets on.
+Docker calls Leave, then takes the interface away. From then on nothing from the container reaches its clients, not even
+a reset. So before Docker is answered, the switch forwards what the container has sent last. If the container still runs
+(`docker network disconnect`), new connections go to other providers before that, open ones get a moment to end, and the
+container's own kernel resets the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import ExitStack
 
 from netctl.agent.backlog import unread
 from netctl.agent.sockdiag import Sockets, sockets
-from netctl.agent.state import Address, State
+from netctl.agent.state import Address, LocalEndpoint, State
 from netctl.agent.sync import Synchroniser
 from netctl.agent.veth import host_end
 from netctl.client import ClientError
@@ -24,8 +25,8 @@ LOG = logging.getLogger(__name__)
 TOLD_TIMEOUT = 2.0  # s for the controller and the switches to send new connections elsewhere
 GRACE = 1.0  # s for open connections to end
 LOOK = 0.05  # s between two looks: the kernel has no event for the end of one container's connections
-PASSED_ON = 1.0  # s for the switch to pass on what the container has sent
-SOON = 0.005  # s between two looks at that
+FORWARD_TIMEOUT = 1.0  # s for the switch to forward what the container has sent
+FORWARD_LOOK = 0.005  # s between two looks: the kernel has no event for another program's empty socket
 QUIET = 2  # looks without a connection: one may have been on its way when the switch learned of it
 
 
@@ -38,10 +39,18 @@ class Leaving:
         self._files = files
 
     def leave(self, endpoint_id: str) -> None:
-        """Returns when Docker may take the interface; at once for a container that has ended."""
+        """Returns when Docker may take the interface."""
         endpoint = self._state.endpoints.get(endpoint_id)
         if endpoint is None:
             return
+        self._end_connections(endpoint)
+        until = time.monotonic() + FORWARD_TIMEOUT
+        while unread(host_end(endpoint_id)) and time.monotonic() < until:
+            time.sleep(FORWARD_LOOK)
+
+    def _end_connections(self, endpoint: LocalEndpoint) -> None:
+        """Nothing to do for a container that has ended: its kernel has closed its sockets."""
+        endpoint_id = endpoint.id
         with ExitStack() as stack:
             found = self._open(endpoint_id, stack)
             if found is None:
@@ -72,7 +81,4 @@ class Leaving:
             quiet = 0 if found.connections(addresses) else quiet + 1
         left = found.connections(addresses)
         found.reset(left)
-        until = time.monotonic() + PASSED_ON
-        while unread(host_end(endpoint_id)) and time.monotonic() < until:
-            time.sleep(SOON)
         LOG.info("endpoint %s: leaves a running container; connections reset: %d", endpoint_id[:12], len(left))

@@ -27,9 +27,9 @@ from ryu_apps import framework
 from ryu_apps.framework import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN_DISPATCHER, hub, ofp_event
 from ryu_apps.openflow import inbound, messages
 from ryu_apps.openflow.codec import VERSION
+from ryu_apps.openflow.complaints import COMPLAINTS
 from ryu_apps.openflow.failures import error_text
 from ryu_apps.openflow.inbound import BrokenMessageError, Message
-from ryu_apps.openflow.said import COMPLAINTS
 from topology.rate import Bucket
 
 IDENTIFY_SECONDS = 10.0  # from the connection's begin to the switch's features

@@ -17,8 +17,8 @@ from typing import Any
 
 from ryu_apps import framework
 from ryu_apps.framework import hub
+from ryu_apps.openflow.complaints import COMPLAINTS
 from ryu_apps.openflow.connection import Connection
-from ryu_apps.openflow.said import COMPLAINTS
 
 MOST_CONNECTIONS = 1024
 MOST_STRANGERS = 128

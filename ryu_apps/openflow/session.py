@@ -34,6 +34,7 @@ from ryu_apps.openflow.codec import (
     meter_content,
     with_xid,
 )
+from ryu_apps.openflow.complaints import COMPLAINTS
 from ryu_apps.openflow.describe import PortDescription
 from ryu_apps.openflow.failures import Disconnected, NoAnswer, PartlyDone, Refused, error_text
 from ryu_apps.openflow.inbound import Multipart
@@ -46,7 +47,6 @@ from ryu_apps.openflow.messages import (
     GroupStat,
     Tuple5,
 )
-from ryu_apps.openflow.said import COMPLAINTS
 from ryu_apps.pipeline.values import ANY, Match
 
 T = TypeVar("T")

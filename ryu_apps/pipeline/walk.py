@@ -84,7 +84,7 @@ class Flows:
         return next((flow for _, flow in self._matching(table, packet)), None)
 
     def rivals(self, table: int, packet: Packet) -> list[Flow]:
-        """All of the highest priority that the packet matches: with more than one, which it meets is not said."""
+        """All flows of the highest priority that the packet matches. OpenFlow does not say which of several applies."""
         found = list(self._matching(table, packet))
         return [flow for before, flow in found if before == found[0][0]]
 

@@ -11,7 +11,7 @@ import pytest
 from ryu_apps.openflow import codec
 from ryu_apps.pipeline.tables import Feature, Table
 from tests.kit import frames, hostside
-from tests.kit.hosts import Namespace, ask_again
+from tests.kit.hosts import IP_RECVERR, Namespace, ask_again
 from tests.kit.hostside import FAR_IP, FAR_MTU, SERVE, Place
 from tests.kit.ovs import run, wait_for
 from tests.kit.private_ovs import Private
@@ -19,7 +19,7 @@ from tests.kit.wide import of_family
 
 HOST, HOST6 = "169.254.0.1", "100::1:0:1"  # the host, as its containers see it
 FAR = "192.0.2.9"  # nobody
-IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_RECVERR, IPV6_RECVERR = 10, 2, 11, 25  # Linux
+IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2  # Linux
 
 
 @pytest.fixture(scope="module")
@@ -239,29 +239,12 @@ def test_a_gateways_ports_are_closed(place: Place, name: str, version: int) -> N
 
 def unreachable(client: Namespace, kind: str, address: str) -> bool:
     """Whether the gateway says at once that the host is unreachable. The switch bounds how often it does."""
-    return error_of(client, kind, address) == errno.EHOSTUNREACH
+    return client.error(kind, address) == errno.EHOSTUNREACH
 
 
 def told(client: Namespace, kind: str, address: str) -> bool:
-    """Whether it is said at once that this is prohibited."""
-    return error_of(client, kind, address) == (errno.EACCES if ":" in address else errno.EHOSTUNREACH)
-
-
-def error_of(client: Namespace, kind: str, address: str) -> int | None:
-    """What a client gets instead of an answer; None: neither in a second."""
-    six = ":" in address
-    try:
-        with client.open(kind, 0, 1, version=6 if six else 4) as asks:
-            if kind == "udp":  # Linux tells only sockets that want to know
-                asks.setsockopt(*((socket.IPPROTO_IPV6, IPV6_RECVERR) if six else (socket.IPPROTO_IP, IP_RECVERR)), 1)
-            asks.connect((address, 4))
-            asks.send(b"x")
-            asks.recv(100)
-    except TimeoutError:
-        return None
-    except OSError as error:
-        return error.errno
-    raise AssertionError("somebody answered")
+    """Whether the client is told at once that this is prohibited."""
+    return client.error(kind, address) == (errno.EACCES if ":" in address else errno.EHOSTUNREACH)
 
 
 def prohibited(connection: socket.socket) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -113,6 +115,11 @@ def test_a_closed_port_is_said(hosts: Mapping[str, Namespace], version: int, kin
             hosts[name].serve(*SERVE)
 
 
+def is_told(client: Namespace, kind: str, address: str) -> bool:
+    """Whether the client is told at once that it may not go there."""
+    return client.error(kind, address) == (errno.EACCES if ":" in address else errno.EHOSTUNREACH)
+
+
 def test_nothing_else_gets_in(hosts: Mapping[str, Namespace], version: int) -> None:
     """A network that is closed on one host would be open to the containers of another, or to the host."""
     for client, network in (("cb", "back"), ("ci", "inn")):
@@ -129,6 +136,10 @@ def test_nothing_else_gets_in(hosts: Mapping[str, Namespace], version: int) -> N
             for other in (outsider, hosts["host"]):
                 assert not other.reaches("tcp", inside.address(version), 22, timeout=0.3)
                 assert not other.reaches("udp", inside.address(version), 99, timeout=0.3)
+            # the controller tells its sender on the other host
+            for kind in ("tcp", "udp"):
+                told = functools.partial(is_told, outsider, kind, inside.address(version))
+                wait_for(told, f"an answer for {kind}")
             heard = seen(hearing, ask_again(asked).encode())
             assert not any(frames.marked(frame) for frame in heard)
             # and out

@@ -103,7 +103,7 @@ class FakeSwitch(Walker):
     def table(self, walk: Walk, table: int) -> None:
         rivals = self._found.rivals(table, walk.packet)
         if len({(flow.actions, flow.goto) for flow in rivals}) > 1:
-            raise RefusedError(f"which of these a packet meets, nobody knows: {rivals}")
+            raise RefusedError(f"a packet matches several flows of one priority: {rivals}")
         super().table(walk, table)
 
     def met(self, flow: Flow) -> None:

@@ -29,6 +29,7 @@ from topology.reports import EndpointDoc
 
 ECHO = Path(__file__).with_name("echo.py")
 ETH_P_ALL = 3
+IP_RECVERR, IPV6_RECVERR = 11, 25  # Linux
 TIMEOUT = 3.0
 ETH0 = {"disable_ipv6": "0", "accept_dad": "0", "router_solicitations": "0", "autoconf": "0"}
 """How a host with IPv6 has it: its addresses can be used at once, and it asks for nothing."""
@@ -157,6 +158,23 @@ class Namespace:
         except OSError:
             return False
         return True
+
+    def error(self, kind: str, address: str, port: int = 4) -> int | None:
+        """The error that a new connection or datagram gets within a second; None: no error, and no answer either."""
+        six = ":" in address
+        try:
+            with self.open(kind, 0, 1, version=6 if six else 4) as asks:
+                if kind == "udp":  # Linux tells only sockets that want to know
+                    option = (socket.IPPROTO_IPV6, IPV6_RECVERR) if six else (socket.IPPROTO_IP, IP_RECVERR)
+                    asks.setsockopt(*option, 1)
+                asks.connect((address, port))
+                asks.send(b"x")
+                asks.recv(100)
+        except TimeoutError:
+            return None
+        except OSError as error:
+            return error.errno
+        raise AssertionError(f"{address} answered")
 
     def pings(self, address: str, *options: str) -> bool:
         """Whether all of a few echo requests are answered."""

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from netctl.agent import leaving
 from netctl.agent.leaving import Leaving
 from netctl.agent.sockdiag import Sockets
 from netctl.agent.state import Container, LocalEndpoint, LocalNetwork, State
@@ -96,6 +97,33 @@ def test_a_container_that_has_ended(state: State, client: socket.socket, monkeyp
     sync = Sync(state, client)
     leave(state, sync, [OWN])
     assert (sync.told, heard(client)) == ([], "nothing")
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["disconnected", "stopped"])
+def test_the_switch_forwards_the_last_packets_first(
+    state: State, client: socket.socket, monkeypatch: pytest.MonkeyPatch, *, runs: bool
+) -> None:
+    """Docker would take the port with the resets of a provider, or the last answers of one that stops."""
+    monkeypatch.setattr(Sockets, "in_use", lambda _: runs)
+    left = [300, 200, 100]
+    asked = []
+
+    def unread(interface: str) -> int:
+        asked.append((interface, heard(client) if runs else ""))
+        return left.pop() if left else 0
+
+    monkeypatch.setattr(leaving, "unread", unread)
+    leave(state, Sync(state, client), [OWN])
+    assert [interface for interface, _ in asked] == ["nve1"] * 4, "until nothing is left"
+    assert not runs or "a reset" in {what for _, what in asked}, "after the resets"
+
+
+def test_a_switch_that_is_stuck(state: State, client: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker's command would hang."""
+    monkeypatch.setattr(Sockets, "in_use", lambda _: False)
+    monkeypatch.setattr(leaving, "unread", lambda _: 1)
+    monkeypatch.setattr(leaving, "FORWARD_TIMEOUT", 0.05)
+    leave(state, Sync(state, client), [OWN])
 
 
 def test_a_kernel_that_cannot_reset(

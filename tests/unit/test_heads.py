@@ -35,7 +35,7 @@ def head(*lines: tuple[str, str]) -> Message:
 )
 def test_heads(lines: tuple[tuple[str, str], ...], why: str | None) -> None:
     """What follows a request would be taken for another one."""
-    found = heads.wrong_end(head(*lines))
+    found = heads.wrong_length(head(*lines))
     assert (found is None) if why is None else (why in (found or ""))
 
 
@@ -62,7 +62,7 @@ def test_whatever_headers_there_are(lines: list[bytes]) -> None:
     raw = b"\r\n".join([*lines, b"", b""])
     read = heads.Lines(io.BytesIO(raw))
     found = http.client.parse_headers(read)  # type: ignore[arg-type]  # of a head, only lines are read
-    if heads.wrong_header(found, read.broken) is not None:
+    if heads.wrong(found, read.broken) is not None:
         return
     # the same without Python's parser
     expected = [line.removesuffix(b"\r") for line in raw.split(b"\n")]

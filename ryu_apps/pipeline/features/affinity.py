@@ -34,7 +34,7 @@ from ryu_apps.pipeline.values import (
 from topology.model import Service, ServicePort
 
 HIDDEN_BITS = 10
-MOST_CLIENTS = 65_536  # that a switch remembers for a service; others are balanced as without affinity
+MOST_CLIENTS = 65_536  # of a service that a switch remembers; all others are balanced as without affinity
 MOST_OF_PROVIDER = 10_000  # of them with one provider
 NUMBER_BITS = 24  # of a provider, lowest in the number of what is learned of it
 
@@ -71,10 +71,10 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
 
 
 def most_clients(providers: int) -> int:
-    """How many clients are remembered for each of so many providers.
+    """How many clients a switch remembers for each provider of a service with so many.
 
-    The same for a range of numbers, so that a provider that comes or goes seldom changes the flows of the others. What
-    they have learned survives such a change: Open vSwitch counts the flows that have its cookie.
+    It changes only when their number passes a power of two, so a new provider seldom changes the flows of the others.
+    Learned flows survive that change: Open vSwitch deletes them with the last flow that learns with their cookie.
     """
     return max(1, min(MOST_OF_PROVIDER, MOST_CLIENTS >> max(providers - 1, 0).bit_length()))
 

@@ -1,7 +1,7 @@
-"""What may not pass between networks, or leave one: to the controller, metered, so that its sender is told at once.
+"""Packets that may not enter or leave a network: to the controller, metered, which tells their sender at once.
 
-- Into a network without a gateway, or an internal one, only what has a source in that network.
-- Out of a network without nat, only answers to the host. IPv6 has no nat at all.
+- Only packets with a source in the network enter a network without a gateway, or an internal one.
+- Only replies to the host leave a network without nat. There is no nat for IPv6.
 
 `ryu_apps.prohibited` makes the answer.
 """
@@ -16,18 +16,17 @@ from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.features.route import LINK_LOCAL
 from ryu_apps.pipeline.fields import CT_NEW
-from ryu_apps.pipeline.tables import NETWORK, PORT, REFUSE_METERS, ROUTER_MAC, Feature, Priority, Table
+from ryu_apps.pipeline.tables import NETWORK, PORT, ROUTER_MAC, Feature, Priority, Table
 from ryu_apps.pipeline.values import Flow, OutputReg, match
 from topology.model import Endpoint, Network
 
-LAST = Priority.FALLBACK - 1  # below what belongs to a forgotten connection, and what is asked about
+LAST = Priority.FALLBACK - 1  # below the flows of `forgotten` and `learning`
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
-    """Into a network that does not route: its own, and answers to its connections through its VIPs.
+    """Into a network that does not route: what its own containers send, and replies through its VIPs.
 
-    Only conntrack tells those answers from the rest, so that is seen at the end: they are from a VIP, an address of the
-    network.
+    The check is in the last table because conntrack has given such a reply its source, the VIP, only there.
     """
     port, network = ctx.port_of(endpoint), ctx.network_of(endpoint)
     if port is None:
@@ -43,7 +42,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
 
 
 def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
-    """Out of a network: what no more exact flow of `outside` lets leave."""
+    """Out of a network: what `outside` has no flow for."""
     if ctx.host is None:
         return
     for family in FAMILIES:
@@ -61,5 +60,4 @@ def _own(family: Family, network: Network) -> list[tuple[int, int]]:
 
 
 def _tell(ctx: Context, network: Network, table: Table, priority: int, **what: int | tuple[int, int]) -> Flow:
-    meter = REFUSE_METERS | ctx.zone(network.tenant)
-    return refuse.tell(table, priority, match(**what), meter, Feature.CLOSED)
+    return refuse.tell(table, priority, match(**what), ctx.zone(network.tenant), Feature.CLOSED)

@@ -24,7 +24,7 @@ from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.features.translate import targets
 from ryu_apps.pipeline.fields import CT_NEW, TCP, TCP_ACK, TCP_RST, TCP_SYN
-from ryu_apps.pipeline.tables import FORGOTTEN_METERS, TENANT, TOLD, Feature, Priority, Table
+from ryu_apps.pipeline.tables import TENANT, TOLD, Feature, Priority, Table
 from ryu_apps.pipeline.values import Action, Ct, Flow, Match, Nat, Resubmit, SetField, match
 from topology.model import Endpoint, Network, Service
 
@@ -56,7 +56,7 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
     zone = ctx.zone(network.tenant)
     for family in FAMILIES:
         what = match(**{TENANT: zone, "eth_type": family.eth_type, "ip_proto": TCP})
-        yield refuse.tell(Table.FORGOTTEN, Priority.NORMAL, what, FORGOTTEN_METERS | zone, Feature.FORGOTTEN)
+        yield refuse.tell(Table.FORGOTTEN, Priority.NORMAL, what, zone, Feature.FORGOTTEN)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:

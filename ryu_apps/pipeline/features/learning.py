@@ -14,7 +14,6 @@ from ryu_apps.pipeline.fields import ETH_ARP
 from ryu_apps.pipeline.tables import (
     NETWORK,
     PACKET_IN_METER,
-    REFUSE_METERS,
     ROUTER_MAC,
     TENANT,
     UNKNOWN_METER,
@@ -66,10 +65,10 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         return
     subnet = (int(network.subnet.network_address), int(network.subnet.netmask))
     near = match(**{NETWORK: network.number}, eth_type=V4.eth_type, ipv4_dst=subnet)
-    meter = REFUSE_METERS | ctx.zone(network.tenant)
-    yield refuse.tell(Table.ROUTE, Priority.FALLBACK - 1, near, meter, Feature.SEEK)
+    zone = ctx.zone(network.tenant)
+    yield refuse.tell(Table.ROUTE, Priority.FALLBACK - 1, near, zone, Feature.SEEK)
     if network.gateway is not None:
-        routed = {TENANT: ctx.zone(network.tenant), "eth_dst": ROUTER_MAC, "eth_type": V4.eth_type}
-        yield refuse.tell(Table.ROUTE, Priority.FALLBACK, match(**routed, ipv4_dst=subnet), meter, Feature.SEEK)
+        routed = {TENANT: zone, "eth_dst": ROUTER_MAC, "eth_type": V4.eth_type}
+        yield refuse.tell(Table.ROUTE, Priority.FALLBACK, match(**routed, ipv4_dst=subnet), zone, Feature.SEEK)
         itself = match(**routed, ipv4_dst=int(network.gateway))
         yield Flow(Table.ROUTE, Priority.NORMAL, itself, feature=Feature.SEEK)

@@ -15,6 +15,7 @@ from ryu_apps.pipeline.features.echo import NO_FRAGMENT
 from ryu_apps.pipeline.fields import CT_NEW
 from ryu_apps.pipeline.tables import (
     EXPIRE_METER,
+    FORGOTTEN_METERS,
     REASON,
     REFUSALS_METER,
     REFUSE_METERS,
@@ -32,13 +33,13 @@ from topology.model import Service
 NOT_LATER = (0, 2)
 TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
 ASKED = {
-    Feature.REFUSE: REFUSALS_METER,
-    Feature.UNREACHABLE: REFUSALS_METER,
-    Feature.CLOSED: REFUSALS_METER,
-    Feature.FORGOTTEN: RESETS_METER,
-    Feature.SEEK: SEEK_METER,
+    Feature.REFUSE: (REFUSE_METERS, REFUSALS_METER),
+    Feature.UNREACHABLE: (REFUSE_METERS, REFUSALS_METER),
+    Feature.CLOSED: (REFUSE_METERS, REFUSALS_METER),
+    Feature.SEEK: (REFUSE_METERS, SEEK_METER),
+    Feature.FORGOTTEN: (FORGOTTEN_METERS, RESETS_METER),
 }
-"""What a tenant's packets tell the controller: by which meter of all tenants together."""
+"""Why a tenant's packets go to the controller: by which meters of the tenants, and which of all tenants together."""
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
@@ -55,14 +56,15 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
                 EXPIRE_METER,
                 Feature.EXPIRE,
             )
-    for feature, meter in ASKED.items():
+    for feature, (_, meter) in ASKED.items():
         what = match(**{REASON: int(feature)})
         yield _to_controller(Table.TELL, Priority.NORMAL, what, meter, feature)
 
 
-def tell(table: Table, priority: int, what: Match, meter: int, feature: Feature) -> Flow:
-    """To the controller by the meter of a tenant, then by one of all tenants together."""
-    return Flow(table, priority, what, (SetField(REASON, feature),), Table.TELL, meter, feature)
+def tell(table: Table, priority: int, what: Match, zone: int, feature: Feature) -> Flow:
+    """To the controller by the meter of a tenant, whose number ``zone`` is, then by one of all tenants together."""
+    meters, _ = ASKED[feature]
+    return Flow(table, priority, what, (SetField(REASON, feature),), Table.TELL, meters | zone, feature)
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
@@ -76,8 +78,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
         wanted = NOT_LATER if fragments.shown(service) else NO_FRAGMENT
         for number, _ in PROTOCOLS.values():
             what = match(**to_vip, ct_state=known(CT_NEW), ip_proto=number, ip_frag=wanted)
-            meter = REFUSE_METERS | ctx.zone(service.tenant)
-            yield tell(Table.BALANCE, Priority.REFUSE + 1, what, meter, Feature.REFUSE)
+            yield tell(Table.BALANCE, Priority.REFUSE + 1, what, ctx.zone(service.tenant), Feature.REFUSE)
 
 
 def _to_controller(table: Table, priority: int, what: Match, meter: int, feature: Feature) -> Flow:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import FAMILIES
 from ryu_apps.pipeline.features import refuse
-from ryu_apps.pipeline.tables import REFUSE_METERS, ROUTER_MAC, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.tables import ROUTER_MAC, TENANT, Feature, Priority, Table
 from ryu_apps.pipeline.values import Flow, match
 from topology.model import Network
 
@@ -24,5 +24,5 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         subnet = family.subnet(network)
         if subnet is not None:
             routed = {TENANT: ctx.zone(network.tenant), "eth_dst": ROUTER_MAC, "eth_type": family.eth_type}
-            what, meter = match(**routed | {family.dst: subnet}), REFUSE_METERS | ctx.zone(network.tenant)
-            yield refuse.tell(Table.ROUTE, Priority.REFUSE + 1, what, meter, Feature.UNREACHABLE)
+            what, zone = match(**routed | {family.dst: subnet}), ctx.zone(network.tenant)
+            yield refuse.tell(Table.ROUTE, Priority.REFUSE + 1, what, zone, Feature.UNREACHABLE)

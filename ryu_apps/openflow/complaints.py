@@ -1,4 +1,4 @@
-"""What is said about switches: the one of this process."""
+"""Log lines about switches, limited in rate."""
 
 from __future__ import annotations
 
