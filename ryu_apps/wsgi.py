@@ -98,7 +98,8 @@ class PathNotFound(NetctlError):
 class Route:
     """What one method of a path does: its handler, the documents that it takes and gives, how it may refuse.
 
-    ``refuses``: beside what its method and ``takes`` say by themselves (`ryu_apps.rest.openapi`).
+    ``refuses``: beside what its method and ``takes`` say by themselves (`ryu_apps.rest.openapi`). ``settles``: a write
+    is answered once the switches carry it out; not one that they have no part in.
     """
 
     handler: Handler
@@ -107,6 +108,7 @@ class Route:
     refuses: tuple[int, ...] = ()
     query: tuple[str, ...] = ()
     content: str = "application/json"
+    settles: bool = True
 
 
 def methods(get: Route, put: Route, delete: Route) -> dict[str, Route]:
@@ -123,8 +125,8 @@ class Router:
         for path in table:
             self._mapper.connect(None, path, path=path)
 
-    def find(self, request: Request) -> tuple[Handler, dict[str, str]]:
-        """The handler of a request and the values in its path; else 404 or 405."""
+    def find(self, request: Request) -> tuple[Route, dict[str, str]]:
+        """The route of a request and the values in its path; else 404 or 405."""
         try:
             path = str(request.path_info)
         except UnicodeDecodeError:
@@ -137,7 +139,7 @@ class Router:
         method = "GET" if request.method == "HEAD" else request.method
         if method not in methods:
             raise MethodNotAllowed(one_line(request.method), methods)
-        return methods[method].handler, match
+        return methods[method], match
 
 
 def found(value: T | None, what: str) -> T:

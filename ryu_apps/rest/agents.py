@@ -73,7 +73,10 @@ class AgentApi:
     def routes(self) -> dict[str, dict[str, Route]]:
         """By path."""
         missing, wrong = (404,), (404, 409, 422)
-        get, put = Route(self.get_host, HostDoc, refuses=missing), Route(self.put_host, HostDoc, HostDoc, (409, 422))
+        get = Route(self.get_host, HostDoc, refuses=missing)
+        # a heartbeat that waits for another's change arrives too late: its host would be taken for dead
+        put = Route(self.put_host, HostDoc, HostDoc, (409, 422), settles=False)
+        applied = Route(self.put_applied, HostDoc, AppliedDoc, (404, 422), settles=False)
         drain = Route(self.drain_host, HostDoc, refuses=missing)
         get_endpoint = Route(self.get_endpoint, EndpointDoc, refuses=missing)
         put_endpoint = Route(self.put_endpoint, EndpointDoc, EndpointDoc, wrong)
@@ -85,7 +88,7 @@ class AgentApi:
             "/hosts/{key}": methods(get, put, Route(self.delete_host, str, refuses=(404, 409))),
             "/hosts/{key}/drain": {"PUT": drain, "DELETE": Route(self.undrain_host, HostDoc, refuses=missing)},
             "/hosts/{key}/endpoints": {"PUT": Route(self.put_host_endpoints, RevisionDoc, HostEndpointsDoc, wrong)},
-            "/hosts/{key}/applied": {"PUT": Route(self.put_applied, HostDoc, AppliedDoc, (404, 422))},
+            "/hosts/{key}/applied": {"PUT": applied},
             "/endpoints": {"GET": Route(self.list_endpoints, list[EndpointDoc])},
             "/endpoints/{key}": methods(get_endpoint, put_endpoint, delete_endpoint),
             "/endpoints/{key}/checks": {"PUT": Route(self.put_checks, EndpointDoc, dict[str, bool], missing)},
@@ -109,6 +112,7 @@ class AgentApi:
     def put_host(self, request: Request, key: str) -> Document:
         """Registers a host; again every few seconds, it is the agent's heartbeat."""
         document = contract.check(HostDoc, docs.take_path(parse_object(read_body(request)), ("hostName",), key))
+        self._hear(key)
         host = self._commands.put_host(document)
         self._tracker.beat(key, document["mtu"])
         return self._host(host) | filled({"controlPlane": list(self._control_plane())})
@@ -141,6 +145,7 @@ class AgentApi:
     def put_host_endpoints(self, request: Request, key: str) -> Document:
         """Exactly these endpoints are on the host."""
         self._find_host(key)
+        self._hear(key)
         found = read_object(request, {"endpoints": partial(_reported, key), "keepLeases": lambda _, lease: lease})
         document = contract.check(HostEndpointsDoc, found)
         if "endpoints" not in document:
@@ -151,6 +156,7 @@ class AgentApi:
     def put_applied(self, request: Request, key: str) -> Document:
         """The host has carried out all changes up to a revision, but for the errors."""
         document = contract.check(AppliedDoc, read_object(request, {"errors": lambda _, error: error}))
+        self._hear(key)
         revision = document.get("revision")
         if revision is None:
             raise BadRequest("revision: missing")
@@ -192,6 +198,8 @@ class AgentApi:
         """What services' active checks say of an endpoint, by the services' keys."""
         verdicts = parse_object(read_body(request))
         check_truths(verdicts)
+        if (endpoint := self._model.endpoints.get(key)) is not None:
+            self._hear(endpoint.host)
         return document_of(EndpointDoc, self._commands.set_checks(key, verdicts))
 
     # addresses
@@ -199,6 +207,7 @@ class AgentApi:
     def post_lease(self, request: Request) -> Document:
         """An address for an endpoint to come."""
         wish = contract.check(LeaseRequestDoc, parse_object(read_body(request)))
+        self._hear(wish["hostName"])
         lease = self._commands.grant(
             wish["tenantName"], wish["networkName"], wish["ipAddress"] or None, wish["hostName"], wish.get("family")
         )
@@ -232,6 +241,11 @@ class AgentApi:
             stream.at_close(lambda: self._tracker.disconnect(host))
         stream.at_close(on_disconnect(request, stream.end))
         return stream_response(request, stream)
+
+    def _hear(self, host: str) -> None:
+        """Its agent asks for something, so it lives: its one thread sends no heartbeat until that is answered."""
+        if host in self._model.hosts:
+            self._tracker.liveness.beat(host)
 
     def _find_host(self, key: str) -> Host:
         host = self._model.hosts.get(key)

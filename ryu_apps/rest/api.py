@@ -102,7 +102,7 @@ class Api:
     def _handle(self, request: Request) -> Response:
         if line := auth.refusal(str(request.method), headers_of(request), self._listener):
             raise auth.Forbidden(line)
-        handler, values = self._router.find(request)
+        route, values = self._router.find(request)
         if forward.is_leaders(request):
             try:
                 if leader := self._leader_url():
@@ -112,8 +112,8 @@ class Api:
                     raise
         if forward.is_hosts_stream(request) and (leader := self._leader_url()):
             return forward.redirect(request, leader)
-        answer = handler(request, **values)
-        if request.method != "GET":
+        answer = route.handler(request, **values)
+        if request.method != "GET" and route.settles:
             # whoever gets our 200 may send packets at once
             self._settle()
         return json_response(answer) if isinstance(answer, dict | list | str) else answer

@@ -68,8 +68,8 @@ class App:
         )
 
     def handle(self, request: Any) -> Any:
-        handler, values = self.router.find(request)
-        answer = handler(request, **values)
+        route, values = self.router.find(request)
+        answer = route.handler(request, **values)
         return wsgi.json_response(answer) if isinstance(answer, dict) else answer
 
     def refuse(self, request: Any) -> Any:
