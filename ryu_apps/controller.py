@@ -27,7 +27,7 @@ from ryu_apps.openflow.describe import MOST_PORTS, MOST_PORTS_ALONE, PortDescrip
 from ryu_apps.openflow.failures import NoAnswer, SessionError
 from ryu_apps.openflow.inbound import OFPPR_DELETE, PortDesc
 from ryu_apps.openflow.session import EVENTS, Session, datapath_of
-from ryu_apps.pipeline.tables import NETWORK, PORT, TENANT, Feature
+from ryu_apps.pipeline.tables import NETWORK, PORT, TENANT, FlowKind
 from ryu_apps.pipeline.values import CONTROLLER, IN_PORT, Output
 from ryu_apps.reconciler import Reconciler
 from ryu_apps.rest import auth
@@ -350,29 +350,29 @@ class Controller(fw.App):
             return
         frame, in_port, switch = msg.data, msg.match["in_port"], reconciler.switch
         try:
-            match codec.feature_of(msg.cookie):
-                case Feature.REFUSE:
+            match codec.kind_of(msg.cookie):
+                case FlowKind.REFUSE:
                     answer = answers.refuse(frame)
                     self._reset_itself(reconciler, msg.match.get(TENANT, 0), in_port, frame)
-                case Feature.EXPIRE:
+                case FlowKind.EXPIRE:
                     answer = self._expire(msg.match.get(NETWORK, 0), frame)
-                case Feature.UNREACHABLE:
+                case FlowKind.UNREACHABLE:
                     place = (msg.match.get(TENANT, 0), msg.match.get(NETWORK, 0))
                     answer = nobody.answer(self.model, *place, switch.port_name(in_port), frame)
-                case Feature.CLOSED:
+                case FlowKind.CLOSED:
                     prohibition = prohibited.answer(reconciler.context(), msg.match.get(TENANT, 0), frame)
                     if prohibition is not None:
                         reconciler.send_after(messages.packet_out(CONTROLLER, *prohibition))
                     return
-                case Feature.FORGOTTEN:
+                case FlowKind.FORGOTTEN:
                     context, tenant, port = reconciler.context(), msg.match.get(TENANT, 0), msg.match.get(PORT, 0)
                     for actions, reset in self._forgotten.heard(context, tenant, port, frame):
                         reconciler.send_after(messages.packet_out(in_port if not port else CONTROLLER, actions, reset))
                     return
-                case Feature.LINKS:
+                case FlowKind.LINKS:
                     self.links.heard(switch.dpid, in_port, frame)
                     return
-                case Feature.SEEK:
+                case FlowKind.SEEK:
                     self._seek(End(switch.dpid, in_port), msg.match, frame)
                     return
                 case _:

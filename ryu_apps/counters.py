@@ -22,7 +22,7 @@ from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.features import balance, select
-from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Ct, FieldError, Flow, Match, match, terms
 from topology.model import Service, ServicePort
 from topology.providers import providers, shown
@@ -31,7 +31,7 @@ from topology.snapshot import Model
 TIMEOUT = 30.0  # s for an answer; a switch that takes longer is as good as gone
 FEATURE_MASK = 0xFFFF << 48
 FORGED = (Priority.REFUSE, Priority.REFUSE_FIRST)
-TO_A_VIP = {(Feature.BALANCE, Table.SERVICE), (Feature.OUTSIDE, Table.ARRIVE)}  # flows that see all packets to one
+TO_A_VIP = {(FlowKind.BALANCE, Table.SERVICE), (FlowKind.OUTSIDE, Table.ARRIVE)}  # flows that see all packets to one
 TENANT_HEADER = bytes.fromhex("00010004")  # reg0, as Open vSwitch writes it
 IN_PORT_HEADER = bytes.fromhex("80000004")  # in_port stands first in a match
 
@@ -218,9 +218,9 @@ class ServiceReader:
         flow: Flow,
         packets: int,
     ) -> None:
-        if flow.feature == Feature.REFUSE:
+        if flow.kind == FlowKind.REFUSE:
             count.refused += packets
-        elif (flow.feature, flow.table) in TO_A_VIP:
+        elif (flow.kind, flow.table) in TO_A_VIP:
             count.packets += packets
         elif flow.table == Table.KEEP and not self._affinity:
             return  # its bucket has counted it
@@ -267,7 +267,7 @@ def _port_of(flow: Flow, ports: Iterable[ServicePort]) -> ServicePort | None:
 
 def read_refused(session: Session) -> Counter[int]:
     """Packets of connections that the limit of a tenant has refused: by the tenant's number."""
-    limit = COOKIE_MAGIC | Feature.LIMIT << 48
+    limit = COOKIE_MAGIC | FlowKind.LIMIT << 48
     found: Counter[int] = Counter()
     for stat in session.read_flows(TIMEOUT, cookie=limit, mask=FEATURE_MASK):
         if stat.packet_count:
@@ -288,7 +288,7 @@ def _tenant_of(match: bytes) -> int:
 
 def read_forged(session: Session) -> Counter[int]:
     """Packets dropped at each port because their sender is not who it says: by OpenFlow port."""
-    access = COOKIE_MAGIC | Feature.ACCESS << 48
+    access = COOKIE_MAGIC | FlowKind.ACCESS << 48
     found: Counter[int] = Counter()
     for stat in session.read_flows(TIMEOUT, cookie=access, mask=FEATURE_MASK):
         # an ofp_match: its type and length, then the fields

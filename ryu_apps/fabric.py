@@ -12,11 +12,8 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from ryu_apps.framework import hub
-from ryu_apps.pipeline import compile as compiler
-from ryu_apps.pipeline.context import SWITCH, Owner
-from ryu_apps.pipeline.ways import group_of
+from ryu_apps.pipeline.dependents import DEPENDENTS
 from ryu_apps.reconciler import Reconciler
-from topology.model import Endpoint, Network
 from topology.observed import Observed
 from topology.paths import Link, Paths, common, grows
 from topology.snapshot import Model
@@ -71,7 +68,8 @@ class Fabric:
             return
         self.wait()
         self._observed.moving -= moved
-        owners = [(Endpoint.kind, key) for key in sorted(moved)]
+        found = self._model.endpoints
+        owners = DEPENDENTS.of_moves(self._model, [found[key] for key in moved if key in found])
         for reconciler in self._reconcilers.values():
             reconciler.mark(owners)
 
@@ -88,24 +86,8 @@ class Fabric:
     def _use(self, new: Paths) -> None:
         old, self._observed.paths = self._observed.paths, new
         for dpid, reconciler in self._reconcilers.items():
-            owners = concerned(self._model, dpid, old, new)
-            if owners:
+            if owners := DEPENDENTS.of_paths(self._model, dpid, old, new):
                 reconciler.mark(owners)
-
-
-def concerned(model: Model, dpid: int, old: Paths, new: Paths) -> set[Owner]:
-    """The owners whose programs on a switch differ by its paths."""
-    if old.of(dpid) == new.of(dpid):
-        return set()
-    out: set[Owner] = {SWITCH, *((Network.kind, key) for key in model.networks)}
-    before, after = old.hops.get(dpid, {}), new.hops.get(dpid, {})
-    for other in before.keys() | after.keys():
-        there = other in before, other in after
-        if all(there) and group_of(other, before) == group_of(other, after):
-            continue  # its group's business
-        for endpoint in model.endpoints_of_switch(other):
-            out |= compiler.of_endpoint(model, endpoint)
-    return out
 
 
 def _paths(links: Collection[Link]) -> Paths:

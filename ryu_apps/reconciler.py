@@ -24,6 +24,7 @@ from ryu_apps.openflow.failures import Disconnected, SessionError
 from ryu_apps.openflow.session import Mod, Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context, Outgoing, Owner, Program, Translation
+from ryu_apps.pipeline.dependents import owners
 from ryu_apps.pipeline.features import transit
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, METERS, REFUSE_METERS, TENANT_NUMBER, tenant_meters
 from ryu_apps.pipeline.values import FieldError, Meter
@@ -141,7 +142,7 @@ class Reconciler:
             self._read_back()
             self._await_others()
             self._await_links()
-            self._dirty.update(compiler.owners(self.model))
+            self._dirty.update(owners(self.model))
             self._told = self.model.revision
             self._flusher.ended(self._missed(self.context()))
             self._step(full=True)

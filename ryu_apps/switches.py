@@ -17,8 +17,8 @@ from ryu_apps.missed import LOOK_BACK, missed
 from ryu_apps.openflow.complaints import COMPLAINTS
 from ryu_apps.openflow.failures import Disconnected
 from ryu_apps.openflow.session import Session
-from ryu_apps.pipeline import compile as compiler
-from ryu_apps.pipeline.context import SWITCH, Context, Owner
+from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.dependents import DEPENDENTS
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.reconciler import Reconciler
 from ryu_apps.tracing import trace
@@ -26,7 +26,6 @@ from topology.errors import Unavailable
 from topology.model import Change, Commit, Endpoint, Service
 from topology.observed import Observed, Port, Switch
 from topology.paths import End
-from topology.reach import TUNNEL_PORT
 from topology.snapshot import Model
 from topology.store import StoreUnavailable
 
@@ -149,7 +148,7 @@ class Switches:
         if moved:
             self.observed.moving |= moved
             self.on_move(moved)
-        owners = compiler.affected(self._model, commit.changes)
+        owners = DEPENDENTS.of_changes(self._model, commit.changes)
         for reconciler in self.reconcilers.values():
             reconciler.mark(owners, commit.revision)
 
@@ -160,15 +159,11 @@ class Switches:
         seen = self.observed
         was_up = seen.switches[dpid].has_link(port.name)
         names = seen.drop_port(dpid, port.name) if gone else seen.put_port(dpid, port)
-        owners: set[Owner] = {SWITCH} if names else set()
-        if TUNNEL_PORT in names:  # all that is elsewhere is reached by it
-            owners.update(compiler.owners(self._model))
+        owners = DEPENDENTS.of_ports(self._model, names)
         if was_up != seen.switches[dpid].has_link(port.name):
             names = names | {port.name}
         plugged = [e for name in sorted(names) for e in self._model.endpoints_plugged(dpid, name)]
-        for endpoint in plugged:
-            owners |= compiler.of_endpoint(self._model, endpoint)
-        self.reconcilers[dpid].mark(owners)
+        self.reconcilers[dpid].mark(owners | DEPENDENTS.of_places(self._model, plugged))
         self._mark_elsewhere(dpid, plugged)
 
     def unlinked(self, endpoint: Endpoint) -> bool:
@@ -183,9 +178,7 @@ class Switches:
 
     def _mark_elsewhere(self, dpid: int, endpoints: Iterable[Endpoint]) -> None:
         """The other switches look at whether these are plugged in and up at their own."""
-        owners: set[Owner] = set()
-        for endpoint in endpoints:
-            owners |= compiler.of_endpoint(self._model, endpoint)
+        owners = DEPENDENTS.of_places(self._model, endpoints)
         for other, reconciler in self.reconcilers.items() if owners else ():
             if other != dpid:
                 reconciler.mark(owners)
@@ -221,9 +214,8 @@ class Switches:
         """These hosts are not there now, and no others: nobody is sent to their providers."""
         changed = hosts ^ self.observed.dead
         self.observed.dead = hosts
-        owners: set[Owner] = set()
-        for endpoint in (e for host in changed for e in self._model.endpoints_of_host(host)):
-            owners |= compiler.of_endpoint(self._model, endpoint)
+        endpoints = (e for host in changed for e in self._model.endpoints_of_host(host))
+        owners = DEPENDENTS.of_places(self._model, endpoints)
         for reconciler in self.reconcilers.values() if owners else ():
             reconciler.mark(owners)
 

@@ -70,7 +70,7 @@ def encode_flow(flow: Flow) -> EncodedFlow:
         raise EncodingError(f"{what} can't be sent to a switch: {wrong}") from wrong
     _fits(what, 48 + len(body))
     digest = blake2b(_KEY.pack(flow.table, flow.priority) + body, digest_size=6).digest()
-    cookie = COOKIE_MAGIC | flow.feature << 48 | int.from_bytes(digest, "big")
+    cookie = COOKIE_MAGIC | flow.kind << 48 | int.from_bytes(digest, "big")
     return EncodedFlow(flow.table, flow.priority, cookie, body)
 
 
@@ -79,8 +79,8 @@ def cookie_of(flow: Flow) -> int:
     return encode_flow(flow).cookie
 
 
-def feature_of(cookie: int) -> int:
-    """The feature that a cookie names."""
+def kind_of(cookie: int) -> int:
+    """The `FlowKind` that a cookie names."""
     return cookie >> 48 & 0xFF
 
 
@@ -211,6 +211,6 @@ def with_xid(message: bytes, xid: int) -> bytes:
 __all__ = [
     "COOKIE_MAGIC", "COOKIE_MASK", "GROUP_TYPES", "MAX_MESSAGE", "EncodedFlow", "EncodedGroup", "EncodingError",
     "bucket_actions", "cookie_of", "encode_actions", "encode_buckets", "encode_flow", "encode_group",
-    "encode_instructions", "encode_match", "encode_meter", "feature_of", "flow_add", "flow_delete", "group_add",
+    "encode_instructions", "encode_match", "encode_meter", "kind_of", "flow_add", "flow_delete", "group_add",
     "group_delete", "group_modify", "meter_add", "meter_content", "meter_delete", "meter_modify", "with_xid",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import BY_VERSION, V4, Family, destination, of_packet, source
 from ryu_apps.pipeline.fields import CT_RPL, ICMP, ICMPV6, SCTP, TCP, UDP
 from ryu_apps.pipeline.packet import PORTS, Packet, five_tuple
-from ryu_apps.pipeline.tables import NETWORK, PORT, PROVIDER, Feature, Table
+from ryu_apps.pipeline.tables import NETWORK, PORT, PROVIDER, FlowKind, Table
 from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Ct, GroupAction, SetField
 from ryu_apps.pipeline.walk import Step, Walk
 from topology.model import Address, Endpoint, Network, Service
@@ -145,7 +145,7 @@ class Words:
                 return self._reply(step)
             case Table.LEAVE | Table.DEPART:
                 return self._leave(step)
-            case Table.DELIVER if step.flow.feature == Feature.CLOSED and step.flow.goto is not None:
+            case Table.DELIVER if step.flow.kind == FlowKind.CLOSED and step.flow.goto is not None:
                 return self.no_way(destination(step.packet))
             case Table.DELIVER:
                 return f"out of port {self.port(step.packet.get(PORT, 0))}"
@@ -163,7 +163,7 @@ class Words:
 
     def _classify(self, step: Step) -> str:
         port = self.port(step.packet["in_port"])
-        if step.flow.feature == Feature.TRANSIT:
+        if step.flow.kind == FlowKind.TRANSIT:
             network = self._ctx.model.by_number("network", _set(step, NETWORK))
             if isinstance(network, Network):
                 return f"from another switch: network {network.key}"
@@ -185,19 +185,19 @@ class Words:
         zone = f"conntrack zone of tenant {self._sender.tenant}"
         holder = self.holder(to)
         who = holder.key if isinstance(holder, Service) else ""
-        if flow.feature == Feature.ECHO:
+        if flow.kind == FlowKind.ECHO:
             return f"an echo request to {self.what(to)}"
-        if flow.feature == Feature.EXPIRE:
+        if flow.kind == FlowKind.EXPIRE:
             return "its TTL ends here: time exceeded"
-        if flow.feature == Feature.HAIRPIN and flow.table == Table.SERVICE:
+        if flow.kind == FlowKind.HAIRPIN and flow.table == Table.SERVICE:
             me = name(self._sender)
             return f"from a service port of {me} to the VIP of {who}: it may be a reply to {me} itself → second {zone}"
-        if flow.feature == Feature.HAIRPIN:
+        if flow.kind == FlowKind.HAIRPIN:
             known = f"a known connection of {name(self._sender)} to itself: translated back, to {_end(packet)}"
             return f"no reply to itself → {zone}" if flow.goto is None else known
-        if flow.feature == Feature.BALANCE:
+        if flow.kind == FlowKind.BALANCE:
             return f"{to} is the VIP of {who} → {zone}"
-        if flow.feature == Feature.TRANSLATE and isinstance(holder, Endpoint):
+        if flow.kind == FlowKind.TRANSLATE and isinstance(holder, Endpoint):
             services = ", ".join(s.key for s in self._ctx.model.selected_by(holder))
             return f"{to} is {name(holder)}'s, and {_port(packet)} a service port ({services}) → {zone}"
         if isinstance(holder, Endpoint) and packet["ip_proto"] in PORTS and not self._is_reply:
@@ -207,12 +207,12 @@ class Words:
     def _balance(self, step: Step) -> str:
         flow, packet, family = step.flow, step.packet, of_packet(step.packet)
         service = self.holder(destination(packet))
-        if flow.feature == Feature.REFUSE and isinstance(service, Service):
+        if flow.kind == FlowKind.REFUSE and isinstance(service, Service):
             return ("" if flow.actions else "dropped: ") + self.refusal(service, packet)
-        if flow.feature == Feature.TRANSLATE:
+        if flow.kind == FlowKind.TRANSLATE:
             provider = self._ctx.model.by_number("endpoint", packet[family.dst] - family.hidden)
             return f"a new connection straight to {name(provider) if isinstance(provider, Endpoint) else '?'}"
-        if flow.feature == Feature.AFFINITY and isinstance(service, Service):
+        if flow.kind == FlowKind.AFFINITY and isinstance(service, Service):
             return f"{_port(packet)}: {service.key} has session affinity of {service.affinity} s"
         return f"{_port(packet)}" if flow.actions else "not a new connection to a VIP"
 
@@ -246,7 +246,7 @@ class Words:
         who = name(provider) if isinstance(provider, Endpoint) else f"one that is gone ({chosen})"
         if flow.table == Table.STICKY:
             return f"{client} went to {who} last" if flow.actions else f"{client} has no provider yet"
-        if flow.table == Table.KEEP and flow.feature == Feature.BALANCE:
+        if flow.table == Table.KEEP and flow.kind == FlowKind.BALANCE:
             to = next((a.nat.dst for a in flow.actions if isinstance(a, Ct) and a.nat), None)
             return f"{who} is in several networks: {client} reaches it at {of_packet(step.packet).address(to or 0)}"
         if flow.table == Table.KEEP:
@@ -258,24 +258,24 @@ class Words:
     def _route(self, step: Step) -> str:
         flow, packet = step.flow, step.packet
         to = destination(packet)
-        if flow.feature == Feature.HAIRPIN:
+        if flow.kind == FlowKind.HAIRPIN:
             vip = next((a.nat.src for a in flow.actions if isinstance(a, Ct) and a.nat), None)
             seen = of_packet(packet).address(vip or 0)
             return f"{name(self._sender)} is its own provider: it sees the VIP {seen} as its client"
-        if flow.feature == Feature.FLOOD:
+        if flow.kind == FlowKind.FLOOD:
             return f"to all ports of network {self._sender.network_key}"
-        if flow.feature == Feature.SEEK and flow.actions:
+        if flow.kind == FlowKind.SEEK and flow.actions:
             return f"nobody in tenant {self._sender.tenant} is known to have {to}: its gateway asks by ARP who has it"
-        if flow.feature == Feature.UNREACHABLE:
+        if flow.kind == FlowKind.UNREACHABLE:
             return self.no_way(to)
-        if flow.feature == Feature.CLOSED:
+        if flow.kind == FlowKind.CLOSED:
             return _special(to) or f"{to} is outside, and IPv6 has no nat"
         port = next((a.value for a in flow.actions if isinstance(a, SetField) and a.field == PORT), None)
         if port is None and flow.actions:
             return f"{to} is {self.what(to)} → {self._way(to)}"
         if port is None:
             return f"dropped: {self.no_way(to)}"
-        if flow.feature == Feature.OUTSIDE:
+        if flow.kind == FlowKind.OUTSIDE:
             whose = "is the host's" if to in self._ctx.host_addresses else "is outside"
             return f"{to} {whose} → {self.port(port)}"
         return f"{to} is {self.what(to)} → port {self.port(port)}"
@@ -308,7 +308,7 @@ class Words:
         """In `reply`: whether it may belong to a service's connection. After it: what conntrack knows of that."""
         flow, packet, me = step.flow, step.packet, name(self._sender)
         if flow.table == Table.REPLY:
-            if flow.feature in (Feature.TRANSLATE, Feature.HAIRPIN):
+            if flow.kind in (FlowKind.TRANSLATE, FlowKind.HAIRPIN):
                 zone = f"conntrack zone of tenant {self._sender.tenant}"
                 return f"from a service port of {me}: it may be a reply → {zone}"
             return f"not from a service port of {me}"
@@ -323,7 +323,7 @@ class Words:
         """Whether it may go to the host, or by it."""
         key, flow = self._sender.network_key, step.flow
         network = self._ctx.network_of(self._sender)
-        if flow.feature == Feature.CLOSED:
+        if flow.kind == FlowKind.CLOSED:
             return f"network {key} has no nat: only replies to the host may leave it"
         if not flow.actions and flow.goto is None:
             return "dropped: no connection that it belongs to is known"

@@ -1,4 +1,4 @@
-"""The pipeline, declared once: tables, registers, priorities, cookie features. Flows are checked against it.
+"""The pipeline, declared once: tables, registers, priorities, kinds of flows. Flows are checked against it.
 
     classify ─► guard ─┬─ ARP, ND ─► neighbour ─► advertise (ND)
                        └─ IP ──► service ─► (conntrack) balance ─► route ─► reply ─► (conntrack) restore ─► deliver
@@ -51,7 +51,7 @@ PROVIDER = "reg4"  # number of the provider that was chosen, where its address i
 CLIENT_PORT = "reg5"  # the client's port, while it is hidden from a group
 TOLD = "reg6"  # 1: the controller has been told of the packet, or conntrack of what a provider begins
 ZERO = "reg7"  # never set
-REASON = "reg8"  # why the controller is told of the packet: a `Feature`
+REASON = "reg8"  # why the controller is told of the packet: a `FlowKind`
 
 
 class Priority(IntEnum):
@@ -66,8 +66,8 @@ class Priority(IntEnum):
     UNFIT = 300  # before all that says who may send
 
 
-class Feature(IntEnum):
-    """Whose flow it is: bits 48..55 of a cookie."""
+class FlowKind(IntEnum):
+    """What a flow is for: bits 48..55 of a cookie."""
 
     PIPELINE = 0
     ACCESS = 1

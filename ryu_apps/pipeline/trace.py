@@ -19,7 +19,7 @@ from ryu_apps.pipeline.journey import Journeys, Leg, Place, Places
 from ryu_apps.pipeline.nexthop import next_hop
 from ryu_apps.pipeline.packet import PORTS, Packet
 from ryu_apps.pipeline.reply import TTL, Replies, Reply, Steps, unknown
-from ryu_apps.pipeline.tables import PROVIDER, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.tables import PROVIDER, TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import (
     CONTROLLER,
     LOCAL_IN_REGISTER,
@@ -150,7 +150,7 @@ class _Tracer:
         flows = [flow for program in programs for flow in program.flows]
         if last:
             what, then = remembered(ctx, question), (SetField(PROVIDER, last),)
-            flows.append(Flow(Table.STICKY, Priority.NORMAL, what, then, feature=Feature.AFFINITY))
+            flows.append(Flow(Table.STICKY, Priority.NORMAL, what, then, kind=FlowKind.AFFINITY))
         self._groups = {group.id: group for program in programs for group in program.groups}
         self._walker = _Pick(flows, self._groups, down)
         places = {**others, ctx.dpid: Place(ctx, down)}
@@ -204,7 +204,7 @@ class _Tracer:
     def _beyond(self, leg: Leg) -> str:
         """Why nothing is known of who replies."""
         sent = leg.walk.sent
-        if len(sent) > 1 or leg.walk.path[-1].flow.feature == Feature.FLOOD:
+        if len(sent) > 1 or leg.walk.path[-1].flow.kind == FlowKind.FLOOD:
             return "it goes to several ports"
         if sent[0].port == LOCAL_IN_REGISTER:
             return "it is the host's, or comes from outside"
@@ -306,16 +306,16 @@ class _Tracer:
                 text = f"dropped: {text}"
             return end("dropped", f"{text} ({name(provider)})" if provider else text)
         if any(sent.port == CONTROLLER for sent in walk.sent):
-            if last.flow.feature == Feature.REFUSE:
+            if last.flow.kind == FlowKind.REFUSE:
                 return end("refused", f"refused {self._refused()}: {text}")
-            if last.flow.feature == Feature.UNREACHABLE:
+            if last.flow.kind == FlowKind.UNREACHABLE:
                 return end(*self._nobody(words, text))
-            if last.flow.feature == Feature.CLOSED:
+            if last.flow.kind == FlowKind.CLOSED:
                 return end("refused", f"refused as prohibited: {text}")
             return end("asked", f"to the controller: {text}")
-        if last.flow.feature == Feature.ECHO:
+        if last.flow.kind == FlowKind.ECHO:
             return end("answered", f"answered by the switch: {text}")
-        if len(walk.sent) > 1 or last.flow.feature == Feature.FLOOD:
+        if len(walk.sent) > 1 or last.flow.kind == FlowKind.FLOOD:
             ports = dict.fromkeys(words.port(s.port) for s in walk.sent)
             return end("delivered", "delivered to ports " + ", ".join(ports))
         sent = walk.sent[0]

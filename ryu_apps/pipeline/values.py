@@ -205,7 +205,7 @@ class Flow:
     actions: tuple[Action, ...] = ()
     goto: int | None = None
     meter: int = 0
-    feature: int = 0  # 0..255: whose flow it is, for the cookie
+    kind: int = 0  # 0..255: a `FlowKind`, for the cookie
 
     def __post_init__(self) -> None:
         if self.goto is not None and self.goto <= self.table:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from ryu_apps.openflow import codec
-from ryu_apps.pipeline.tables import Feature, Table
+from ryu_apps.pipeline.tables import FlowKind, Table
 from tests.kit import frames, hostside
 from tests.kit.hosts import IP_RECVERR, Namespace, ask_again
 from tests.kit.hostside import FAR_IP, FAR_MTU, SERVE, Place
@@ -63,7 +63,7 @@ def test_a_network_without_nat_does_not(place: Place) -> None:
 def refused(place: Place) -> int:
     """Packets that wanted out and may not."""
     flows = [f for f in place.lab.flows() if f.table in (Table.LEAVE, Table.DEPART)]
-    return sum(f.packets for f in flows if codec.feature_of(f.cookie) == Feature.CLOSED)
+    return sum(f.packets for f in flows if codec.kind_of(f.cookie) == FlowKind.CLOSED)
 
 
 @pytest.mark.parametrize(

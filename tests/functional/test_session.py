@@ -257,7 +257,7 @@ def test_a_thousand_flows_and_groups_by_one_bundle(switch: Session) -> None:
     flows = [
         Flow(
             4, 100, match(eth_type=0x0800, ip_proto=6, ipv4_dst=n, tcp_dst=80, reg0=(n << 8, 0xFFFFFF00)),
-            (SetField("reg1", n), GroupAction(n)), feature=3,
+            (SetField("reg1", n), GroupAction(n)), kind=3,
         )
         for n in range(1, 1001)
     ]  # fmt: skip
@@ -403,8 +403,8 @@ def test_foreign_flows_are_not_ours(switch: Session) -> None:
 def test_learned_flows_live_as_long_as_who_learns_them(switch: Session) -> None:
     """A client's affinity would be swept away at a restart, or outlive its service."""
     learn = Learn(9, 100, (LearnMatch("eth_src", "eth_src"), LearnLoad("reg2", 7)), idle=60, number=5)
-    flow = Flow(4, 1, (), (learn,), feature=1)
-    again = Flow(4, 1, (), (learn, Output(7)), feature=1)
+    flow = Flow(4, 1, (), (learn,), kind=1)
+    again = Flow(4, 1, (), (learn, Output(7)), kind=1)
 
     def learned() -> list[str]:
         return [line for line in ofctl("dump-flows", BRIDGE, "--no-stats").splitlines() if " table=9," in line]

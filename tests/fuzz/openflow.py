@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from ryu_apps.openflow import inbound, messages
-from ryu_apps.pipeline.tables import Feature
+from ryu_apps.pipeline.tables import FlowKind
 from tests.fuzz.mutate import LARGEST, cut, flipped, inserted, repeated
 from tests.kit.rawswitch import flow_stat, message, multipart, packet_in, port, port_status
 
@@ -37,7 +37,7 @@ DESCRIPTION = struct.pack("!256s256s256s32s256s", b"Nicira", b"Open vSwitch", b"
 FEATURES = struct.pack("!QIBB2xII", 0x5EED, 0, 254, 0, 0x4F, 0)
 HELLO_ELEMENTS = bytes.fromhex("0001 0008 00000010 0002 0005 00 000000")
 
-FEATURES_OF_FLOWS = tuple(Feature)
+FEATURES_OF_FLOWS = tuple(FlowKind)
 
 
 def _ip4(protocol: int, payload: bytes, source: str = "0a010101", target: str = "64010101") -> bytes:

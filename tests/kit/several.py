@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from ryu_apps.pipeline.across import arrival
-from ryu_apps.pipeline.compile import compile_owner, owners
+from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.dependents import owners
 from ryu_apps.pipeline.packet import Packet
 from ryu_apps.pipeline.walk import Sent, Walk
 from tests.kit.fakeswitch import FakeSwitch

@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from ryu_apps.pipeline.compile import compile_owner, owners
+from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import Context, Program
+from ryu_apps.pipeline.dependents import owners
 from tests.kit.wide import wide
 from topology.model import Endpoint, Network, Object, Service, ServicePort, Tenant
 from topology.snapshot import Model

@@ -478,21 +478,21 @@ def _serialize_flow_stats(entry: Any, buf: bytearray) -> int:
 
 def test_the_cookie_is_its_content() -> None:
     """A changed flow would keep its cookie, and so never be sent; or its feature could not be told."""
-    flow = Flow(1, 2, match(in_port=3), (Output(4),), feature=5)
+    flow = Flow(1, 2, match(in_port=3), (Output(4),), kind=5)
     others = [
-        Flow(2, 2, match(in_port=3), (Output(4),), feature=5),
-        Flow(1, 3, match(in_port=3), (Output(4),), feature=5),
-        Flow(1, 2, match(in_port=4), (Output(4),), feature=5),
-        Flow(1, 2, match(in_port=3), (Output(5),), feature=5),
-        Flow(1, 2, match(in_port=3), (Output(4),), goto=9, feature=5),
-        Flow(1, 2, match(in_port=3), (Output(4),), meter=1, feature=5),
-        Flow(1, 2, match(in_port=3), (Output(4),), feature=6),
+        Flow(2, 2, match(in_port=3), (Output(4),), kind=5),
+        Flow(1, 3, match(in_port=3), (Output(4),), kind=5),
+        Flow(1, 2, match(in_port=4), (Output(4),), kind=5),
+        Flow(1, 2, match(in_port=3), (Output(5),), kind=5),
+        Flow(1, 2, match(in_port=3), (Output(4),), goto=9, kind=5),
+        Flow(1, 2, match(in_port=3), (Output(4),), meter=1, kind=5),
+        Flow(1, 2, match(in_port=3), (Output(4),), kind=6),
     ]
 
     cookie = codec.cookie_of(flow)
 
     assert cookie >> 56 == 0x4E
-    assert codec.feature_of(cookie) == 5
+    assert codec.kind_of(cookie) == 5
     assert len({cookie, *map(codec.cookie_of, others)}) == 8
     # kept in switches across releases: a new value here rewrites every flow at an upgrade
     assert cookie == 0x4E05_A481_3242_1FCB

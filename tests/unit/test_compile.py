@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import SWITCH, Context, Owner, Program, Translation
-from ryu_apps.pipeline.tables import Feature, Priority, Table, UndeclaredError, check
+from ryu_apps.pipeline.dependents import owners
+from ryu_apps.pipeline.tables import FlowKind, Priority, Table, UndeclaredError, check
 from ryu_apps.pipeline.values import ANY, Flow, Group, SetField, match
 from ryu_apps.reconciler import Reconciler, seen_from
 from ryu_apps.switches import Switches
@@ -58,7 +59,7 @@ def from_scratch(marked: Marked) -> dict[Owner, Program]:
     fresh = Model()
     fresh.load(marked.model.revision, list(marked.model.objects()))
     context = seen_from(marked.switch, fresh, marked.observed)
-    return {owner: compiler.compile_owner(context, owner) for owner in compiler.owners(fresh)}
+    return {owner: compiler.compile_owner(context, owner) for owner in owners(fresh)}
 
 
 def attach(door: Door) -> tuple[Switches, Marked]:
@@ -68,7 +69,7 @@ def attach(door: Door) -> tuple[Switches, Marked]:
     tunnel = Port(TUNNEL_PORT, 99, "02:00:00:00:00:99", up=True)
     marked = Marked(door.model, switches.observed.connect(DPID, [tunnel]), switches.observed)
     switches.reconcilers[DPID] = cast(Reconciler, marked)
-    marked.mark(compiler.owners(door.model))
+    marked.mark(owners(door.model))
     marked.compiled.clear()
     return switches, marked
 
@@ -209,7 +210,7 @@ class Incremental(RuleBasedStateMachine):
         """The switch comes again with the ports it has: everything is compiled."""
         switch = self.switches.observed.connect(DPID, list(self.marked.switch.ports.values()))
         again = Marked(self.door.model, switch, self.switches.observed)
-        again.mark(compiler.owners(self.door.model))
+        again.mark(owners(self.door.model))
         assert wanted(again.programs) == wanted(self.marked.programs)
         self.marked = again
         self.switches.reconcilers[DPID] = cast(Reconciler, again)
@@ -316,6 +317,19 @@ def test_the_cost_of_a_change_does_not_depend_on_how_many_services_there_are(cha
 
     assert costs[0] == costs[1]
     assert len(costs[0]) <= 4, costs[0]
+
+
+def test_a_host_comes_to_a_switch_with_providers() -> None:
+    """Services would refuse the connections to providers registered by hand, until anything else changed."""
+    door, marked, _ = furnished(1)
+    door.commands.put_host(host_doc("h1", DPID, "192.0.2.1"))
+    labels = {"env": "prod", "release": "stable", "app": "a0"}
+    door.commands.put_endpoint(endpoint_doc("far", "default", "one", labels=labels, switch=OTHER, port_name="p1"))
+    door.commands.put_host(host_doc("h2", OTHER, "192.0.2.2"))
+    assert wanted(marked.programs) == wanted(from_scratch(marked))
+    door.commands.delete_host("h2")
+    assert wanted(marked.programs) == wanted(from_scratch(marked))
+    door.store.close()
 
 
 def test_one_owner_compiles_without_looking_at_the_others() -> None:
@@ -439,8 +453,8 @@ def test_no_provider_no_group() -> None:
 def test_a_flow_that_its_table_does_not_declare_is_a_mistake() -> None:
     """A feature could set what another table relies on, unseen."""
     for flow in (
-        Flow(Table.DELIVER, Priority.NORMAL, match(in_port=1), feature=Feature.ROUTE),
-        Flow(Table.GUARD, Priority.NORMAL, match(in_port=1), (SetField("reg0", 1),), feature=Feature.ACCESS),
+        Flow(Table.DELIVER, Priority.NORMAL, match(in_port=1), kind=FlowKind.ROUTE),
+        Flow(Table.GUARD, Priority.NORMAL, match(in_port=1), (SetField("reg0", 1),), kind=FlowKind.ACCESS),
     ):
         with pytest.raises(UndeclaredError):
             check(flow)

@@ -15,8 +15,8 @@ import pytest
 
 from ryu_apps.drain import Drains
 from ryu_apps.openflow.session import Session
-from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Translation
+from ryu_apps.pipeline.dependents import DEPENDENTS
 from ryu_apps.reconciler import Reconciler
 from tests.kit.controller import ROOT
 from tests.kit.docs import endpoint_doc, host_doc, network_doc, service_doc
@@ -88,7 +88,7 @@ def cost(services: int, *changes: Callable[[Commands], object]) -> int:
     names = [*(f"p{number}" for number in range(1, PROVIDERS + 3)), TUNNEL_PORT]
     switch = observed.connect(DPID, [Port(name, n, "02:00:00:00:00:99", up=True) for n, name in enumerate(names, 1)])
     reconciler = Reconciler(cast(Session, session), switch, model, lambda: 1000.0, observed=observed)
-    commands.subscribe(lambda commit: reconciler.mark(compiler.affected(model, commit.changes), commit.revision))
+    commands.subscribe(lambda commit: reconciler.mark(DEPENDENTS.of_changes(model, commit.changes), commit.revision))
     commands.subscribe(Drains(commands, lambda: 1000.0, lambda: 1000.0).committed)
 
     def begin() -> None:

@@ -21,7 +21,7 @@ from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.fields import ETH_IP
-from ryu_apps.pipeline.tables import Feature, Table
+from ryu_apps.pipeline.tables import FlowKind, Table
 from ryu_apps.pipeline.values import ANY, Ct, GroupAction, Match, match
 from ryu_apps.questions import BUSY, GONE
 from ryu_apps.switches import Switches
@@ -105,9 +105,9 @@ def test_a_service_is_counted(switches: Switches) -> None:
     program = compiler.compile_owner(switches.reconcilers[world.DPID].context(), (Service.kind, APP))
     for flow in program.flows:
         cookie = codec.cookie_of(flow)
-        if flow.feature == Feature.REFUSE:
+        if flow.kind == FlowKind.REFUSE:
             session.packets[cookie] = 1
-        elif flow.table == Table.SERVICE and flow.feature == Feature.BALANCE:
+        elif flow.table == Table.SERVICE and flow.kind == FlowKind.BALANCE:
             session.packets[cookie] = 100
         elif GroupAction(256) in flow.actions:
             session.packets[cookie] = 8
@@ -179,7 +179,7 @@ def test_affinity_is_counted_by_flows() -> None:
     flows = {}
     for flow in compiler.compile_owner(context, (Service.kind, APP)).flows:
         packets = {Table.BALANCE: 7, Table.PICK: 2, Table.KEEP: 1}.get(Table(flow.table), 0)
-        flows[codec.cookie_of(flow)] = 0 if flow.feature == Feature.REFUSE else packets
+        flows[codec.cookie_of(flow)] = 0 if flow.kind == FlowKind.REFUSE else packets
     reader = ServiceReader(context, service)
     count = reader.count(Raw(flows, {}))
     tcp = count.ports[service.ports[0]]
@@ -196,7 +196,7 @@ def test_forged_packets() -> None:
         for flow in compiler.compile_owner(context, (Endpoint.kind, name)).flows:
             encoded = codec.encode_flow(flow)
             size = int.from_bytes(encoded.body[2:4], "big")
-            if flow.feature == Feature.ACCESS:
+            if flow.kind == FlowKind.ACCESS:
                 stats.append(FlowStat(flow.table, flow.priority, encoded.cookie, 5, 0, encoded.body[:size]))
 
     class Says(FakeSession):

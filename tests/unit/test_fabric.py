@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 
 from ryu_apps import fabric
-from ryu_apps.fabric import Fabric, concerned
-from ryu_apps.pipeline.compile import compile_owner, owners
+from ryu_apps.fabric import Fabric
+from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import Context, Owner
+from ryu_apps.pipeline.dependents import DEPENDENTS, owners
 from ryu_apps.pipeline.family import V4
 from ryu_apps.pipeline.features.scopes import scopes
 from ryu_apps.pipeline.fields import ETH_LLDP, VLAN_PRESENT
@@ -292,7 +293,7 @@ def test_a_link_far_away_is_no_matter() -> None:
     model = model_of(everything())
     line = [link(End(a, 101), End(a + 1, 102)) for a in (1, 2, 3)]
     more = [*line, link(End(3, 103), End(4, 104))]
-    assert concerned(model, S1, paths(line), paths(more)) == set()
-    assert concerned(model, S3, paths(line), paths(more)) != set()
-    found = concerned(model, S1, paths(RING), paths(RING[1:]))
+    assert DEPENDENTS.of_paths(model, S1, paths(line), paths(more)) == set()
+    assert DEPENDENTS.of_paths(model, S3, paths(line), paths(more)) != set()
+    found = DEPENDENTS.of_paths(model, S1, paths(RING), paths(RING[1:]))
     assert not {o for o in found if o[0] in ("endpoint", "service")}, "the groups' business"

@@ -13,7 +13,7 @@ from ryu_apps.openflow import codec
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import Context, Program
 from ryu_apps.pipeline.features import flood
-from ryu_apps.pipeline.tables import Feature
+from ryu_apps.pipeline.tables import FlowKind
 from ryu_apps.pipeline.values import GroupAction, Output
 from ryu_apps.pipeline.ways import is_way
 from tests.kit import world
@@ -49,7 +49,7 @@ def web(of: Model, ports: dict[str, int]) -> Program:
 
 
 def broadcast(program: Program) -> tuple[object, ...]:
-    (flow,) = [f for f in program.flows if f.feature == Feature.FLOOD]
+    (flow,) = [f for f in program.flows if f.kind == FlowKind.FLOOD]
     return flow.actions
 
 

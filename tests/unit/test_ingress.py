@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from ryu_apps.pipeline.compile import affected, compile_owner, owners
+from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import Context, Translation
+from ryu_apps.pipeline.dependents import DEPENDENTS, owners
 from ryu_apps.pipeline.fields import ETH_IP, TCP, TCP_ACK, UDP
 from ryu_apps.pipeline.packet import Packet
-from ryu_apps.pipeline.tables import HAIRPIN_ZONES, HOST_MAC, INGRESS_BIT, INGRESS_MAC, ROUTER_MAC, Feature, Table
+from ryu_apps.pipeline.tables import HAIRPIN_ZONES, HOST_MAC, INGRESS_BIT, INGRESS_MAC, ROUTER_MAC, FlowKind, Table
 from ryu_apps.pipeline.trace import Question, trace
 from ryu_apps.pipeline.values import CONTROLLER, LOCAL, LOCAL_IN_REGISTER
 from tests.kit.several import HOSTS, O2, PORTS_OF, TUNNEL, W3, A, B, C, Journey, Several, joined, on_hosts
@@ -236,7 +237,7 @@ def test_by_a_host_that_is_gone() -> None:
 
 def flows(of: Several, dpid: int) -> list[int]:
     """The tables that have flows of the feature."""
-    return sorted(f.table for f in of.switches[dpid].flows.values() if f.feature == Feature.INGRESS)
+    return sorted(f.table for f in of.switches[dpid].flows.values() if f.kind == FlowKind.INGRESS)
 
 
 def test_what_costs_where_nothing_is_published() -> None:
@@ -308,4 +309,4 @@ def test_a_change_reaches_all_that_look_at_it(dpid: int, change: Callable[[Objec
     old, new = (Context(model_of(objects), dpid, PORTS_OF[dpid]) for objects in (before, after))
     different = {o for o in owners(new.model) if compile_owner(old, o) != compile_owner(new, o)}
     assert different or (dpid, change) == (A, other_address), "its own address is others' to know"
-    assert different <= affected(new.model, changes)
+    assert different <= DEPENDENTS.of_changes(new.model, changes)

@@ -19,8 +19,9 @@ from ryu_apps.learning import (
     parse,
     replaced,
 )
-from ryu_apps.pipeline.compile import compile_owner, owners
+from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.dependents import owners
 from tests.kit.docs import host_doc, replace
 from tests.kit.station import REPLY, REQUEST, arp
 from tests.kit.world import DPID, endpoint, mac_text, model

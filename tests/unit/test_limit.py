@@ -10,7 +10,7 @@ import pytest
 from ryu_apps.pipeline.family import V4
 from ryu_apps.pipeline.fields import ETH_IP, ETH_IPV6, TCP, UDP
 from ryu_apps.pipeline.packet import Packet
-from ryu_apps.pipeline.tables import HAIRPIN_ZONES, HOST_MAC, INGRESS_MAC, ROUTER_MAC, TENANT, Feature
+from ryu_apps.pipeline.tables import HAIRPIN_ZONES, HOST_MAC, INGRESS_MAC, ROUTER_MAC, TENANT, FlowKind
 from ryu_apps.pipeline.values import LOCAL, Ct, terms
 from tests.kit import packets, packets6
 from tests.kit.several import TUNNEL, W3, A, B, C, Several, joined, on_hosts
@@ -161,7 +161,7 @@ def ends(of: Several, case: Case) -> None:
     walk = switch.send(case.port, case.packet)
     assert any(ct.commit and ct.zone == case.full for ct in walk.cts), "the zone is asked"
     assert not [sent for sent in walk.sent if sent.port != packets.CONTROLLER]
-    dropped = [step.flow for step in walk.path if step.flow.feature == Feature.LIMIT]
+    dropped = [step.flow for step in walk.path if step.flow.kind == FlowKind.LIMIT]
     assert len(dropped) == 1, [step.flow for step in walk.path]
     assert terms(dropped[0].match)[TENANT] == ZONE, "it is counted for the tenant"
 
@@ -199,4 +199,4 @@ def test_with_room_all_of_them_go_on(of: Several) -> None:
         for port, packet in (*case.before, (case.port, case.packet)):
             walk = switch.send(port, packet)
         assert [s for s in walk.sent if s.port != packets.CONTROLLER], case.name
-        assert Feature.LIMIT not in {step.flow.feature for step in walk.path}, case.name
+        assert FlowKind.LIMIT not in {step.flow.kind for step in walk.path}, case.name

@@ -7,19 +7,20 @@ from dataclasses import replace
 import pytest
 
 from ryu_apps.openflow.connection import PACKETS_PER_SECOND
-from ryu_apps.pipeline.compile import compile_owner, owners
+from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import Context, mac_int
-from ryu_apps.pipeline.tables import FORGOTTEN_METERS, METERS, NETWORK, REASON, REFUSE_METERS, TENANT, Feature, Table
+from ryu_apps.pipeline.dependents import owners
+from ryu_apps.pipeline.tables import FORGOTTEN_METERS, METERS, NETWORK, REASON, REFUSE_METERS, TENANT, FlowKind, Table
 from ryu_apps.pipeline.values import CONTROLLER, Flow, Output, SetField, terms
 from tests.kit.several import PORTS_OF, A, on_hosts
 from tests.kit.world import DPID, PORTS, dual, model_of
 
 CAUSED = {
-    Feature.REFUSE: REFUSE_METERS,
-    Feature.UNREACHABLE: REFUSE_METERS,
-    Feature.CLOSED: REFUSE_METERS,
-    Feature.SEEK: REFUSE_METERS,
-    Feature.FORGOTTEN: FORGOTTEN_METERS,
+    FlowKind.REFUSE: REFUSE_METERS,
+    FlowKind.UNREACHABLE: REFUSE_METERS,
+    FlowKind.CLOSED: REFUSE_METERS,
+    FlowKind.SEEK: REFUSE_METERS,
+    FlowKind.FORGOTTEN: FORGOTTEN_METERS,
 }
 """By a tenant: the meters of its own."""
 
@@ -47,11 +48,11 @@ def test_what_a_tenant_causes_has_its_own_meter_first(host: bool) -> None:
     found = set()
     for flow in flows(host=host):
         tells = flow.table != Table.TELL and any(isinstance(a, SetField) and a.field == REASON for a in flow.actions)
-        if flow.feature in CAUSED and tells:
-            found.add(flow.feature)
-            assert flow.meter ^ CAUSED[Feature(flow.feature)] in tenants_of(flow)
+        if flow.kind in CAUSED and tells:
+            found.add(flow.kind)
+            assert flow.meter ^ CAUSED[FlowKind(flow.kind)] in tenants_of(flow)
             assert flow.goto == Table.TELL
-    assert found == set(CAUSED) - {Feature.SEEK if host else Feature.UNREACHABLE}
+    assert found == set(CAUSED) - {FlowKind.SEEK if host else FlowKind.UNREACHABLE}
 
 
 def tenants_of(flow: Flow) -> set[int]:

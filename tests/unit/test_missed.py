@@ -9,6 +9,7 @@ from ryu_apps.flush import Entries
 from ryu_apps.missed import missed
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import Context, Translation
+from ryu_apps.pipeline.dependents import owners
 from tests.kit.packets import W1
 from tests.kit.several import PORTS_OF, W3, A, on_hosts
 from tests.kit.world import model_of
@@ -21,7 +22,7 @@ DEFAULT = ("tenant", "default")
 def all_of(model: Model) -> set[Entries]:
     """All connections that the first switch may track, while everything is there."""
     seen = Context(model, A, PORTS_OF[A])
-    return {entry for owner in compiler.owners(model) for entry in compiler.connections(seen, owner)}
+    return {entry for owner in owners(model) for entry in compiler.connections(seen, owner)}
 
 
 def to(address: int, found: frozenset[Entries] | set[Entries]) -> set[Entries]:

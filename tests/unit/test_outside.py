@@ -10,7 +10,7 @@ import pytest
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.fields import ETH_IP, TCP
 from ryu_apps.pipeline.packet import Packet
-from ryu_apps.pipeline.tables import HOST_MAC, ROUTER_MAC, Feature
+from ryu_apps.pipeline.tables import HOST_MAC, ROUTER_MAC, FlowKind
 from ryu_apps.pipeline.trace import Question, trace
 from ryu_apps.pipeline.values import CONTROLLER, LOCAL, LOCAL_IN_REGISTER
 from tests.kit import world
@@ -136,7 +136,7 @@ def test_no_host_no_way(host: Host | None) -> None:
     """Switches without an agent, as in Mininet, would send packets out of a port that nobody set up."""
     made = Model()
     made.load(1, [*([host] if host else []), *map(outside, world.objects())])
-    found = [f for f in world.program(made).flows if f.feature == Feature.OUTSIDE]
+    found = [f for f in world.program(made).flows if f.kind == FlowKind.OUTSIDE]
     assert found == []
 
 

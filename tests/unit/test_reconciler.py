@@ -15,6 +15,7 @@ from ryu_apps.openflow import codec, messages
 from ryu_apps.openflow.session import Disconnected, NoAnswer, Session
 from ryu_apps.pipeline import compile as compiler
 from ryu_apps.pipeline.context import SWITCH, Program
+from ryu_apps.pipeline.dependents import DEPENDENTS, owners
 from ryu_apps.pipeline.tables import METERS
 from ryu_apps.pipeline.values import Bucket, Ct, Flow, Group, Learn, Nat, Output, match
 from ryu_apps.pipeline.ways import is_way
@@ -77,7 +78,7 @@ class Running:
         """Change the model and mark what that affects."""
         commit = Commit(self.model.revision + 1, tuple(Change(before, after) for before, after in changes))
         self.model.apply(commit)
-        self.reconciler.mark(compiler.affected(self.model, commit.changes), commit.revision)
+        self.reconciler.mark(DEPENDENTS.of_changes(self.model, commit.changes), commit.revision)
 
     def as_wanted(self) -> None:
         """The switch has what the model wants, no more and no less."""
@@ -138,7 +139,7 @@ def test_what_changes_while_a_switch_is_filled_counts(start: Starter, monkeypatc
     """A service deleted in those seconds would stay in the switch."""
     monkeypatch.setattr(reconciler, "AT_ONCE", 1)
     model = world.model()
-    left = len(list(compiler.owners(model)))
+    left = len(list(owners(model)))
     gone = without(model, APP[1])
     compile_owner = compiler.compile_owner
 
@@ -287,7 +288,7 @@ def test_a_port_number_changes(start: Starter) -> None:
     running.switch.put(Port("p2", 22, "02:00:00:00:00:99", up=True))
     endpoint = cast(Endpoint, running.model.get("endpoint", "w1"))
     running.reconciler.settled_revision = -1
-    running.reconciler.mark(compiler.of_endpoint(running.model, endpoint))
+    running.reconciler.mark(DEPENDENTS.of_places(running.model, [endpoint]))
     running.settled()
 
     program = world.program(running.model, {**world.PORTS, "p2": 22})
@@ -397,7 +398,7 @@ def test_what_no_message_holds_is_left_out(
     assert set(running.reconciler.refused) == {APP}
     (line,) = [r.line for r in running.reconciler.refused.values()]
     assert line.isprintable(), line
-    others = {owner: compile_owner(running.reconciler.context(), owner) for owner in compiler.owners(running.model)}
+    others = {owner: compile_owner(running.reconciler.context(), owner) for owner in owners(running.model)}
     del others[APP]
     assert set(running.session.flows) == {codec.cookie_of(f) for p in others.values() for f in p.flows}
 
@@ -511,7 +512,7 @@ def of_a_fabric(start: Starter) -> FakeSession:
     before = start()
     before.settled()
     before.observed.paths = paths(LINKS)
-    before.reconciler.mark(compiler.owners(before.model))
+    before.reconciler.mark(owners(before.model))
     before.wait_for(lambda: before.reconciler.carried_out == before.reconciler.marks, "the ways")
     assert sum(is_way(number) for number in before.session.groups) == 2
     before.session.bundles.clear()

@@ -118,7 +118,7 @@ def test_what_only_the_leader_knows(two: Two) -> None:
     for one in (two.leader, two.follower):
         hosts: list[Json] = one.rest.call("GET", "/hosts/")
         assert hosts[0]["hostName"] == "h1"
-        assert hosts[0]["lastHeartbeat"] == 0
+        assert hosts[0]["lastHeartbeat"] is not None
 
 
 SERVICE = "/serviceLBs/default:app/"

@@ -15,7 +15,7 @@ from ryu_apps.controller import version_of
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import Context, Program
 from ryu_apps.pipeline.fields import SCTP
-from ryu_apps.pipeline.tables import Feature, Table
+from ryu_apps.pipeline.tables import FlowKind, Table
 from ryu_apps.pipeline.values import Ct, GroupAction, terms
 from tests.kit import world
 from tests.unit.rest_kit import Rest
@@ -73,7 +73,7 @@ def test_it_is_left_out_where_it_can_not_be(owner: tuple[str, str]) -> None:
 
 def test_nobody_home() -> None:
     """A client of an SCTP port that no service has would wait until it gives up by itself."""
-    refused = [f for f in compiled(APP, sctp=True).flows if f.feature == Feature.REFUSE]
+    refused = [f for f in compiled(APP, sctp=True).flows if f.kind == FlowKind.REFUSE]
     assert SCTP in {terms(f.match).get("ip_proto") for f in refused}
     header = bytes.fromhex("4500002000010000408400001401010164010101")
     total = sum(int.from_bytes(header[n : n + 2], "big") for n in range(0, 20, 2))

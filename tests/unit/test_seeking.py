@@ -13,7 +13,7 @@ from ryu_apps.edges import Edges
 from ryu_apps.learning import BrokenPacketError, Sought, parse, question, seek
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.tables import REFUSE_METERS, UNKNOWN_METER, Feature, Table
+from ryu_apps.pipeline.tables import REFUSE_METERS, UNKNOWN_METER, FlowKind, Table
 from ryu_apps.seeking import INTERVAL, MOST, MOST_BYTES, MOST_KEPT, ROUNDS, Kept, Seeker
 from tests.kit import frames
 from tests.kit.world import DPID, PORTS, endpoint, mac_text, model
@@ -244,7 +244,7 @@ def test_only_a_switch_without_an_agent_looks() -> None:
 
     def looking(of: Model) -> list[tuple[int, int]]:
         flows = (f for owner in owners for f in compile_owner(Context(of, DPID, PORTS), owner).flows)
-        found = [f for f in flows if f.feature == Feature.SEEK and f.actions and f.table != Table.TELL]
+        found = [f for f in flows if f.kind == FlowKind.SEEK and f.actions and f.table != Table.TELL]
         return sorted((f.table, f.meter) for f in found)
 
     found = looking(of)

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, ip_address
 
 import pytest
 
-from ryu_apps.pipeline.compile import owners
+from ryu_apps.pipeline.dependents import owners
 from ryu_apps.pipeline.family import BY_VERSION
 from ryu_apps.pipeline.fields import ETH_IP, TCP, UDP
 from ryu_apps.pipeline.journey import Journeys, Place

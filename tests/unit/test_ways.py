@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from ryu_apps.pipeline.compile import affected, compile_owner, owners
+from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import Context, Translation
+from ryu_apps.pipeline.dependents import DEPENDENTS, owners
 from ryu_apps.pipeline.explain import why_not
 from ryu_apps.pipeline.family import V4, V6
 from ryu_apps.pipeline.features.scopes import scopes
@@ -299,7 +300,7 @@ def test_a_change_of_a_host_reaches_all_that_look_at_it() -> None:
     old, new = (Context(model_of(objects), A, PORTS_OF[A]) for objects in (before, after))
     different = {o for o in owners(new.model) if compile_owner(old, o) != compile_owner(new, o)}
     assert different
-    assert different <= affected(new.model, changes)
+    assert different <= DEPENDENTS.of_changes(new.model, changes)
     tunnels = {
         a.value
         for o in owners(new.model)

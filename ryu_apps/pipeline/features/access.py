@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, mac_int
 from ryu_apps.pipeline.family import V6, each, link_local
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.fields import ETH_ARP
-from ryu_apps.pipeline.tables import NETWORK, PACKET_IN_METER, ROUTER_MAC, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import ITS_NETWORK, ITS_PLACE
+from ryu_apps.pipeline.tables import NETWORK, PACKET_IN_METER, ROUTER_MAC, TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import CONTROLLER, Flow, Output, SetField, match
 from topology.model import Endpoint
 
@@ -25,7 +27,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         match(in_port=port, eth_src=mac),
         (SetField(TENANT, ctx.zone(endpoint.tenant)), SetField(NETWORK, network.number)),
         goto=Table.GUARD,
-        feature=Feature.ACCESS,
+        kind=FlowKind.ACCESS,
     )
     for family, own in each(endpoint.addresses):
         of_family = {"in_port": port, "eth_src": mac, "eth_type": family.eth_type}
@@ -34,7 +36,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             Priority.NORMAL,
             match(**of_family | {family.src: own}),
             goto=Table.SERVICE,
-            feature=Feature.ACCESS,
+            kind=FlowKind.ACCESS,
         )
         subnet = family.subnet(network)
         if family.gateway(network) is None and subnet is not None:
@@ -42,20 +44,20 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             to_router = of_family | {family.src: own, "eth_dst": ROUTER_MAC}
             for priority, more, goto in ((2, {family.dst: subnet}, Table.SERVICE), (1, {}, None)):
                 what = match(**to_router | more)
-                yield Flow(Table.GUARD, Priority.NORMAL + priority, what, goto=goto, feature=Feature.ACCESS)
-        yield Flow(Table.GUARD, Priority.REFUSE, match(**of_family), feature=Feature.ACCESS)
+                yield Flow(Table.GUARD, Priority.NORMAL + priority, what, goto=goto, kind=FlowKind.ACCESS)
+        yield Flow(Table.GUARD, Priority.REFUSE, match(**of_family), kind=FlowKind.ACCESS)
         if family is V6:
             # to its neighbours; and what it says before it has an address is no forgery, but goes nowhere
             for source, goto in ((link_local(mac), Table.ROUTE), (0, None)):
                 what = match(**of_family | {family.src: source})
-                yield Flow(Table.GUARD, Priority.NORMAL, what, goto=goto, feature=Feature.ACCESS)
+                yield Flow(Table.GUARD, Priority.NORMAL, what, goto=goto, kind=FlowKind.ACCESS)
         else:
             yield Flow(
                 Table.GUARD,
                 Priority.NORMAL,
                 match(in_port=port, eth_src=mac, eth_type=ETH_ARP, arp_sha=mac, arp_spa=own),
                 goto=Table.NEIGHBOUR,
-                feature=Feature.ACCESS,
+                kind=FlowKind.ACCESS,
             )
     if endpoint.origin == "learned":
         # nobody registered its addresses: a new one in its ARP is news, not a forgery
@@ -65,13 +67,20 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             match(in_port=port, eth_src=mac, eth_type=ETH_ARP),
             (Output(CONTROLLER, 0xFFFF),),
             meter=PACKET_IN_METER,
-            feature=Feature.LEARN,
+            kind=FlowKind.LEARN,
         )
         return
     yield Flow(
         Table.GUARD,
         Priority.REFUSE,
         match(in_port=port, eth_src=mac, eth_type=ETH_ARP),
-        feature=Feature.ACCESS,
+        kind=FlowKind.ACCESS,
     )
-    yield Flow(Table.CLASSIFY, Priority.REFUSE, match(in_port=port), feature=Feature.ACCESS)
+    yield Flow(Table.CLASSIFY, Priority.REFUSE, match(in_port=port), kind=FlowKind.ACCESS)
+
+
+FEATURE = Feature(
+    "access",
+    looks_at=(*ITS_NETWORK, *ITS_PLACE),
+    endpoint=for_endpoint,
+)

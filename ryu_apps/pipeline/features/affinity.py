@@ -14,10 +14,12 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import Family, each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.features.balance import PROTOCOLS, at_each_network, new_connection, translate_to
 from ryu_apps.pipeline.features.scopes import Choice, Scope, scopes
-from ryu_apps.pipeline.tables import CLIENT_PORT, PROVIDER, TENANT, ZERO, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import ITS_PORTS_HERE, ITS_PROVIDERS, ITS_VIPS, NETWORK_OF_VIP
+from ryu_apps.pipeline.tables import CLIENT_PORT, PROVIDER, TENANT, ZERO, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import (
     Action,
     Flow,
@@ -55,7 +57,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                     match(**terms),
                     (Resubmit(Table.STICKY),),
                     goto=Table.PICK,
-                    feature=Feature.AFFINITY,
+                    kind=FlowKind.AFFINITY,
                 )
                 for more, group in select.choices(family, port, (family.src, 0), scope):
                     yield Flow(
@@ -63,7 +65,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                         Priority.NORMAL + scope.rank,
                         match(**terms | more),
                         (*_hide_ports(port), GroupAction(group)),
-                        feature=Feature.AFFINITY,
+                        kind=FlowKind.AFFINITY,
                     )
                 for choice in scope.choices:
                     learn = _learn(ctx, service, family, vip, choice, limit)
@@ -86,8 +88,8 @@ def _to_provider(  # noqa: PLR0917 - what for_service has at hand
     for more, where, endpoint in at_each_network(choice):
         rank, known = scope.rank + more, match(**terms | {PROVIDER: choice.number} | where)
         translate = translate_to(ctx, family, endpoint, port)
-        yield Flow(Table.PICK, Priority.EXACT + rank, known, (translate,), feature=Feature.AFFINITY)
-        yield Flow(Table.KEEP, Priority.NORMAL + rank, known, (learn, translate), feature=Feature.AFFINITY)
+        yield Flow(Table.PICK, Priority.EXACT + rank, known, (translate,), kind=FlowKind.AFFINITY)
+        yield Flow(Table.KEEP, Priority.NORMAL + rank, known, (learn, translate), kind=FlowKind.AFFINITY)
 
 
 def groups_for_service(ctx: Context, service: Service) -> Iterator[Group]:
@@ -145,3 +147,11 @@ def _learn(  # noqa: PLR0917 - what for_service has at hand
         number=service.number << NUMBER_BITS | choice.number,
         limit=limit,
     )
+
+
+FEATURE = Feature(
+    "affinity",
+    looks_at=(*ITS_PORTS_HERE, *ITS_PROVIDERS, *ITS_VIPS, *NETWORK_OF_VIP),
+    service=for_service,
+    service_groups=groups_for_service,
+)

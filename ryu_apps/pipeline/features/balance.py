@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation
 from ryu_apps.pipeline.family import Family, each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.features.scopes import Choice, scopes
 from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, SCTP, TCP, UDP
-from ryu_apps.pipeline.tables import NETWORK, PROVIDER, TENANT, VIP, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import ITS_PORTS_HERE, ITS_PROVIDERS, ITS_VIPS, NETWORK_OF_VIP
+from ryu_apps.pipeline.tables import NETWORK, PROVIDER, TENANT, VIP, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import (
     Action,
     Ct,
@@ -95,10 +97,10 @@ def at_each_network(choice: Choice) -> Iterator[tuple[int, select.Terms, Endpoin
 def for_switch(ctx: Context) -> Iterator[Flow]:
     """What belongs to a connection goes on, translated already; what makes no sense and belongs to none is dropped."""
     no_sense = (CT_TRK | CT_INV, CT_TRK | MISFIT)
-    yield Flow(Table.BALANCE, Priority.EXACT + 1, match(ct_state=no_sense), feature=Feature.BALANCE)
+    yield Flow(Table.BALANCE, Priority.EXACT + 1, match(ct_state=no_sense), kind=FlowKind.BALANCE)
     for state in (CT_EST, CT_REL, MISFIT):
         yield Flow(
-            Table.BALANCE, Priority.EXACT, match(ct_state=known(state)), goto=Table.ROUTE, feature=Feature.BALANCE
+            Table.BALANCE, Priority.EXACT, match(ct_state=known(state)), goto=Table.ROUTE, kind=FlowKind.BALANCE
         )
 
 
@@ -111,7 +113,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
             Priority.NORMAL,
             match(**{TENANT: zone, "eth_type": family.eth_type, family.dst: vip}),
             (Ct(zone, table=Table.BALANCE, nat=Nat()),),
-            feature=Feature.BALANCE,
+            kind=FlowKind.BALANCE,
         )
     for family, vip in each(ctx.vips(service)):
         for scope in scopes(ctx, service, family):
@@ -123,7 +125,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                         Priority.NORMAL + scope.rank,
                         match(**terms | scope.terms | more),
                         (*_hide_vip(family, port), GroupAction(group)),
-                        feature=Feature.BALANCE,
+                        kind=FlowKind.BALANCE,
                     )
                 for choice in scope.choices:
                     if choice.near:
@@ -140,7 +142,7 @@ def _addresses(
             Priority.NORMAL + rank,
             match(**terms | {PROVIDER: choice.number} | where),
             (translate_to(ctx, family, endpoint, port),),
-            feature=Feature.BALANCE,
+            kind=FlowKind.BALANCE,
         )
 
 
@@ -178,3 +180,13 @@ def keeps(ctx: Context, service: Service, provider: Endpoint, protocol: str) -> 
     if not ctx.model.keeps(provider, service, protocol) or not ctx.reachable(provider):
         return False
     return protocol != "UDP" or ctx.up(provider)
+
+
+FEATURE = Feature(
+    "balance",
+    looks_at=(*ITS_PORTS_HERE, *ITS_PROVIDERS, *ITS_VIPS, *NETWORK_OF_VIP),
+    switch=for_switch,
+    service=for_service,
+    service_groups=groups_for_service,
+    service_connections=translations_for_service,
+)

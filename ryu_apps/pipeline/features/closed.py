@@ -12,11 +12,13 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, mac_int
 from ryu_apps.pipeline.family import FAMILIES, V6, Family, each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.features.route import LINK_LOCAL
 from ryu_apps.pipeline.fields import CT_NEW
-from ryu_apps.pipeline.tables import NETWORK, PORT, ROUTER_MAC, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import HOSTS_OF_NETWORKS, ITS_NETWORK, ITS_PLACE
+from ryu_apps.pipeline.tables import NETWORK, PORT, ROUTER_MAC, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Flow, OutputReg, match
 from topology.model import Endpoint, Network
 
@@ -37,7 +39,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         into = {PORT: port, "eth_dst": mac_int(endpoint.mac), "eth_type": family.eth_type}
         for source in _own(family, network):
             what = match(**into | {family.src: source})
-            yield Flow(Table.DELIVER, Priority.EXACT, what, (OutputReg(PORT),), feature=Feature.CLOSED)
+            yield Flow(Table.DELIVER, Priority.EXACT, what, (OutputReg(PORT),), kind=FlowKind.CLOSED)
         yield _tell(ctx, network, Table.DELIVER, Priority.REFUSE_FIRST, **into)
 
 
@@ -60,4 +62,12 @@ def _own(family: Family, network: Network) -> list[tuple[int, int]]:
 
 
 def _tell(ctx: Context, network: Network, table: Table, priority: int, **what: int | tuple[int, int]) -> Flow:
-    return refuse.tell(table, priority, match(**what), ctx.zone(network.tenant), Feature.CLOSED)
+    return refuse.tell(table, priority, match(**what), ctx.zone(network.tenant), FlowKind.CLOSED)
+
+
+FEATURE = Feature(
+    "closed",
+    looks_at=(*HOSTS_OF_NETWORKS, *ITS_NETWORK, *ITS_PLACE),
+    network=for_network,
+    endpoint=for_endpoint,
+)

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, mac_int
 from ryu_apps.pipeline.family import V6, link_local
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.fields import NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION
-from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import ITS_NETWORK, ITS_PLACE, NETWORK_OF_VIP
+from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import IN_PORT, Flow, Move, Output, SetField, match
 from topology.model import Endpoint, Network, Service
 
@@ -45,7 +47,7 @@ def answer(network: Network, address: int, mac: int, flags: int = SOLICITED | OV
             SetField(V6.icmp_type, NEIGHBOUR_ADVERTISEMENT),
         ),
         goto=Table.ADVERTISE,
-        feature=Feature.NEIGHBOUR,
+        kind=FlowKind.NEIGHBOUR,
     )
 
 
@@ -56,7 +58,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         Priority.NORMAL,
         match(**_message(NEIGHBOUR_ADVERTISEMENT)),
         (Move(V6.src, V6.dst), Move("nd_target", V6.src), Move("eth_src", "nd_tll"), Output(IN_PORT)),
-        feature=Feature.NEIGHBOUR,
+        kind=FlowKind.NEIGHBOUR,
     )
 
 
@@ -95,6 +97,16 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             (asks | {V6.src: UNSPECIFIED, "nd_target": own}, None),
             (announces | {V6.src: own, "nd_target": own, "nd_tll": mac}, Table.ROUTE),
         ):
-            yield Flow(Table.GUARD, Priority.EXACT, match(**wanted), goto=goto, feature=Feature.NEIGHBOUR)
+            yield Flow(Table.GUARD, Priority.EXACT, match(**wanted), goto=goto, kind=FlowKind.NEIGHBOUR)
     for kind in GUARDED:
-        yield Flow(Table.GUARD, Priority.REFUSE_FIRST, match(**at_port | _message(kind)), feature=Feature.ACCESS)
+        yield Flow(Table.GUARD, Priority.REFUSE_FIRST, match(**at_port | _message(kind)), kind=FlowKind.ACCESS)
+
+
+FEATURE = Feature(
+    "discovery",
+    looks_at=(*ITS_NETWORK, *ITS_PLACE, *NETWORK_OF_VIP),
+    switch=for_switch,
+    network=for_network,
+    endpoint=for_endpoint,
+    service=for_service,
+)

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import FAMILIES, Family, each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.fields import CT_NEW, CT_TRK
-from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import NETWORK_OF_VIP
+from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import IN_PORT, Action, Flow, Move, Output, SetField, match
 from topology.model import Network, Service
 
@@ -46,7 +48,7 @@ def _answer(family: Family, zone: int, address: int, network: int = 0) -> Flow:
         Priority.EXACT,
         match(**_request(family, zone, address, network), ip_frag=NO_FRAGMENT),
         _turn_round(family, address),
-        feature=Feature.ECHO,
+        kind=FlowKind.ECHO,
     )
 
 
@@ -71,5 +73,13 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
             Priority.EXACT,
             match(**_request(family, zone, vip, only), ct_state=(CT_TRK | CT_NEW, CT_TRK | CT_NEW)),
             _turn_round(family, vip),
-            feature=Feature.ECHO,
+            kind=FlowKind.ECHO,
         )
+
+
+FEATURE = Feature(
+    "echo",
+    looks_at=(*NETWORK_OF_VIP,),
+    network=for_network,
+    service=for_service,
+)

@@ -14,10 +14,12 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import Family, each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.features.translate import TRACKED, UNTRACKED, targets
 from ryu_apps.pipeline.fields import CT_RPL
-from ryu_apps.pipeline.tables import TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import ITS_SERVICES
+from ryu_apps.pipeline.tables import TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Move, Nat, match
 from topology.model import Endpoint
 
@@ -41,7 +43,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
                 Priority.NORMAL,
                 match(**sent | kind, ct_state=UNTRACKED),
                 (Ct(zone, table=Table.MEND),),
-                feature=Feature.TRANSLATE,
+                kind=FlowKind.TRANSLATE,
             )
         # about its connection to itself: out of the second zone
         yield Flow(
@@ -49,14 +51,14 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             Priority.NORMAL,
             match(**sent | {family.dst: own, "ip_proto": family.icmp}, ct_state=TRACKED),
             (Ct(zone, table=Table.MEND),),
-            feature=Feature.HAIRPIN,
+            kind=FlowKind.HAIRPIN,
         )
         yield Flow(
             Table.MEND,
             Priority.NORMAL,
             match(**sent | {"ip_proto": family.icmp}, ct_state=RELATED),
             (Move(family.ct_dst, family.src), Ct(zone, table=Table.DELIVER, nat=Nat())),
-            feature=Feature.TRANSLATE,
+            kind=FlowKind.TRANSLATE,
         )
         # what went straight to the provider, its client knows as the provider does
         yield Flow(
@@ -64,5 +66,12 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             Priority.EXACT,
             match(**sent | {"ip_proto": family.icmp, family.ct_dst: family.hidden_of(endpoint)}, ct_state=RELATED),
             goto=Table.DELIVER,
-            feature=Feature.TRANSLATE,
+            kind=FlowKind.TRANSLATE,
         )
+
+
+FEATURE = Feature(
+    "errors",
+    looks_at=(*ITS_SERVICES,),
+    endpoint=for_endpoint,
+)

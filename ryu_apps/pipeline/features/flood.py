@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import transit
-from ryu_apps.pipeline.tables import FLOOD_BITS, GROUP_FLOOD, MULTICAST, NETWORK, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import HOSTS_OF_NETWORKS, ITS_ENDPOINTS, PATHS_OF_NETWORKS
+from ryu_apps.pipeline.tables import FLOOD_BITS, GROUP_FLOOD, MULTICAST, NETWORK, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Action, Bucket, Flow, Group, GroupAction, Output, match
 from topology.model import Network
 
@@ -32,7 +34,7 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
             Priority.EXACT,
             match(**{NETWORK: network.number}, eth_dst=MULTICAST),
             (*here, *copies),
-            feature=Feature.FLOOD,
+            kind=FlowKind.FLOOD,
         )
 
 
@@ -62,3 +64,11 @@ def _groups(network: Network, ports: list[int]) -> Iterator[Group]:
 
 def _part(port: int) -> int:
     return port >> PART_SHIFT & PART_MASK
+
+
+FEATURE = Feature(
+    "flood",
+    looks_at=(*HOSTS_OF_NETWORKS, *ITS_ENDPOINTS, *PATHS_OF_NETWORKS),
+    network=for_network,
+    network_groups=groups_for_network,
+)

@@ -20,11 +20,13 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Outgoing
 from ryu_apps.pipeline.family import FAMILIES, each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.features.translate import targets
 from ryu_apps.pipeline.fields import CT_NEW, TCP, TCP_ACK, TCP_RST, TCP_SYN
-from ryu_apps.pipeline.tables import TENANT, TOLD, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import ITS_PLACE, ITS_SERVICES, ITS_VIPS
+from ryu_apps.pipeline.tables import TENANT, TOLD, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Action, Ct, Flow, Match, Nat, Resubmit, SetField, match
 from topology.model import Endpoint, Network, Service
 
@@ -56,7 +58,7 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
     zone = ctx.zone(network.tenant)
     for family in FAMILIES:
         what = match(**{TENANT: zone, "eth_type": family.eth_type, "ip_proto": TCP})
-        yield refuse.tell(Table.FORGOTTEN, Priority.NORMAL, what, zone, Feature.FORGOTTEN)
+        yield refuse.tell(Table.FORGOTTEN, Priority.NORMAL, what, zone, FlowKind.FORGOTTEN)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
@@ -88,4 +90,15 @@ def _ports(ctx: Context, endpoint: Endpoint) -> list[int]:
 
 
 def _flow(table: Table, priority: int, what: Match, *actions: Action, goto: Table | None = None) -> Flow:
-    return Flow(table, priority, what, actions, goto=goto, feature=Feature.TRANSLATE)
+    return Flow(table, priority, what, actions, goto=goto, kind=FlowKind.TRANSLATE)
+
+
+FEATURE = Feature(
+    "forgotten",
+    looks_at=(*ITS_PLACE, *ITS_SERVICES, *ITS_VIPS),
+    switch=for_switch,
+    network=for_network,
+    endpoint=for_endpoint,
+    endpoint_connections=outgoing,
+    service=for_service,
+)

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation
 from ryu_apps.pipeline.family import each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import errors
 from ryu_apps.pipeline.features.balance import MISFIT, PROTOCOLS, keeps, known
 from ryu_apps.pipeline.features.fragments import FRAGMENT, Terms
 from ryu_apps.pipeline.fields import CT_DNAT, CT_RPL, CT_TRK
-from ryu_apps.pipeline.tables import HAIRPIN_ZONES, TENANT, ZERO, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import ITS_PORTS_HERE, ITS_PROVIDERS
+from ryu_apps.pipeline.tables import HAIRPIN_ZONES, TENANT, ZERO, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Action, Ct, Flow, Move, Nat, match
 from topology.model import Endpoint, Service
 
@@ -33,7 +35,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
             match(ct_state=known(state)),
             (ANY_PORT,),
             goto=Table.ROUTE,
-            feature=Feature.HAIRPIN,
+            kind=FlowKind.HAIRPIN,
         )
 
 
@@ -53,7 +55,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 Priority.NORMAL,
                 match(**tenant | {family.dst: vip}),
                 (Ct(zone, table=Table.BALANCE, nat=Nat()),),
-                feature=Feature.HAIRPIN,
+                kind=FlowKind.HAIRPIN,
             )
         for kind in errors.kinds(family) if providers else ():
             yield Flow(
@@ -61,7 +63,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 Priority.EXACT,
                 match(**tenant | {family.dst: vip} | kind),
                 (lookup,),
-                feature=Feature.HAIRPIN,
+                kind=FlowKind.HAIRPIN,
             )
         for own in providers:
             yield Flow(
@@ -69,12 +71,12 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
                 Priority.EXACT,
                 match(**tenant | {family.src: own, family.dst: own, family.ct_dst: vip}, ct_state=FORWARD),
                 (ANY_PORT, Ct(second, table=Table.ROUTE, commit=True, nat=Nat(src=vip, version=family.version))),
-                feature=Feature.HAIRPIN,
+                kind=FlowKind.HAIRPIN,
             )
             answer: Terms = {**tenant, family.src: own, family.dst: vip}
             for what in _answers(ctx, service):
                 yield Flow(
-                    Table.SERVICE, Priority.EXACT, match(**answer | what), (lookup,), feature=Feature.HAIRPIN
+                    Table.SERVICE, Priority.EXACT, match(**answer | what), (lookup,), kind=FlowKind.HAIRPIN
                 )
 
 
@@ -107,3 +109,12 @@ def _alive(ctx: Context, service: Service) -> list[Endpoint]:
 
 def _targets(ctx: Context, service: Service) -> list[tuple[str, int]]:
     return sorted({(p.protocol, p.target) for p in ctx.ports_of(service)})
+
+
+FEATURE = Feature(
+    "hairpin",
+    looks_at=(*ITS_PORTS_HERE, *ITS_PROVIDERS),
+    switch=for_switch,
+    service=for_service,
+    service_connections=translations_for_service,
+)

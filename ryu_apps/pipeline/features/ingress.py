@@ -20,10 +20,22 @@ from collections.abc import Collection, Iterator
 
 from ryu_apps.pipeline.context import Context, Translation, mac_int
 from ryu_apps.pipeline.family import V4
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
 from ryu_apps.pipeline.features.fragments import FRAGMENT
 from ryu_apps.pipeline.features.translate import UNTRACKED
 from ryu_apps.pipeline.fields import CT_INV
+from ryu_apps.pipeline.inputs import (
+    EVERY_HOST,
+    HOSTS_OF_NETWORKS,
+    ITS_ENDPOINTS,
+    ITS_NETWORK,
+    ITS_PLACE,
+    ITS_SERVICES,
+    PATHS_OF_NETWORKS,
+    PUBLISHED_BY_IT,
+    PUBLISHED_IN_IT,
+)
 from ryu_apps.pipeline.tables import (
     HAIRPIN_ZONES,
     INGRESS_BIT,
@@ -34,7 +46,7 @@ from ryu_apps.pipeline.tables import (
     PORT,
     ROUTER_MAC,
     TENANT,
-    Feature,
+    FlowKind,
     Priority,
     Table,
 )
@@ -226,4 +238,17 @@ def any_kind(address: int) -> tuple[int, int]:
 
 
 def _flow(table: Table, priority: int, what: Match, *actions: Action, goto: Table | None = None) -> Flow:
-    return Flow(table, priority, what, actions, goto=goto, feature=Feature.INGRESS)
+    return Flow(table, priority, what, actions, goto=goto, kind=FlowKind.INGRESS)
+
+
+FEATURE = Feature(
+    "ingress",
+    looks_at=(
+        *EVERY_HOST, *HOSTS_OF_NETWORKS, *ITS_ENDPOINTS, *ITS_NETWORK, *ITS_PLACE, *ITS_SERVICES, *PATHS_OF_NETWORKS,
+        *PUBLISHED_BY_IT, *PUBLISHED_IN_IT,
+    ),
+    switch=for_switch,
+    network=for_network,
+    endpoint=for_endpoint,
+    endpoint_connections=translations_for_endpoint,
+)

@@ -8,16 +8,18 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import V4
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.features.neighbour import REQUEST
 from ryu_apps.pipeline.fields import ETH_ARP
+from ryu_apps.pipeline.inputs import EVERY_HOST, HOSTS_OF_NETWORKS
 from ryu_apps.pipeline.tables import (
     NETWORK,
     PACKET_IN_METER,
     ROUTER_MAC,
     TENANT,
     UNKNOWN_METER,
-    Feature,
+    FlowKind,
     Priority,
     Table,
 )
@@ -37,7 +39,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         match(eth_type=ETH_ARP),
         TO_CONTROLLER,
         meter=PACKET_IN_METER,
-        feature=Feature.LEARN,
+        kind=FlowKind.LEARN,
     )
     yield Flow(
         Table.NEIGHBOUR,
@@ -45,7 +47,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         match(eth_type=ETH_ARP, arp_op=REQUEST),
         TO_CONTROLLER,
         meter=PACKET_IN_METER,
-        feature=Feature.LEARN,
+        kind=FlowKind.LEARN,
     )
     yield Flow(
         Table.CLASSIFY,
@@ -53,7 +55,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         match(eth_type=V4.eth_type),
         TO_CONTROLLER,
         meter=UNKNOWN_METER,
-        feature=Feature.SEEK,
+        kind=FlowKind.SEEK,
     )
 
 
@@ -66,9 +68,17 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
     subnet = (int(network.subnet.network_address), int(network.subnet.netmask))
     near = match(**{NETWORK: network.number}, eth_type=V4.eth_type, ipv4_dst=subnet)
     zone = ctx.zone(network.tenant)
-    yield refuse.tell(Table.ROUTE, Priority.FALLBACK - 1, near, zone, Feature.SEEK)
+    yield refuse.tell(Table.ROUTE, Priority.FALLBACK - 1, near, zone, FlowKind.SEEK)
     if network.gateway is not None:
         routed = {TENANT: zone, "eth_dst": ROUTER_MAC, "eth_type": V4.eth_type}
-        yield refuse.tell(Table.ROUTE, Priority.FALLBACK, match(**routed, ipv4_dst=subnet), zone, Feature.SEEK)
+        yield refuse.tell(Table.ROUTE, Priority.FALLBACK, match(**routed, ipv4_dst=subnet), zone, FlowKind.SEEK)
         itself = match(**routed, ipv4_dst=int(network.gateway))
-        yield Flow(Table.ROUTE, Priority.NORMAL, itself, feature=Feature.SEEK)
+        yield Flow(Table.ROUTE, Priority.NORMAL, itself, kind=FlowKind.SEEK)
+
+
+FEATURE = Feature(
+    "learning",
+    looks_at=(*EVERY_HOST, *HOSTS_OF_NETWORKS),
+    switch=for_switch,
+    network=for_network,
+)

@@ -11,11 +11,21 @@ from collections.abc import Iterator, Mapping
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import V4, each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import ingress, outside
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.features.fragments import FRAGMENT, Terms
 from ryu_apps.pipeline.features.translate import targets
 from ryu_apps.pipeline.fields import CT_DNAT, CT_NEW, CT_SNAT, CT_TRK
+from ryu_apps.pipeline.inputs import (
+    EVERY_HOST,
+    EVERY_NETWORK,
+    ITS_NETWORK,
+    ITS_PLACE,
+    ITS_SERVICES,
+    ITS_VIPS,
+    PUBLISHED_BY_IT,
+)
 from ryu_apps.pipeline.tables import (
     HOST_NETWORK,
     INGRESS_BIT,
@@ -24,7 +34,7 @@ from ryu_apps.pipeline.tables import (
     PORT,
     TENANT,
     TOLD,
-    Feature,
+    FlowKind,
     Priority,
     Table,
 )
@@ -88,4 +98,13 @@ def _from_other_hosts(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
 
 
 def _drop(table: Table, priority: int, what: Mapping[str, int | tuple[int, int]], state: tuple[int, int]) -> Flow:
-    return Flow(table, priority, match(**what, ct_state=state), feature=Feature.LIMIT)
+    return Flow(table, priority, match(**what, ct_state=state), kind=FlowKind.LIMIT)
+
+
+FEATURE = Feature(
+    "limit",
+    looks_at=(*EVERY_HOST, *EVERY_NETWORK, *ITS_NETWORK, *ITS_PLACE, *ITS_SERVICES, *ITS_VIPS, *PUBLISHED_BY_IT),
+    switch=for_switch,
+    endpoint=for_endpoint,
+    service=for_service,
+)

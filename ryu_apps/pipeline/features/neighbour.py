@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, mac_int
 from ryu_apps.pipeline.family import V4, each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.fields import ETH_ARP
-from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import ITS_NETWORK, ITS_PLACE, NETWORK_OF_VIP
+from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import IN_PORT, Flow, Move, Output, SetField, match
 from topology.model import Endpoint, Network, Service
 
@@ -30,7 +32,7 @@ def answer(network: Network, address: int, mac: int) -> Flow:
             SetField("arp_spa", address),
             Output(IN_PORT),
         ),
-        feature=Feature.NEIGHBOUR,
+        kind=FlowKind.NEIGHBOUR,
     )
 
 
@@ -63,5 +65,14 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             Table.NEIGHBOUR,
             Priority.EXACT,
             match(**{NETWORK: network.number}, eth_type=ETH_ARP, arp_op=REQUEST, arp_spa=own, arp_tpa=own),
-            feature=Feature.NEIGHBOUR,
+            kind=FlowKind.NEIGHBOUR,
         )
+
+
+FEATURE = Feature(
+    "neighbour",
+    looks_at=(*ITS_NETWORK, *ITS_PLACE, *NETWORK_OF_VIP),
+    network=for_network,
+    endpoint=for_endpoint,
+    service=for_service,
+)

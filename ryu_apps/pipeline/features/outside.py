@@ -17,8 +17,10 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Outgoing
 from ryu_apps.pipeline.family import V4, Family, each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.fields import CT_NEW, CT_RPL, CT_TRK
+from ryu_apps.pipeline.inputs import EVERY_HOST, EVERY_NETWORK, HOSTS_OF_NETWORKS, ITS_NETWORK, ITS_PLACE, ITS_VIPS
 from ryu_apps.pipeline.tables import (
     HAIRPIN_ZONES,
     HOST_MAC,
@@ -29,7 +31,7 @@ from ryu_apps.pipeline.tables import (
     PORT,
     ROUTER_MAC,
     TENANT,
-    Feature,
+    FlowKind,
     Priority,
     Table,
 )
@@ -206,8 +208,19 @@ def _leave(ctx: Context, network: Network, what: Match) -> Flow:
 
 
 def _flow(table: Table, priority: int, what: Match, *actions: Action, goto: Table | None = None) -> Flow:
-    return Flow(table, priority, what, actions, goto=goto, feature=Feature.OUTSIDE)
+    return Flow(table, priority, what, actions, goto=goto, kind=FlowKind.OUTSIDE)
 
 
 def _masked(subnet: Prefix) -> tuple[int, int]:
     return int(subnet.network_address), int(subnet.netmask)
+
+
+FEATURE = Feature(
+    "outside",
+    looks_at=(*EVERY_HOST, *EVERY_NETWORK, *HOSTS_OF_NETWORKS, *ITS_NETWORK, *ITS_PLACE, *ITS_VIPS),
+    switch=for_switch,
+    network=for_network,
+    endpoint=for_endpoint,
+    endpoint_connections=outgoing,
+    service=for_service,
+)

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import FAMILIES, each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import fragments
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
 from ryu_apps.pipeline.features.echo import NO_FRAGMENT
 from ryu_apps.pipeline.fields import CT_NEW
+from ryu_apps.pipeline.inputs import ITS_VIPS
 from ryu_apps.pipeline.tables import (
     EXPIRE_METER,
     FORGOTTEN_METERS,
@@ -23,7 +25,7 @@ from ryu_apps.pipeline.tables import (
     ROUTER_MAC,
     SEEK_METER,
     TENANT,
-    Feature,
+    FlowKind,
     Priority,
     Table,
 )
@@ -33,11 +35,11 @@ from topology.model import Service
 NOT_LATER = (0, 2)
 TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
 ASKED = {
-    Feature.REFUSE: (REFUSE_METERS, REFUSALS_METER),
-    Feature.UNREACHABLE: (REFUSE_METERS, REFUSALS_METER),
-    Feature.CLOSED: (REFUSE_METERS, REFUSALS_METER),
-    Feature.SEEK: (REFUSE_METERS, SEEK_METER),
-    Feature.FORGOTTEN: (FORGOTTEN_METERS, RESETS_METER),
+    FlowKind.REFUSE: (REFUSE_METERS, REFUSALS_METER),
+    FlowKind.UNREACHABLE: (REFUSE_METERS, REFUSALS_METER),
+    FlowKind.CLOSED: (REFUSE_METERS, REFUSALS_METER),
+    FlowKind.SEEK: (REFUSE_METERS, SEEK_METER),
+    FlowKind.FORGOTTEN: (FORGOTTEN_METERS, RESETS_METER),
 }
 """Why a tenant's packets go to the controller: by which meters of the tenants, and which of all tenants together."""
 
@@ -54,17 +56,17 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
                 Priority.EXACT - 1,
                 match(eth_dst=ROUTER_MAC, eth_type=family.eth_type, ip_ttl=ttl),
                 EXPIRE_METER,
-                Feature.EXPIRE,
+                FlowKind.EXPIRE,
             )
-    for feature, (_, meter) in ASKED.items():
-        what = match(**{REASON: int(feature)})
-        yield _to_controller(Table.TELL, Priority.NORMAL, what, meter, feature)
+    for kind, (_, meter) in ASKED.items():
+        what = match(**{REASON: int(kind)})
+        yield _to_controller(Table.TELL, Priority.NORMAL, what, meter, kind)
 
 
-def tell(table: Table, priority: int, what: Match, zone: int, feature: Feature) -> Flow:
+def tell(table: Table, priority: int, what: Match, zone: int, kind: FlowKind) -> Flow:
     """To the controller by the meter of a tenant, whose number ``zone`` is, then by one of all tenants together."""
-    meters, _ = ASKED[feature]
-    return Flow(table, priority, what, (SetField(REASON, feature),), Table.TELL, meters | zone, feature)
+    meters, _ = ASKED[kind]
+    return Flow(table, priority, what, (SetField(REASON, kind),), Table.TELL, meters | zone, kind)
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
@@ -74,12 +76,20 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     """
     for family, vip in each(ctx.vips(service)):
         to_vip = {TENANT: ctx.zone(service.tenant), "eth_type": family.eth_type, family.dst: vip}
-        yield Flow(Table.BALANCE, Priority.REFUSE, match(**to_vip), feature=Feature.REFUSE)
+        yield Flow(Table.BALANCE, Priority.REFUSE, match(**to_vip), kind=FlowKind.REFUSE)
         wanted = NOT_LATER if fragments.shown(service) else NO_FRAGMENT
         for number, _ in PROTOCOLS.values():
             what = match(**to_vip, ct_state=known(CT_NEW), ip_proto=number, ip_frag=wanted)
-            yield tell(Table.BALANCE, Priority.REFUSE + 1, what, ctx.zone(service.tenant), Feature.REFUSE)
+            yield tell(Table.BALANCE, Priority.REFUSE + 1, what, ctx.zone(service.tenant), FlowKind.REFUSE)
 
 
-def _to_controller(table: Table, priority: int, what: Match, meter: int, feature: Feature) -> Flow:
-    return Flow(table, priority, what, TO_CONTROLLER, meter=meter, feature=feature)
+def _to_controller(table: Table, priority: int, what: Match, meter: int, kind: FlowKind) -> Flow:
+    return Flow(table, priority, what, TO_CONTROLLER, meter=meter, kind=kind)
+
+
+FEATURE = Feature(
+    "refuse",
+    looks_at=(*ITS_VIPS,),
+    switch=for_switch,
+    service=for_service,
+)

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, mac_int
 from ryu_apps.pipeline.family import V6, each
-from ryu_apps.pipeline.tables import NETWORK, PORT, ROUTER_MAC, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.feature import Feature
+from ryu_apps.pipeline.inputs import ITS_NETWORK, ITS_PLACE
+from ryu_apps.pipeline.tables import NETWORK, PORT, ROUTER_MAC, TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import DecTtl, Flow, OutputReg, SetField, match
 from topology.model import Endpoint
 
@@ -18,9 +20,9 @@ LINK_LOCAL = (0xFE80 << 112, 0xFFC0 << 112)  # fe80::/10
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
     """The one flow that sends: the port is in a register. A link's own addresses are not routed (RFC 4291, 2.5.6)."""
-    yield Flow(Table.DELIVER, Priority.NORMAL, match(), (OutputReg(PORT),), feature=Feature.ROUTE)
+    yield Flow(Table.DELIVER, Priority.NORMAL, match(), (OutputReg(PORT),), kind=FlowKind.ROUTE)
     what = match(eth_dst=ROUTER_MAC, eth_type=V6.eth_type, ipv6_src=LINK_LOCAL)
-    yield Flow(Table.ROUTE, Priority.EXACT, what, feature=Feature.ROUTE)
+    yield Flow(Table.ROUTE, Priority.EXACT, what, kind=FlowKind.ROUTE)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
@@ -36,7 +38,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             match(**{NETWORK: network.number}, eth_dst=mac),
             send,
             goto=goto,
-            feature=Feature.ROUTE,
+            kind=FlowKind.ROUTE,
         )
     elif endpoint.host or endpoint.origin == "learned":
         return
@@ -50,5 +52,13 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         # without a way: it is known, so that its gateway need not look for it
         actions = (DecTtl(), SetField("eth_src", ROUTER_MAC), SetField("eth_dst", mac), *send) if send else ()
         yield Flow(
-            Table.ROUTE, Priority.NORMAL, match(**terms), actions, goto=goto if send else None, feature=Feature.ROUTE
+            Table.ROUTE, Priority.NORMAL, match(**terms), actions, goto=goto if send else None, kind=FlowKind.ROUTE
         )
+
+
+FEATURE = Feature(
+    "route",
+    looks_at=(*ITS_NETWORK, *ITS_PLACE),
+    switch=for_switch,
+    endpoint=for_endpoint,
+)

@@ -10,8 +10,17 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import FAMILIES, each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.fields import ETH_LLDP, VLAN_PRESENT
-from ryu_apps.pipeline.tables import LINK_METER, NETWORK, PACKET_IN_METER, ROUTER_MAC, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import (
+    EVERY_HOST,
+    HOSTS_OF_NETWORKS,
+    ITS_ENDPOINTS,
+    ITS_PATHS,
+    ITS_PORTS,
+    PATHS_OF_NETWORKS,
+)
+from ryu_apps.pipeline.tables import LINK_METER, NETWORK, PACKET_IN_METER, ROUTER_MAC, TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import CONTROLLER, Action, Bucket, Flow, Group, Output, PopVlan, SetField, match
 from ryu_apps.pipeline.ways import group_of, tagged, vni
 from topology.model import Network
@@ -26,14 +35,14 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         # with a meter of their own: whatever hosts send, no link looks dead for it
         yield _lldp(Priority.EXACT + 1, LINK_METER, in_port=port)
         what = match(in_port=port, vlan_vid=(VLAN_PRESENT, VLAN_PRESENT))
-        yield Flow(Table.CLASSIFY, Priority.NORMAL, what, goto=Table.ARRIVE, feature=Feature.TRANSIT)
+        yield Flow(Table.CLASSIFY, Priority.NORMAL, what, goto=Table.ARRIVE, kind=FlowKind.TRANSIT)
         # no host is there: nobody is learned from what has no tag
-        yield Flow(Table.CLASSIFY, Priority.REFUSE, match(in_port=port), feature=Feature.TRANSIT)
+        yield Flow(Table.CLASSIFY, Priority.REFUSE, match(in_port=port), kind=FlowKind.TRANSIT)
 
 
 def _lldp(priority: int, meter: int, **terms: int) -> Flow:
     what, to_controller = match(eth_type=ETH_LLDP, **terms), (Output(CONTROLLER, 0xFFFF),)
-    return Flow(Table.CLASSIFY, priority, what, to_controller, meter=meter, feature=Feature.LINKS)
+    return Flow(Table.CLASSIFY, priority, what, to_controller, meter=meter, kind=FlowKind.LINKS)
 
 
 def groups(ctx: Context) -> Iterator[Group]:
@@ -49,12 +58,12 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
     if ctx.links and network.vlan:
         what = match(vlan_vid=VLAN_PRESENT | network.vlan)
         yield Flow(
-            Table.ARRIVE, Priority.NORMAL, what, (PopVlan(), *place), goto=Table.ROUTE, feature=Feature.TRANSIT
+            Table.ARRIVE, Priority.NORMAL, what, (PopVlan(), *place), goto=Table.ROUTE, kind=FlowKind.TRANSIT
         )
     tunnel = ctx.ports.get(TUNNEL_PORT)
     if tunnel is not None:
         what = match(in_port=tunnel, tunnel_id=vni(network))
-        yield Flow(Table.CLASSIFY, Priority.NORMAL, what, place, goto=Table.ROUTE, feature=Feature.TRANSIT)
+        yield Flow(Table.CLASSIFY, Priority.NORMAL, what, place, goto=Table.ROUTE, kind=FlowKind.TRANSIT)
         yield from _to_hosts(ctx, network)
 
 
@@ -80,7 +89,7 @@ def _to_hosts(ctx: Context, network: Network) -> Iterator[Flow]:
                         **{family.dst: address},
                     ),
                     way.actions(network),
-                    feature=Feature.TRANSIT,
+                    kind=FlowKind.TRANSIT,
                 )
 
 
@@ -97,3 +106,12 @@ def copies(ctx: Context, network: Network) -> tuple[Action, ...]:
     if ports and network.vlan:
         out += (*tagged(network), *(Output(port) for port in ports))
     return tuple(out)
+
+
+FEATURE = Feature(
+    "transit",
+    looks_at=(*EVERY_HOST, *HOSTS_OF_NETWORKS, *ITS_ENDPOINTS, *ITS_PATHS, *ITS_PORTS, *PATHS_OF_NETWORKS),
+    switch=for_switch,
+    switch_groups=groups,
+    network=for_network,
+)

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation
 from ryu_apps.pipeline.family import Family, each
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
 from ryu_apps.pipeline.fields import CT_INV, CT_NEW, CT_TRK
-from ryu_apps.pipeline.tables import TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import ITS_PLACE, ITS_SERVICES
+from ryu_apps.pipeline.tables import TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Nat, SetField, match
 from topology.model import Endpoint
 
@@ -42,7 +44,7 @@ def _of_family(ctx: Context, endpoint: Endpoint, family: Family, own: int) -> It
             Priority.NORMAL,
             match(**tenant | port | {dst: own}),
             (SetField(dst, hidden), Ct(zone, table=Table.BALANCE, nat=Nat())),
-            feature=Feature.TRANSLATE,
+            kind=FlowKind.TRANSLATE,
         )
         port = {"ip_proto": number, f"{name}_src": target}
         yield Flow(
@@ -50,7 +52,7 @@ def _of_family(ctx: Context, endpoint: Endpoint, family: Family, own: int) -> It
             Priority.NORMAL,
             match(**from_own | port, ct_state=UNTRACKED),
             (lookup,),
-            feature=Feature.TRANSLATE,
+            kind=FlowKind.TRANSLATE,
         )
         # its answer to itself (hairpin): out of the second zone, so tracked, but not in this one
         yield Flow(
@@ -58,14 +60,14 @@ def _of_family(ctx: Context, endpoint: Endpoint, family: Family, own: int) -> It
             Priority.NORMAL,
             match(**from_own | port | {dst: own}, ct_state=TRACKED),
             (lookup,),
-            feature=Feature.HAIRPIN,
+            kind=FlowKind.HAIRPIN,
         )
     yield Flow(
         Table.BALANCE,
         Priority.NORMAL,
         match(**tenant | {dst: hidden}, ct_state=known(CT_NEW)),
         (Ct(zone, table=Table.ROUTE, commit=True, nat=Nat(dst=own, version=family.version)),),
-        feature=Feature.TRANSLATE,
+        kind=FlowKind.TRANSLATE,
     )
     # what conntrack makes no sense of goes to the provider as it would without a service: the reset, say, that a client
     # sends for what a socket there remembers of a connection that is gone here: else its port can't be used again
@@ -75,7 +77,7 @@ def _of_family(ctx: Context, endpoint: Endpoint, family: Family, own: int) -> It
         match(**tenant | {dst: hidden}, ct_state=known(CT_INV)),
         (SetField(dst, own),),
         goto=Table.ROUTE,
-        feature=Feature.TRANSLATE,
+        kind=FlowKind.TRANSLATE,
     )
     yield Flow(
         Table.RESTORE,
@@ -83,7 +85,7 @@ def _of_family(ctx: Context, endpoint: Endpoint, family: Family, own: int) -> It
         match(**tenant | {src: hidden}),
         (SetField(src, own),),
         goto=Table.DELIVER,
-        feature=Feature.TRANSLATE,
+        kind=FlowKind.TRANSLATE,
     )
 
 
@@ -101,3 +103,11 @@ def translations_for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Tran
 def targets(ctx: Context, endpoint: Endpoint) -> list[tuple[str, int]]:
     """The ports that services use of the endpoint: protocol and number."""
     return sorted({(p.protocol, p.target) for s in ctx.model.selected_by(endpoint) for p in ctx.ports_of(s)})
+
+
+FEATURE = Feature(
+    "translate",
+    looks_at=(*ITS_PLACE, *ITS_SERVICES),
+    endpoint=for_endpoint,
+    endpoint_connections=translations_for_endpoint,
+)

@@ -16,9 +16,11 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, mac_int
 from ryu_apps.pipeline.family import V6
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features.fragments import FIRST
 from ryu_apps.pipeline.fields import VLAN_PRESENT
-from ryu_apps.pipeline.tables import Feature, Priority, Table
+from ryu_apps.pipeline.inputs import ITS_PLACE
+from ryu_apps.pipeline.tables import FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Flow, match
 from topology.model import Endpoint
 
@@ -34,7 +36,7 @@ UNFIT = (
 def for_switch(ctx: Context) -> Iterator[Flow]:
     """The frames, whoever sends them."""
     for what in UNFIT:
-        yield Flow(Table.GUARD, Priority.UNFIT, what, goto=Table.UNFIT, feature=Feature.PIPELINE)
+        yield Flow(Table.GUARD, Priority.UNFIT, what, goto=Table.UNFIT, kind=FlowKind.PIPELINE)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
@@ -42,4 +44,12 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     port = ctx.port_of(endpoint)
     if port is not None:
         what = match(in_port=port, eth_src=mac_int(endpoint.mac))
-        yield Flow(Table.UNFIT, Priority.REFUSE, what, feature=Feature.ACCESS)
+        yield Flow(Table.UNFIT, Priority.REFUSE, what, kind=FlowKind.ACCESS)
+
+
+FEATURE = Feature(
+    "unfit",
+    looks_at=(*ITS_PLACE,),
+    switch=for_switch,
+    endpoint=for_endpoint,
+)

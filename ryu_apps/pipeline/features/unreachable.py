@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import FAMILIES
+from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
-from ryu_apps.pipeline.tables import ROUTER_MAC, TENANT, Feature, Priority, Table
+from ryu_apps.pipeline.inputs import HOSTS_OF_NETWORKS
+from ryu_apps.pipeline.tables import ROUTER_MAC, TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Flow, match
 from topology.model import Network
 
@@ -25,4 +27,11 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         if subnet is not None:
             routed = {TENANT: ctx.zone(network.tenant), "eth_dst": ROUTER_MAC, "eth_type": family.eth_type}
             what, zone = match(**routed | {family.dst: subnet}), ctx.zone(network.tenant)
-            yield refuse.tell(Table.ROUTE, Priority.REFUSE + 1, what, zone, Feature.UNREACHABLE)
+            yield refuse.tell(Table.ROUTE, Priority.REFUSE + 1, what, zone, FlowKind.UNREACHABLE)
+
+
+FEATURE = Feature(
+    "unreachable",
+    looks_at=(*HOSTS_OF_NETWORKS,),
+    network=for_network,
+)

@@ -1,0 +1,56 @@
+"""All features. A new one needs a file in `features` and a line here; its tables are declared in `tables`."""
+
+from __future__ import annotations
+
+from ryu_apps.pipeline.feature import Feature
+from ryu_apps.pipeline.features import (
+    access,
+    affinity,
+    balance,
+    closed,
+    discovery,
+    echo,
+    errors,
+    flood,
+    forgotten,
+    fragments,
+    hairpin,
+    ingress,
+    learning,
+    limit,
+    misses,
+    neighbour,
+    outside,
+    refuse,
+    route,
+    transit,
+    translate,
+    unfit,
+    unreachable,
+)
+
+FEATURES: tuple[Feature, ...] = (
+    misses.FEATURE,
+    unfit.FEATURE,
+    access.FEATURE,
+    learning.FEATURE,
+    neighbour.FEATURE,
+    discovery.FEATURE,
+    echo.FEATURE,
+    hairpin.FEATURE,
+    balance.FEATURE,
+    affinity.FEATURE,
+    fragments.FEATURE,
+    refuse.FEATURE,
+    route.FEATURE,
+    flood.FEATURE,
+    transit.FEATURE,
+    unreachable.FEATURE,
+    translate.FEATURE,
+    errors.FEATURE,
+    outside.FEATURE,
+    ingress.FEATURE,
+    closed.FEATURE,
+    forgotten.FEATURE,
+    limit.FEATURE,
+)
