@@ -11,6 +11,7 @@ from topology.answers import (
     INSPECTIONS,
     ChangeDoc,
     ControllerDoc,
+    FlowsDoc,
     LeaseDoc,
     RevisionDoc,
     SubnetDoc,
@@ -225,6 +226,10 @@ class Client:
         """What was asked (``Config``) and what is (``Oper``)."""
         found = self._call("GET", path_of("inspect", collection, key), kind=INSPECTIONS[collection])
         return cast(dict[str, Any], found)
+
+    def flows(self, dpid: str, query: Mapping[str, str]) -> FlowsDoc:
+        """The flows of a switch: of one ``table``, of one ``owner``."""
+        return cast(FlowsDoc, self._call("GET", path_of("switches", dpid, "flows"), params=query, kind=FlowsDoc))
 
     def trace(self, query: Mapping[str, str]) -> TraceDoc:
         """Why a new connection goes where it goes: ``from, to, proto, port, source, sourcePort``."""

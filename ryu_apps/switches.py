@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ryu_apps.counters import PortCount, Raw, ServiceCount, ServiceReader, read_forged, read_refused
+from ryu_apps.flows import flows
 from ryu_apps.flush import Entries
 from ryu_apps.framework import hub
 from ryu_apps.learner import ignored_lines
@@ -19,6 +20,7 @@ from ryu_apps.openflow.failures import Disconnected
 from ryu_apps.openflow.session import Session
 from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.dependents import DEPENDENTS
+from ryu_apps.pipeline.show import Asked
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.reconciler import Reconciler
 from ryu_apps.tracing import trace
@@ -264,6 +266,13 @@ class Switches:
             at = f"switch {dpid:016x}, where {sender.id} is," if dpid else f"the switch of host {sender.host}"
             raise Unavailable(f"{at} is not connected")
         return trace(r, question, [other for other in self.reconcilers.values() if other is not r])
+
+    def flows(self, dpid: int, asked: Asked) -> dict[str, Any]:
+        """The flows of a connected switch, with names."""
+        reconciler = self.reconcilers.get(dpid)
+        if reconciler is None:
+            raise Unavailable(f"switch {dpid:016x} is not connected")
+        return flows(reconciler, asked)
 
     def forged(self, dpid: int) -> dict[str, int]:
         """Packets of forged senders that a connected switch has dropped, by port; empty where it does not say."""

@@ -52,6 +52,27 @@ class SwitchDoc(TypedDict, total=False):
     errors: Annotated[dict[str, str], field("What it refused or lacks, by subject.")]
 
 
+class FlowDoc(TypedDict):
+    """A flow in a switch."""
+
+    table: str
+    priority: int
+    packets: int
+    bytes: int
+    kind: Annotated[str, field("What it is for.")]
+    owners: Annotated[list[str], field("Whose it is: switch, or network, endpoint or service and its key.")]
+    match: Annotated[str, field("With names for registers, ports and numbers; empty: it is about to be replaced.")]
+    actions: str
+
+
+class FlowsDoc(TypedDict):
+    """Flows of a switch, by table and priority."""
+
+    flows: list[FlowDoc]
+    more: Annotated[int, field("How many are left out, where there are more than one answer holds.")]
+    learned: Annotated[int, field("Clients that session affinity has learned, in the table sticky.")]
+
+
 class LeaseDoc(TypedDict):
     """An address granted to a host."""
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Protocol
 
+from ryu_apps.pipeline.context import SWITCH, Owner
+from ryu_apps.pipeline.show import Asked
+from ryu_apps.pipeline.tables import Table
 from ryu_apps.pipeline.trace import Question
+from ryu_apps.rest.inspect import find_endpoints, the_one
 from ryu_apps.rest.trace import question
 from ryu_apps.wsgi import Request, Route, found, query
 from topology import validate
-from topology.answers import SwitchDoc, TraceDoc
+from topology.answers import FlowsDoc, SwitchDoc, TraceDoc
 from topology.contract import Document
-from topology.model import Endpoint
+from topology.errors import Invalid
+from topology.model import Endpoint, Network, Service
 from topology.reports import hex_dpid
 from topology.snapshot import Model
 
@@ -34,6 +39,9 @@ class SwitchView(Protocol):
     def trace(self, question: Question) -> dict[str, Any]:
         """Why a connection goes where it goes; refused where its switch is not connected."""
 
+    def flows(self, dpid: int, asked: Asked) -> dict[str, Any]:
+        """The document of a switch's flows; refused where it is not connected."""
+
     def unlinked(self, endpoint: Endpoint) -> bool:
         """Whether its switch is connected, and its port there is down or missing."""
 
@@ -53,10 +61,12 @@ class Switches:
 
     def routes(self) -> dict[str, dict[str, Route]]:
         """By path."""
+        unknown = (400, 404, 409, 422, 503)
         asked = ("from", "to", "proto", "port", "sourcePort", "source")
         return {
             "/switches": {"GET": Route(self.all, list[SwitchDoc], refuses=(503,))},
             "/switches/{key}": {"GET": Route(self.get, SwitchDoc, refuses=(404, 422, 503))},
+            "/switches/{key}/flows": {"GET": Route(self.flows, FlowsDoc, refuses=unknown, query=("table", "owner"))},
             "/trace": {"GET": Route(self.trace, TraceDoc, refuses=(400, 404, 409, 422, 503), query=asked)},
         }
 
@@ -75,6 +85,39 @@ class Switches:
             document["refusedByLimit"] = refused
         return document
 
+    def flows(self, request: Request, key: str) -> Document:
+        """The flows of a switch, with names; ``table`` and ``owner`` choose some."""
+        dpid = validate.datapath(key)
+        found(next((s for s in self._switches.switches() if s["dpid"] == hex_dpid(dpid)), None), f"Switch {key}")
+        asked = Asked(_table(query(request, "table")), _owner(query(request, "owner"), self._model))
+        return self._switches.flows(dpid, asked)
+
     def trace(self, request: Request) -> Document:
         """Why a connection goes where it goes, and its reply comes back."""
         return self._switches.trace(question(partial(query, request), self._model))
+
+
+def _table(text: str | None) -> Table | None:
+    if not text:
+        return None
+    names = {table.name.lower(): table for table in Table}
+    if text.lower() not in names:
+        raise Invalid(f"table {text}: must be one of {', '.join(names)}")
+    return names[text.lower()]
+
+
+def _owner(text: str | None, model: Model) -> Owner | None:
+    """``switch``, or a kind and a key; an endpoint also by its container's name."""
+    if not text:
+        return None
+    if text == SWITCH[0]:
+        return SWITCH
+    kind, _, key = text.partition(":")
+    if kind not in (Network.kind, Service.kind, Endpoint.kind) or not key:
+        raise Invalid(
+            f"owner {text}: must be switch, network:TENANT:NETWORK, service:TENANT:SERVICE or endpoint:NAME"
+        )
+    if kind == Endpoint.kind and model.get(kind, key) is None:
+        key = the_one(key, find_endpoints(key, model)).id
+    found(model.get(kind, key), f"{kind.capitalize()} {key}")
+    return kind, key

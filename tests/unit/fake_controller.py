@@ -36,6 +36,7 @@ class FakeController:
     def __init__(self) -> None:
         self.docs: dict[str, dict[str, dict[str, Any]]] = {c: {} for c in NAME_FIELDS}
         self.docs["tenants"]["default"] = {"key": "default", "tenantName": "default"}
+        self.flows: dict[str, Any] = {"flows": [], "more": 0, "learned": 0}
         self.seen: list[tuple[str, str, dict[str, str], Any]] = []
         self.connections: set[Any] = set()
         self.log: list[dict[str, Any]] = []
@@ -140,6 +141,8 @@ class FakeController:
                 return {}
             case ["api", "v1", "endpoints", key, "checks"] if method == "PUT":
                 return self.get("endpoints", key) | {"passed": [k for k, passes in body.items() if passes]}
+            case ["api", "v1", "switches", _, "flows"] if method == "GET":
+                return self.flows
             case ["api", "v1", collection] if collection in self.docs and method == "GET":
                 return list(self.docs[collection].values())
             case ["api", "v1", collection, key] if collection in self.docs:

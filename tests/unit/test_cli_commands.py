@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from netctl.cli import main
+from netctl.commands.switch import _fitted
 from tests.unit.fake_controller import FakeController
 
 Run = Callable[..., str]
@@ -415,6 +416,43 @@ def test_switches(fake: FakeController, run: Run) -> None:
         ["01", "yes", "2", "30", "2", "1"],
     ]
     assert json.loads(run("switch", "inspect", "01")) == {"Oper": doc}
+
+
+FLOW = {
+    "table": "route", "priority": 100, "packets": 3, "bytes": 300, "kind": "route", "owners": ["switch"],
+    "match": "ip dst=10.1.1.1", "actions": "decrement TTL, goto reply",
+}  # fmt: skip
+
+
+def test_flows(fake: FakeController, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise only ovs-ofctl shows what is in a switch, in numbers."""
+    assert main(["switch", "flows"]) == 1
+    assert "DPID required: no switch is connected" in capsys.readouterr().err
+    fake.docs["switches"]["01"] = {"dpid": "01"}
+    fake.flows = {"flows": [FLOW], "more": 7, "learned": 2}
+    assert run("switch", "flows", "--table", "route", "--owner", "switch").splitlines() == [
+        "Table  Priority  Packets  Match            Actions",
+        "-----  --------  -------  -----            -------",
+        "route  100       3        ip dst=10.1.1.1  decrement TTL, goto reply",
+        "and 7 more: choose some with --table or --owner",
+        "and 2 learned by session affinity, in table sticky",
+    ]
+    assert fake.seen[-1][1] == "/api/v1/switches/01/flows/?table=route&owner=switch"
+    assert json.loads(run("switch", "flows", "02", "--json")) == fake.flows
+    assert fake.seen[-1][1] == "/api/v1/switches/02/flows/"
+    fake.docs["switches"]["02"] = {"dpid": "02"}
+    assert main(["switch", "flows"]) == 1
+    assert "DPID required: 2 switches are connected: 01, 02" in capsys.readouterr().err
+
+
+def test_flows_fit_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long flows would be broken over several lines, and none could be found."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    (row,) = _fitted([("route", "100", "3", "ip dst=10.1.1.1 " * 9, "goto reply, " * 9)])
+    assert row[:3] == ("route", "100", "3")
+    assert row[3].endswith("…") and row[4].endswith("…")
+    assert len("  ".join([row[0], "Priority", "Packets", *row[3:]])) == 80
 
 
 def test_controllers(fake: FakeController, run: Run) -> None:

@@ -30,7 +30,7 @@ class Asked(NamedTuple):
 
     key: str = ""
     body: Any = None
-    query: Mapping[str, str] = {}
+    query: Mapping[str, str | list[str]] = {}
 
 
 def _trace(**more: str) -> Asked:
@@ -90,6 +90,13 @@ CASES: dict[str, dict[int, Asked]] = {
     "GET /inspect/serviceLBs/{key}": {200: Asked("default:app"), 404: Asked("default:none")},
     "GET /switches": {200: Asked()},
     "GET /switches/{key}": {200: Asked("a"), 404: Asked("b"), 422: Asked("x")},
+    "GET /switches/{key}/flows": {
+        200: Asked("a", query={"table": "route", "owner": "service:default:app"}),
+        400: Asked("a", query={"table": ["route", "reply"]}),
+        404: Asked("b"),
+        409: Asked("a", query={"owner": "endpoint:web"}),
+        422: Asked("a", query={"table": "none"}),
+    },
     "GET /trace": {
         200: _trace(),
         400: Asked(query={"from": "web-1"}),
