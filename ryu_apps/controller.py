@@ -73,6 +73,7 @@ class Controller(fw.App):
         self.lead = self._join()
         self.control_plane = self._listeners()
         self.control_plane.step()  # before REST answers anybody
+        self.commands.control = self.control_plane.known
         self.spawn(self.control_plane.run, fw.hub.sleep)
         connected = self.switches.reconcilers.keys
         self.liveness = Liveness(self.model, connected, ready=self._filled, leads=lambda: self.lead.leads)

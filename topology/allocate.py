@@ -9,8 +9,8 @@ from itertools import chain
 from typing import Any
 
 from topology.errors import Conflict
+from topology.indexes import POOLS
 from topology.model import Address
-from topology.snapshot import POOLS
 
 LIMITS = {
     "tenant": 0x7FFF,  # a tenant has two conntrack zones, of 16 bits

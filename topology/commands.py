@@ -14,7 +14,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, ip_address
 from typing import Any, TypeVar
 
@@ -23,10 +23,11 @@ from topology.allocate import NumberPool, number_pools
 from topology.documents import DEFAULT_TENANT, NetworkDoc, ServiceDoc
 from topology.draft import Draft, follow
 from topology.errors import Conflict, NetctlError
+from topology.indexes import POOLS
 from topology.model import Address, Change, Commit, Endpoint, Host, Lease, Network, Object, Service, Tenant
 from topology.reports import EndpointDoc, HostDoc
 from topology.seen import Seen
-from topology.snapshot import POOLS, Model
+from topology.snapshot import Model
 from topology.store import StaleRevision, Store, StoreUnavailable, StoreUnusable
 
 T = TypeVar("T")
@@ -44,6 +45,8 @@ class Commands:
     def __init__(self, model: Model, store: Store, clock: Callable[[], float] = time.time) -> None:
         self.model = model
         self.store = store
+        self.control: Callable[[], Iterable[str]] = tuple
+        """The control plane's listeners, as far as they are known."""
         self._clock = clock
         self._subscribers: list[Callable[[Commit], None]] = []
         self._to_tell: deque[Commit] = deque()
@@ -203,7 +206,7 @@ class Commands:
         return self._run(lambda draft: [write_endpoint.learn(draft, host) for host in seen])
 
     def _draft(self) -> Draft:
-        return Draft(self.model, self._pools, self._clock())
+        return Draft(self.model, self._pools, self._clock(), self.control)
 
     def _run(self, work: Callable[[Draft], T]) -> T:
         with self._my_turn():

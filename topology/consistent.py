@@ -8,8 +8,9 @@ from typing import Any
 
 from topology.allocate import LIMITS
 from topology.errors import Conflict
+from topology.indexes import held_by, network_of, numbers_of
 from topology.model import Address, Change, Endpoint, Host, Network, Object, Service, Tenant
-from topology.snapshot import Model, held_by, network_of, numbers_of
+from topology.snapshot import Model
 
 EARLIER_LIMITS = {**LIMITS, "port": 2**24 - 1}
 """What may be in a store: an earlier version gave larger numbers to ports, which are replaced when it is loaded."""

@@ -6,6 +6,7 @@ Each controller says which it knows of (`ryu_apps.listeners`); hosts' agents clo
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from urllib.parse import urlsplit
@@ -55,6 +56,15 @@ def of_url(url: str) -> Listener | None:
     except ValueError:
         return None
     return Listener("tcp", parts.hostname, port) if parts.hostname and port else None
+
+
+def ports_of(listeners: Iterable[str]) -> dict[tuple[int, str], str]:
+    """Whose a port of the control plane is, by (port, TCP or UDP); the tunnels' is among them."""
+    found = {(TUNNEL_PORT_NUMBER, "UDP"): "the hosts' tunnels"}
+    for text in listeners:
+        protocol, port = text.partition(":")[0], text.rpartition(":")[2]
+        found[int(port), protocol.upper()] = f"the control plane ({text})"
+    return found
 
 
 def tunnel(address: IPv4Address) -> Listener:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any, cast
 
 from topology.addresses import Holder, Space
 from topology.allocate import COOLING_SECONDS, NumberPool
 from topology.errors import Conflict, NotFound
+from topology.indexes import POOLS, held_by, network_of, numbers_of
 from topology.model import Address, Change, Endpoint, Lease, Network, Object, Service, Tenant
-from topology.snapshot import POOLS, Model, held_by, network_of, numbers_of
+from topology.snapshot import Model
 from topology.validate import show, subnet_text
 
 Slot = tuple[str, int]
@@ -23,8 +24,16 @@ Family = tuple[str, int]
 class Draft:
     """What the model would be. Dropping a draft undoes it."""
 
-    def __init__(self, model: Model, pools: Mapping[str, NumberPool], now: float) -> None:
+    def __init__(
+        self,
+        model: Model,
+        pools: Mapping[str, NumberPool],
+        now: float,
+        control: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        """``control``: the listeners of the control plane, as text: no service may publish these ports."""
         self.model = model
+        self.control = control
         self.now = now
         self._pools = pools
         self._after: dict[tuple[str, str], Object | None] = {}

@@ -10,6 +10,7 @@ from topology.allocate import PICK_FROM, PICK_LENGTH, free_subnet
 from topology.documents import DEFAULT_TENANT, NetworkDoc
 from topology.draft import Draft
 from topology.errors import Conflict, Invalid
+from topology.indexes import NETWORKS_OF_TENANT
 from topology.model import Network, Prefix, Tenant
 
 
@@ -29,7 +30,7 @@ def delete_tenant(draft: Draft, name: str) -> Tenant:
     tenant = draft.tenant(name)
     if name == DEFAULT_TENANT:
         raise Conflict(f"tenant {DEFAULT_TENANT} can't be deleted")
-    if draft.model.count("network", "tenant", name):
+    if draft.model.count(NETWORKS_OF_TENANT, name):
         raise Conflict(_still_has(name, "network", [n.name for n in draft.model.networks_of(name)]))
     draft.delete(tenant)
     return tenant

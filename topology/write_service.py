@@ -7,6 +7,7 @@ from dataclasses import replace
 from topology import contract, options, validate
 from topology.addresses import Holder
 from topology.allocate import LIMITS
+from topology.control import ports_of
 from topology.documents import ServiceDoc
 from topology.draft import Draft
 from topology.errors import Conflict, Invalid, NotFound
@@ -42,7 +43,7 @@ def put_service(draft: Draft, document: ServiceDoc) -> Service:
     vips = [_vip(draft, network, old, "ipAddress", requested, 4)]
     if network.subnet6 is not None or requested6 is not None:
         vips.append(_vip(draft, network, old, "ipv6Address", requested6, 6))
-    _claim_published(draft, key, published)
+    _claim_published(draft, key, published, () if old is None else old.published)
     kept = {} if old is None else {(p.port, p.target, p.protocol): p.number for p in old.ports}
     service = Service(
         tenant=tenant,
@@ -154,8 +155,14 @@ def _vip(  # noqa: PLR0917 - the same for either family
     return requested
 
 
-def _claim_published(draft: Draft, key: str, published: tuple[Published, ...]) -> None:
+def _claim_published(
+    draft: Draft, key: str, published: tuple[Published, ...], before: tuple[Published, ...]
+) -> None:
+    control = ports_of(draft.control()) if published else {}
     for wanted in published:
+        user = control.get((wanted.port, wanted.protocol))
+        if user is not None and wanted not in before:
+            raise Conflict(f"publish {wanted}: port {wanted.port} {wanted.protocol} is that of {user}; take another")
         other = draft.model.published(wanted.port, wanted.protocol)
         if other is not None and other.key != key:
             raise Conflict(

@@ -100,9 +100,10 @@ class Outside:
 
     def carry_out(self, wanted: Wish) -> dict[str, str]:
         """Make the kernel be so. Returns what could not be: a line each, by what it is about."""
-        refused = self._ports.hold([(one.port, one.protocol) for one in wanted.published])
+        control = {(port, protocol.upper()) for protocol, port in wanted.closed.ports}
+        refused = self._ports.hold([(one.port, one.protocol) for one in wanted.published], control)
         troubles = {
-            f"publish {one.name}": f"{one.service}: {refused[one.port, one.protocol]} on this host, not taken over"
+            f"publish {one.name}": f"{one.service}: {refused[one.port, one.protocol]}"
             for one in wanted.published
             if (one.port, one.protocol) in refused
         }

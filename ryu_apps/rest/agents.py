@@ -30,6 +30,7 @@ from topology.commands import Commands
 from topology.contract import Document, document_of, filled
 from topology.documents import DEFAULT_TENANT
 from topology.errors import BadRequest, Conflict, NotFound
+from topology.indexes import ENDPOINTS_OF_HOST
 from topology.model import Endpoint, Host
 from topology.reports import (
     AppliedDoc,
@@ -129,7 +130,7 @@ class AgentApi:
         """A host is no more. Not one that lives: its agent would register it again, and its containers are there."""
         host = self._model.hosts.get(key)
         if host is not None and not self._tracker.liveness.agent_silent(key):
-            left = self._model.count("endpoint", "host", key)
+            left = self._model.count(ENDPOINTS_OF_HOST, key)
             if not host.draining:
                 raise Conflict(
                     f"host {key} is up: its agent would register it again; first end its netctl-agent, "

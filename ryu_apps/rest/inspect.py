@@ -9,6 +9,7 @@ from ryu_apps.pipeline.explain import SHORT_ID, name
 from ryu_apps.rest.documents import network_document, service_document, service_vips, tenant_document
 from topology.contract import Document, filled
 from topology.errors import Conflict, NotFound
+from topology.indexes import ENDPOINTS_OF_TENANT
 from topology.model import Endpoint, Network, Service, Tenant
 from topology.options import label_troubles
 from topology.providers import HOST_DOWN, PORT_DOWN, Provider, lost, providers, shown
@@ -33,7 +34,7 @@ def inspect_tenant(tenant: Tenant, model: Model) -> Document:
     networks = model.networks_of(tenant.name)
     services = model.services_of_tenant(tenant.name)
     oper = {
-        "totalEndpoints": model.count("endpoint", "tenant", tenant.name),
+        "totalEndpoints": model.count(ENDPOINTS_OF_TENANT, tenant.name),
         "totalNetworks": len(networks),
         "totalServicelbs": len(services),
     }

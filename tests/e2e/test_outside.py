@@ -146,8 +146,8 @@ def test_a_port_that_is_taken(stage: Stage) -> None:
         stage.host.netctl("service", "create", "app", *options, "--publish=80:8080", "--publish=81:8080")
 
         wait_for(lambda: errors(stage.host), "the host to say so")
-        line = "default:app: Address already in use on this host, not taken over"
-        assert errors(stage.host) == {"publish 81/TCP": line}
+        assert errors(stage.host).keys() == {"publish 81/TCP"}
+        assert "in use on this host, not taken over" in errors(stage.host)["publish 81/TCP"]
         stage.works()
         stage.host.netctl("service", "create", "app", *options, "--publish=80:8080")
         wait_for(lambda: not errors(stage.host), "it to be well again")

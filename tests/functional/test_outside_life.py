@@ -104,7 +104,7 @@ def test_a_port_that_the_host_needs_itself(place: Place) -> None:
     put(place, [*PUBLISH, "9000:8080:TCP"])
     wait_for(lambda: troubles(place), "the host to report it")
 
-    assert troubles(place) == {"publish 9000/TCP": "default:app: Address already in use on this host, not taken over"}
+    assert "in use on this host, not taken over" in troubles(place)["publish 9000/TCP"]
     assert place.out.ask("tcp", place.side.ip, 9000).split()[0] == "host"
     assert place.out.reaches("tcp", place.side.ip, 80), "the others are published"
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from netctl.agent import outside
+from netctl.agent import hostport, outside
 from netctl.agent.kernel_rules import KernelRules, Table
 from netctl.agent.networks import Networks
 from netctl.agent.state import State
@@ -280,6 +280,7 @@ def main(url: str, dpid: str, bridge: str, *more: str) -> None:
     KernelRules.ensure = looks  # type: ignore[method-assign]
     outside.RULES_INTERVAL = 1.0
     outside.INTERVAL = 0.5
+    hostport.QUIET = 1.0
     parts = (sync, networks, outside.Outside(bridge, state, Path(directory), networks.troubles_changed))
     for part in parts:
         part.start()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netctl.agent import kernel_rules
-from netctl.agent.hostport import HostPorts
+from netctl.agent.hostport import QUIET, HostPorts, used
 from netctl.agent.kernel_rules import Present, Published, Table, restore_text
 from netctl.agent.outside import Outside, Wish, wish
 from netctl.agent.state import State
@@ -71,12 +71,16 @@ def test_the_wish_has_what_fits_a_tunnel() -> None:
 
 def test_a_port_is_held_against_all_comers() -> None:
     """Somebody's server would seem to run and never be asked anything."""
-    ports = HostPorts()
+    now = 1000.0
+    ports = HostPorts(lambda: now)
     with socket.socket() as theirs:
         theirs.bind(("127.0.0.1", 0))
         theirs.listen()
         number = theirs.getsockname()[1]
-        assert ports.hold([(number, "TCP"), (number, "UDP")]) == {(number, "TCP"): "Address already in use"}
+        assert ports.hold([(number, "TCP"), (number, "UDP")]) == {
+            (number, "TCP"): "Address already in use on this host, not taken over"
+        }
+    now += QUIET
     assert ports.hold([(number, "TCP"), (number, "UDP")]) == {}, "free by now"
     assert ports.hold([(number, "TCP"), (number, "UDP")]) == {}, "held already"
     with socket.socket() as late:
@@ -86,6 +90,46 @@ def test_a_port_is_held_against_all_comers() -> None:
     ports.hold([])
     with socket.socket() as late:
         late.bind(("", number))
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_program_that_restarts_keeps_its_port(kind: socket.SocketKind, family: socket.AddressFamily) -> None:
+    """The host's SSH server, or the controller itself, would not get its port back, for as long as the agent lives."""
+    now = 1000.0
+    ports = HostPorts(lambda: now)
+    port = (0, "TCP" if kind == socket.SOCK_STREAM else "UDP")
+    for _ in range(3):
+        with socket.socket(family, kind) as theirs:
+            if kind == socket.SOCK_STREAM:
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            theirs.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", port[0]))
+            port = (theirs.getsockname()[1], port[1])
+            if kind == socket.SOCK_STREAM:
+                theirs.listen()
+            if port in used():
+                ports._used.setdefault(port, now)  # IPv6's alone would not be in the way of IPv4's
+            assert port in ports.hold([port])
+            now += 2 * QUIET
+            assert "not taken over" in ports.hold([port])[port]
+        now += QUIET - 1
+        assert "before it has been free for 60 s" in ports.hold([port])[port]
+    now += 1
+    assert ports.hold([port]) == {}
+    ports.hold([])
+
+
+def test_the_control_planes_ports_are_never_held() -> None:
+    """A service that publishes the controller's port would lock it out after its next restart."""
+    with socket.socket() as theirs:
+        theirs.bind(("127.0.0.1", 0))
+        port = (theirs.getsockname()[1], "TCP")
+    ports = HostPorts()
+    assert ports.hold([port]) == {}
+    assert ports.hold([port], [port]) == {port: "the control plane's port, never taken over"}
+    with socket.socket() as theirs:
+        theirs.bind(("127.0.0.1", port[0]))
+        theirs.listen()
 
 
 FILTER = kernel_rules.wanted("br-netctl", PUBLISHED)["filter"]

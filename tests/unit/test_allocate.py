@@ -263,7 +263,7 @@ def test_ten_thousand_services() -> None:
             )
             costs.append(len(real(endpoint)))
     assert costs == [1] * 10
-    longest = max(len(group) for group in door.model._selecting.values())
+    longest = max(len(group) for group in door.model._indexes.selecting._services.values())
     assert longest <= 2, "services are indexed by what tells them apart"
 
 

@@ -14,9 +14,9 @@ from tests.unit.modelkit import Door, contents
 from topology.allocate import COOLING_SECONDS, LIMITS
 from topology.documents import HealthCheckDoc
 from topology.errors import NetctlError
+from topology.indexes import PUBLISHED, held_by, network_of, numbers_of
 from topology.model import Address, Lease, Object, Prefix
 from topology.reports import EndpointDoc
-from topology.snapshot import held_by, network_of, numbers_of
 
 # most values are good ones: a sequence of refusals finds nothing
 TENANTS = st.sampled_from(["default"] * 5 + ["blue"] * 3 + ["red"])
@@ -268,7 +268,7 @@ class Sequences(RuleBasedStateMachine):
         assert len(dict(pairs)) == len(pairs)
         for (port, protocol), service in pairs:
             assert self.door.model.published(port, protocol) is service
-        assert len(self.door.model._published) == len(pairs)
+        assert len(list(self.door.model._indexes.each(PUBLISHED))) == len(pairs)
 
     @invariant()
     def numbers_tags_macs_and_switches_are_unique(self) -> None:

@@ -39,6 +39,26 @@ def test_a_port_of_the_hosts_is_one_services(door: Door) -> None:
     assert door.model.published(8000, "UDP") is door.model.services["default:other"]
 
 
+@pytest.mark.parametrize(
+    ("publish", "whose"),
+    [
+        ("6653:80", r"port 6653 TCP is that of the control plane \(tcp:127.0.0.1:6653\); take another"),
+        ("9999:80", r"the control plane \(tcp:\[fd00::1\]:9999\)"),
+    ],
+)
+def test_the_control_planes_ports_are_nobodys(door: Door, publish: str, whose: str) -> None:
+    """Its agents would take the port on every host, and a controller that restarts could not listen any more."""
+    service = replace(APP, ports=["80:80:TCP", "53:53:UDP"])
+    with pytest.raises(Conflict, match="port 4789 UDP is that of the hosts' tunnels; take another"):
+        put(door, service, "4789:53:UDP")
+    before = put(door, service, publish)  # the controller did not know better
+    door.commands.control = lambda: ["tcp:127.0.0.1:6653", "tcp:[fd00::1]:9999"]
+    with pytest.raises(Conflict, match=whose):
+        put(door, OTHER, publish)
+    assert put(door, replace(service, selectors=["a=b"]), publish).published == before.published, "it may be changed"
+    put(door, OTHER, "6653:53:UDP")
+
+
 def test_a_port_comes_back(door: Door) -> None:
     """A port that a service gave up, or that went with it, is another's to have at once."""
     put(door, APP, "80:80", "81:80")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.kit.docs import replace, service_doc
 from tests.unit.modelkit import DUAL, SRV, WEB1, Door, contents, furnished
+from topology.indexes import ENDPOINTS_OF_NETWORK
 from topology.model import Change, Commit, Endpoint, Labels, Network, Object, Published, Service
 from topology.snapshot import Model
 
@@ -131,7 +132,7 @@ def test_groups() -> None:
     assert [e.id for e in model.endpoints_of("default:web")] == ["b", "a", "c"]
     assert [e.id for e in model.endpoints_of_host("h1")] == ["b", "a"]
     assert [e.id for e in model.endpoints_of_switch(7)] == ["c"]
-    assert model.count("endpoint", "network", "default:web") == 3
+    assert model.count(ENDPOINTS_OF_NETWORK, "default:web") == 3
     assert model.by_mac("default:web", "02:42:0a:01:01:02") is model.endpoints["a"]
     assert model.by_tag("vxlan", 2) is model.networks["default:web"]
     assert model.by_number("network", 2) is model.networks["default:web"]
@@ -232,4 +233,4 @@ def test_a_common_selector_costs_nothing() -> None:
         door.commands.put_service(
             service_doc("default", f"s{number}", "srv", "", ["environment=prod", "release=stable", f"x=s{number}"])
         )
-    assert max(len(group) for group in door.model._selecting.values()) <= 2
+    assert max(len(group) for group in door.model._indexes.selecting._services.values()) <= 2
