@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -30,8 +31,18 @@ SYNC_TIMEOUT = 0.005  # s more for each endpoint of a host's list: ten times wha
 
 
 def key_of(tenant: str, *names: str) -> str:
-    """The key of an object of a tenant."""
-    return ":".join((tenant, *names))
+    """The key of an object of a tenant. Raises `Refused` for a name that would be no part of it."""
+    return ":".join((tenant, *map(_name, names)))
+
+
+def _name(name: str) -> str:
+    """What may be a part of a key or path; the controller says what else a name must be."""
+    if ":" in name:
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: a name has no colon; -t TENANT names the tenant")
+    if "/" in name:
+        line = f"{name}: a name has no slash; what Docker lists as NAME/TENANT is NAME -t TENANT here"
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, line)
+    return name
 
 
 class Client:
@@ -68,15 +79,15 @@ class Client:
 
     def tenant(self, name: str) -> TenantDoc:
         """One tenant."""
-        return cast(TenantDoc, self._call("GET", path_of("tenants", name), kind=TenantDoc))
+        return cast(TenantDoc, self._call("GET", path_of("tenants", _name(name)), kind=TenantDoc))
 
     def put_tenant(self, name: str) -> TenantDoc:
         """Make a tenant."""
-        return cast(TenantDoc, self._call("PUT", path_of("tenants", name), {"tenantName": name}, kind=TenantDoc))
+        return cast(TenantDoc, self._call("PUT", path_of("tenants", _name(name)), {"tenantName": name}, kind=TenantDoc))
 
     def delete_tenant(self, name: str) -> None:
         """Remove a tenant that has no networks."""
-        self._call("DELETE", path_of("tenants", name))
+        self._call("DELETE", path_of("tenants", _name(name)))
 
     # Networks
 

@@ -156,6 +156,9 @@ def test_no_connection(run: Run) -> None:
     )
 
 
+NO_SLASH = "a name has no slash; what Docker lists as NAME/TENANT is NAME -t TENANT here"
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -167,6 +170,10 @@ def test_no_connection(run: Run) -> None:
         ("net create x -s 10.1.1.0/24 -t red", "Tenant red not found"),
         ("net inspect none", "Network default:none not found"),
         ("tenant rm ..", "'..' can't be a name"),
+        ("tenant create a/b", f"a/b: {NO_SLASH}"),
+        ("net create web/blue -s 10.9.9.0/24", f"web/blue: {NO_SLASH}"),
+        ("net rm gw/../nat", f"gw/../nat: {NO_SLASH}"),
+        ("net create a:b -s 10.9.9.0/24", "a:b: a name has no colon; -t TENANT names the tenant"),
     ],
 )
 def test_refusals(fake: FakeController, run: Run, line: str, says: str) -> None:

@@ -2,6 +2,7 @@
 
 - Only packets with a source in the network enter a network without a gateway, or an internal one.
 - Only replies to the host leave a network without nat. There is no nat for IPv6.
+- Link-local addresses, a cloud's metadata service among them, are not reached from any network.
 
 `ryu_apps.prohibited` makes the answer.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, mac_int
-from ryu_apps.pipeline.family import FAMILIES, V6, Family, each
+from ryu_apps.pipeline.family import FAMILIES, V4, V6, Family, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.features.balance import known
@@ -22,6 +23,7 @@ from ryu_apps.pipeline.tables import NETWORK, PORT, ROUTER_MAC, FlowKind, Priori
 from ryu_apps.pipeline.values import Flow, OutputReg, match
 from topology.model import Endpoint, Network
 
+LINK_LOCAL4 = (0xA9FE0000, 0xFFFF0000)  # 169.254.0.0/16
 LAST = Priority.FALLBACK - 1  # below the flows of `forgotten` and `learning`
 
 
@@ -51,6 +53,8 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         out = {NETWORK: network.number, "eth_type": family.eth_type}
         yield _tell(ctx, network, Table.LEAVE, LAST, **out)
         yield _tell(ctx, network, Table.DEPART, LAST, **out, ct_state=known(CT_NEW))
+    routed = {NETWORK: network.number, "eth_dst": ROUTER_MAC, "eth_type": V4.eth_type}
+    yield _tell(ctx, network, Table.ROUTE, Priority.REFUSE, **routed, ipv4_dst=LINK_LOCAL4)
     nowhere = {NETWORK: network.number, "eth_dst": ROUTER_MAC, "eth_type": V6.eth_type}
     yield _tell(ctx, network, Table.ROUTE, LAST, **nowhere)
 

@@ -125,7 +125,7 @@ def _to_the_world() -> Iterator[Flow]:
     """What no container has: to the host; what may pass is decided in `reply`, `restore` and `leave`."""
     to_router = IP | {"eth_dst": ROUTER_MAC}
     for number, mask in NEVER:
-        yield _flow(Table.ROUTE, Priority.REFUSE, match(**to_router, ipv4_dst=(number, mask)))
+        yield _flow(Table.ROUTE, Priority.REFUSE - 1, match(**to_router, ipv4_dst=(number, mask)))
     yield _flow(Table.ROUTE, Priority.FALLBACK, match(**to_router), *TO_THE_HOST, goto=Table.REPLY)
     # out of the second zone, translated
     yield _flow(Table.DEPART, Priority.EXACT, match(**IP, ipv4_src=_masked(HIDDEN)), goto=Table.DELIVER)
