@@ -6,6 +6,7 @@ msgspec checks types and bounds, and makes the JSON Schema of OpenAPI.
 
 from __future__ import annotations
 
+import json
 import operator
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -238,7 +239,8 @@ def shown(value: Any) -> str:
         return "a list"
     if isinstance(value, int) and not LEAST <= value <= MOST:
         return "a number of many digits"
-    return one_line(msgspec.json.encode(value).decode(), SHOWN)
+    # not msgspec, which can't encode half of a character
+    return one_line(json.dumps(value, ensure_ascii=False), SHOWN)
 
 
 # answers of other programs

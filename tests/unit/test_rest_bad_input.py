@@ -34,6 +34,7 @@ def rest() -> Iterator[Rest]:
         (b"[]", "body: must be a JSON object, is a list"),
         (b"null", "body: must be a JSON object, is null"),
         (b'"x"', 'body: must be a JSON object, is "x"'),
+        (b'"\\ud800x"', 'body: must be a JSON object, is "\\ud800x"'),
         (b'{"subnet": "\xff"}', "body: not UTF-8 (byte 12)"),
         (b'{"subnet": "a", "subnet": "b"}', 'body: field "subnet" is there twice'),
         (b'{"pktTag": NaN}', "body: not JSON: NaN"),
