@@ -83,7 +83,7 @@ class Controller(fw.App):
         self.spawn(self.liveness.run)
         self.spawn(Verdicts(self.commands, self.liveness, lambda: self.lead.leads).run)
         observed = self.switches.observed
-        self.fabric = Fabric(self.model, observed, self.switches.reconcilers)
+        self.fabric = Fabric(self.model, observed, self.switches.reconcilers, self.switches.progress)
         self.switches.on_move = self.fabric.moved
         self.links = Links(observed, self.switches.send, self._is_of_fabric, self._links_changed)
         self.edges = Edges(self.model, observed)

@@ -8,10 +8,9 @@ no switch sends to where it was, then all send to where it is.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Mapping
 
-from ryu_apps.framework import hub
+from ryu_apps.framework import Progress, hub
 from ryu_apps.pipeline.dependents import DEPENDENTS
 from ryu_apps.reconciler import Reconciler
 from topology.observed import Observed
@@ -19,13 +18,20 @@ from topology.paths import Link, Paths, common, grows
 from topology.snapshot import Model
 
 PATIENCE = 2.0  # seconds that all switches wait for the slowest one
-LOOK = 0.005  # seconds between two looks whether they have it
 
 
 class Fabric:
     """Makes the observed paths those of the observed links. `run` is for a greenthread of its own."""
 
-    def __init__(self, model: Model, observed: Observed, reconcilers: Mapping[int, Reconciler]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        observed: Observed,
+        reconcilers: Mapping[int, Reconciler],
+        progress: Progress | None = None,
+    ) -> None:
+        """``progress``: of the reconcilers."""
+        self._progress = progress or Progress()
         self._model = model
         self._observed = observed
         self._reconcilers = reconcilers
@@ -76,12 +82,12 @@ class Fabric:
     def wait(self) -> None:
         """Until all that are connected have carried out what they were told; one that waits itself has not begun."""
         marks = {reconciler: reconciler.marks for reconciler in self._reconcilers.values()}
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
+
+        def carried_out() -> bool:
             connected = set(self._reconcilers.values())
-            if all(r.carried_out >= mark or r.waits for r, mark in marks.items() if r in connected):
-                return
-            hub.sleep(LOOK)
+            return all(r.carried_out >= mark or r.waits for r, mark in marks.items() if r in connected)
+
+        self._progress.wait_for(carried_out, PATIENCE)
 
     def _use(self, new: Paths) -> None:
         old, self._observed.paths = self._observed.paths, new

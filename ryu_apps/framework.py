@@ -14,6 +14,7 @@ import importlib
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -126,6 +127,32 @@ def spawn(fn: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
             return None
 
     return hub.spawn(run)
+
+
+class Progress:
+    """Greenthreads that wait for something to go on: all are woken whenever it does, and look for themselves."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Any] = []
+
+    def made(self) -> None:
+        """It has gone on."""
+        waiting, self._waiting = self._waiting, []
+        for event in waiting:
+            event.set()
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until it holds, at most ``timeout`` seconds; whether it does."""
+        until = time.monotonic() + timeout
+        while not condition():
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            event = hub.Event()
+            self._waiting.append(event)
+            if not event.wait(timeout=left):
+                self._waiting.remove(event)
+        return True
 
 
 def _loud(handle: Callable[[Any], object]) -> Callable[[Any], object]:

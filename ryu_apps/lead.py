@@ -155,6 +155,7 @@ class Elected:
         self._switches.awaited.clear()
         if generation:
             self._switches.awaited.update(s.datapath.id for s in self._sessions())
+        self._switches.progress.made()
         if generation:
             self._spawn(self._take_over, generation)
             return

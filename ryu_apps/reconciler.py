@@ -17,7 +17,7 @@ from typing import TypeVar
 from ryu_apps import diff
 from ryu_apps.counters import Kept
 from ryu_apps.flush import Entries, Flusher
-from ryu_apps.framework import hub
+from ryu_apps.framework import Progress, hub
 from ryu_apps.openflow import codec
 from ryu_apps.openflow.codec import EncodedGroup
 from ryu_apps.openflow.failures import Disconnected, SessionError
@@ -69,12 +69,13 @@ class Reconciler:
         patient_until: float = 0.0,
         awaited: Collection[int] = (),
         missed: Callable[[Context], Iterable[Entries]] = lambda _: (),
+        progress: Progress | None = None,
     ) -> None:
         """``generation``: that of us as the leader of several controllers; 0: there are no others.
 
         ``patient_until`` (s, monotonic): no longer is waited for the links that the switch's ways are made of.
         ``awaited``: the switches that are about to tell of their ports. ``missed``: the connections that ended in the
-        model before this one of the switch.
+        model before this one of the switch. ``progress``: made with each step.
         """
         self.session = session
         self.switch = switch
@@ -98,6 +99,7 @@ class Reconciler:
         self._patient_until = patient_until
         self._awaited = awaited
         self._missed = missed
+        self._progress = progress or Progress()
         self._dirty: set[Owner] = set()
         self._packets: list[bytes] = []
         self._questions = Questions()
@@ -133,6 +135,7 @@ class Reconciler:
         """The connection is gone: the thread ends."""
         self._closed = True
         self._wake.set()
+        self._progress.made()
 
     def run(self) -> None:
         """Until the connection ends."""
@@ -211,6 +214,7 @@ class Reconciler:
             if left <= 0 or _ways(self.context()) == there:
                 break
             self.waits = True
+            self._progress.made()  # who waits for this switch does so no more
             self._wake.wait(timeout=left)
             self._wake.clear()
         self.waits = False
@@ -248,6 +252,7 @@ class Reconciler:
         self._flusher.changed()
         self.settled_revision = revision
         self.carried_out = marks
+        self._progress.made()
         for packet in packets:
             self.session.send_plain(packet)
 

@@ -12,7 +12,7 @@ from typing import Any
 from ryu_apps.counters import PortCount, Raw, ServiceCount, ServiceReader, read_forged, read_refused
 from ryu_apps.flows import flows
 from ryu_apps.flush import Entries
-from ryu_apps.framework import hub
+from ryu_apps.framework import Progress
 from ryu_apps.learner import ignored_lines
 from ryu_apps.missed import LOOK_BACK, missed
 from ryu_apps.openflow.complaints import COMPLAINTS
@@ -49,6 +49,8 @@ class Switches:
     ) -> None:
         """``changes_since``: the commits after a revision; None: they are not known any more."""
         self.observed = Observed()
+        self.progress = Progress()
+        """Of all reconcilers."""
         self.reconcilers: dict[int, Reconciler] = {}
         self.generation = 0
         """That of us as the leader of several controllers; 0: there are no others."""
@@ -97,6 +99,7 @@ class Switches:
             patient_until=patient_until,
             awaited=self.awaited,
             missed=partial(self._missed, self._carried_out.get(dpid, self._began_with)),
+            progress=self.progress,
         )
         self.reconcilers[dpid] = reconciler
         return reconciler
@@ -106,6 +109,7 @@ class Switches:
         self.awaited.discard(dpid)
         for reconciler in self.reconcilers.values() if not self.awaited else ():
             reconciler.mark(())
+        self.progress.made()
 
     def _missed(self, carried_out: int, seen: Context) -> Iterable[Entries]:
         """The connections that ended since a switch carried out that revision."""
@@ -140,6 +144,7 @@ class Switches:
             del self.reconcilers[dpid]
             if reconciler.settled_revision >= 0:
                 self._carried_out[dpid] = reconciler.settled_revision
+            self.progress.made()  # nobody waits for it
             before = self._unlinked(dpid)
             self.observed.disconnect(dpid)
             self._mark_elsewhere(dpid, before)
@@ -223,13 +228,14 @@ class Switches:
 
     def settle(self, revision: int) -> bool:
         """Wait until every connected switch carries out the model as of ``revision``; at most SETTLE_TIMEOUT."""
-        until = time.monotonic() + SETTLE_TIMEOUT
-        while self.awaited or any(r.settled_revision < revision for r in self.reconcilers.values()):
-            if time.monotonic() > until:
-                LOG.warning("revision %d is stored, but not yet in every switch", revision)
-                return False
-            hub.sleep(0.002)
-        return True
+
+        def settled() -> bool:
+            return not self.awaited and all(r.settled_revision >= revision for r in self.reconcilers.values())
+
+        if self.progress.wait_for(settled, SETTLE_TIMEOUT):
+            return True
+        LOG.warning("revision %d is stored, but not yet in every switch", revision)
+        return False
 
     def counters(self, service_key: str) -> dict[str, Any]:
         """What the switches have counted for a service, all together, and what they refused of it, by switch."""

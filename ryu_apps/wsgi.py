@@ -99,7 +99,8 @@ class Route:
     """What one method of a path does: its handler, the documents that it takes and gives, how it may refuse.
 
     ``refuses``: beside what its method and ``takes`` say by themselves (`ryu_apps.rest.openapi`). ``settles``: a write
-    is answered once the switches carry it out; not one that they have no part in.
+    is answered once the switches carry it out; not one that they have no part in. ``leader``: only the leading
+    controller can answer; with ``stored``, the others tell what is stored where it does not.
     """
 
     handler: Handler
@@ -109,6 +110,8 @@ class Route:
     query: tuple[str, ...] = ()
     content: str = "application/json"
     settles: bool = True
+    leader: bool = False
+    stored: bool = False
 
 
 def methods(get: Route, put: Route, delete: Route) -> dict[str, Route]:

@@ -74,20 +74,22 @@ class AgentApi:
     def routes(self) -> dict[str, dict[str, Route]]:
         """By path."""
         missing, wrong = (404,), (404, 409, 422)
-        get = Route(self.get_host, HostDoc, refuses=missing)
+        get = Route(self.get_host, HostDoc, refuses=missing, leader=True, stored=True)
         # a heartbeat that waits for another's change arrives too late: its host would be taken for dead
-        put = Route(self.put_host, HostDoc, HostDoc, (409, 422), settles=False)
-        applied = Route(self.put_applied, HostDoc, AppliedDoc, (404, 422), settles=False)
-        drain = Route(self.drain_host, HostDoc, refuses=missing)
+        put = Route(self.put_host, HostDoc, HostDoc, (409, 422), settles=False, leader=True)
+        applied = Route(self.put_applied, HostDoc, AppliedDoc, (404, 422), settles=False, leader=True)
+        delete = Route(self.delete_host, str, refuses=(404, 409), leader=True)
+        drain = Route(self.drain_host, HostDoc, refuses=missing, leader=True)
+        undrain = Route(self.undrain_host, HostDoc, refuses=missing, leader=True)
         get_endpoint = Route(self.get_endpoint, EndpointDoc, refuses=missing)
         put_endpoint = Route(self.put_endpoint, EndpointDoc, EndpointDoc, wrong)
         delete_endpoint = Route(self.delete_endpoint, str, refuses=missing)
         inspect = Route(self.inspect_endpoint, EndpointInspectDoc, refuses=(404, 409))
         changes = Route(self.changes, ChangeDoc, None, (307, 400, 410, 503), ("since", "host"), NDJSON)
         return {
-            "/hosts": {"GET": Route(self.list_hosts, list[HostDoc])},
-            "/hosts/{key}": methods(get, put, Route(self.delete_host, str, refuses=(404, 409))),
-            "/hosts/{key}/drain": {"PUT": drain, "DELETE": Route(self.undrain_host, HostDoc, refuses=missing)},
+            "/hosts": {"GET": Route(self.list_hosts, list[HostDoc], leader=True, stored=True)},
+            "/hosts/{key}": methods(get, put, delete),
+            "/hosts/{key}/drain": {"PUT": drain, "DELETE": undrain},
             "/hosts/{key}/endpoints": {"PUT": Route(self.put_host_endpoints, RevisionDoc, HostEndpointsDoc, wrong)},
             "/hosts/{key}/applied": {"PUT": applied},
             "/endpoints": {"GET": Route(self.list_endpoints, list[EndpointDoc])},

@@ -103,12 +103,12 @@ class Api:
         if line := auth.refusal(str(request.method), headers_of(request), self._listener):
             raise auth.Forbidden(line)
         route, values = self._router.find(request)
-        if forward.is_leaders(request):
+        if route.leader:
             try:
                 if leader := self._leader_url():
                     return self._forward(request, leader)
             except Unavailable:
-                if not forward.is_partly_leaders(request):
+                if not route.stored:
                     raise
         if forward.is_hosts_stream(request) and (leader := self._leader_url()):
             return forward.redirect(request, leader)
@@ -169,7 +169,7 @@ class Api:
 
     def _table(self, *collections: Collection) -> dict[str, dict[str, Route]]:
         table = {
-            "/info": {"GET": Route(self._info, InfoDoc)},
+            "/info": {"GET": Route(self._info, InfoDoc, leader=True, stored=True)},
             "/openapi.json": {"GET": Route(self._openapi, dict[str, Any])},
             "/controllers": {"GET": Route(self._list_controllers, list[ControllerDoc])},
             "/settled/{key}": {"GET": Route(self._settled, SettledDoc, refuses=(400, 503))},

@@ -26,24 +26,8 @@ READ_TIMEOUT = 6.0
 SETTLE_TIMEOUT = 5.0
 MAX_ANSWER = 64 << 20
 MAX_FORWARDED = 8 << 20  # of a request: what is wrong with each of ten thousand networks
-_ASKED = re.compile(r"/api/v1/(switches|trace)(/|$)")
-_PARTLY = re.compile(r"/info/?$|/api/v1/((inspect/)?serviceLBs(/|$)|hosts(/[^/]+)?/?$)")
 _STREAM = re.compile(r"/api/v1/changes/?$")
-_DONE = re.compile(r"/api/v1/(networks|hosts(/[^/]+|/[^/]+/(applied|drain))?/?$)")
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def is_leaders(request: Request) -> bool:
-    """Whether only the leader can answer this."""
-    path = str(request.path_info)
-    if request.method in ("GET", "HEAD"):
-        return _ASKED.match(path) is not None or is_partly_leaders(request)
-    return _DONE.match(path) is not None
-
-
-def is_partly_leaders(request: Request) -> bool:
-    """Whether this asks for what is stored, beside what only the leader can answer."""
-    return request.method in ("GET", "HEAD") and _PARTLY.match(str(request.path_info)) is not None
 
 
 def is_hosts_stream(request: Request) -> bool:

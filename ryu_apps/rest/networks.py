@@ -98,8 +98,9 @@ class Networks:
 
     def routes(self) -> dict[str, dict[str, Route]]:
         """By path."""
-        put = Route(self.put, NetworkDoc, NetworkDoc, (404, 409, 422), query=("dryRun",))
-        get, delete = Route(self.get, NetworkDoc, refuses=(404,)), Route(self.delete, str, refuses=(404, 409))
+        put = Route(self.put, NetworkDoc, NetworkDoc, (404, 409, 422), query=("dryRun",), leader=True)
+        get = Route(self.get, NetworkDoc, refuses=(404,))
+        delete = Route(self.delete, str, refuses=(404, 409), leader=True)
         return {
             "/networks": {"GET": Route(self.all, list[NetworkDoc])},
             "/networks/{key}": methods(get, put, delete),

@@ -45,11 +45,13 @@ class Services:
     def routes(self) -> dict[str, dict[str, Route]]:
         """By path."""
         put = Route(self.put, ServiceDoc, ServiceDoc, (404, 409, 422))
-        get, delete = Route(self.get, ServiceDoc, refuses=(404,)), Route(self.delete, str, refuses=(404,))
+        get = Route(self.get, ServiceDoc, refuses=(404,), leader=True, stored=True)
+        delete = Route(self.delete, str, refuses=(404,))
+        inspect = Route(self.inspect, ServiceInspectDoc, refuses=(404,), leader=True, stored=True)
         return {
-            "/serviceLBs": {"GET": Route(self.all, list[ServiceDoc])},
+            "/serviceLBs": {"GET": Route(self.all, list[ServiceDoc], leader=True, stored=True)},
             "/serviceLBs/{key}": methods(get, put, delete),
-            "/inspect/serviceLBs/{key}": {"GET": Route(self.inspect, ServiceInspectDoc, refuses=(404,))},
+            "/inspect/serviceLBs/{key}": {"GET": inspect},
         }
 
     def all(self, request: Request) -> list[Document]:

@@ -62,12 +62,15 @@ class Switches:
     def routes(self) -> dict[str, dict[str, Route]]:
         """By path."""
         unknown = (400, 404, 409, 422, 503)
+        chosen = ("table", "owner")
         asked = ("from", "to", "proto", "port", "sourcePort", "source")
         return {
-            "/switches": {"GET": Route(self.all, list[SwitchDoc], refuses=(503,))},
-            "/switches/{key}": {"GET": Route(self.get, SwitchDoc, refuses=(404, 422, 503))},
-            "/switches/{key}/flows": {"GET": Route(self.flows, FlowsDoc, refuses=unknown, query=("table", "owner"))},
-            "/trace": {"GET": Route(self.trace, TraceDoc, refuses=(400, 404, 409, 422, 503), query=asked)},
+            "/switches": {"GET": Route(self.all, list[SwitchDoc], refuses=(503,), leader=True)},
+            "/switches/{key}": {"GET": Route(self.get, SwitchDoc, refuses=(404, 422, 503), leader=True)},
+            "/switches/{key}/flows": {
+                "GET": Route(self.flows, FlowsDoc, refuses=unknown, query=chosen, leader=True)
+            },
+            "/trace": {"GET": Route(self.trace, TraceDoc, refuses=unknown, query=asked, leader=True)},
         }
 
     def all(self, request: Request) -> list[Document]:

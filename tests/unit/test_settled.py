@@ -95,7 +95,7 @@ def test_a_commit_made_while_another_is_told(place: Place) -> None:
 def test_paths_that_are_about_to_change(place: Place) -> None:
     """A test, or a user, that waits for the switches would look at the flows of the old paths."""
     observed = place.switches.observed
-    fabric = Fabric(place.door.model, observed, place.switches.reconcilers)
+    fabric = Fabric(place.door.model, observed, place.switches.reconcilers, place.switches.progress)
     fabric.become([link(End(DPID, 1), End(2, 1))])
     assert not place.said()
 
@@ -108,7 +108,7 @@ def test_paths_that_are_about_to_change(place: Place) -> None:
 def test_a_host_that_moves(place: Place) -> None:
     """Nobody sends to it until all switches know: what is said meanwhile is not the end of it."""
     observed = place.switches.observed
-    fabric = Fabric(place.door.model, observed, place.switches.reconcilers)
+    fabric = Fabric(place.door.model, observed, place.switches.reconcilers, place.switches.progress)
     place.switches.on_move = fabric.moved
     put = place.door.commands.put_endpoint
     put(replace(WEB1, id="m1", labels={}, switch=DPID, port_name="p1"))
