@@ -9,7 +9,7 @@ from ryu_apps.pipeline.across import arrival
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.conntrack import Conntrack
 from ryu_apps.pipeline.context import Context, Owner
-from ryu_apps.pipeline.explain import Words, port_names
+from ryu_apps.pipeline.explain import Reader, port_names
 from ryu_apps.pipeline.packet import Packet
 from ryu_apps.pipeline.walk import Walk, Walker
 from topology.model import Endpoint
@@ -59,11 +59,11 @@ class Journeys:
             legs.append(Leg(self._contexts[there.dpid], walk))
         return legs
 
-    def words(self, ctx: Context, sender: Endpoint, *, reply: bool = False) -> Words:
-        """The words for what a packet of this sender meets at a switch."""
+    def words(self, ctx: Context, sender: Endpoint, *, reply: bool = False) -> Reader:
+        """What is said of a packet of this sender at a switch is made of this."""
         if ctx.dpid not in self._names:
             self._names[ctx.dpid] = port_names(ctx)
-        return Words(ctx, sender, self._names[ctx.dpid], reply=reply)
+        return Reader(ctx, sender, self._names[ctx.dpid], is_reply=reply)
 
     def forget(self) -> None:
         """No switch tracks any connection."""

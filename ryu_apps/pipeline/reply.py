@@ -15,6 +15,7 @@ from ryu_apps.pipeline.fields import TCP, TCP_ACK, TCP_SYN, UDP
 from ryu_apps.pipeline.journey import Journeys, Leg
 from ryu_apps.pipeline.nexthop import next_hop, on_link
 from ryu_apps.pipeline.packet import PORTS, Packet, five_tuple
+from ryu_apps.pipeline.steps import say
 from ryu_apps.pipeline.tables import Table
 from ryu_apps.pipeline.values import CONTROLLER
 from topology.model import Address, Endpoint
@@ -132,18 +133,18 @@ class _Return:
         for leg in legs:
             words = self._journeys.words(leg.context, self._receiver, reply=True)
             for step in shown(leg.walk):
-                self._say(leg.context, Table(step.flow.table).name.lower(), words.of(step))
+                self._say(leg.context, Table(step.flow.table).name.lower(), say(words, step))
         ctx, walk = legs[-1]
         words = self._journeys.words(ctx, self._receiver, reply=True)
         at = "" if ctx.dpid == self._home else f", on {place(ctx, ctx.dpid)}"
         if not walk.sent:
-            last = words.of(walk.path[-1])
+            last = say(words, walk.path[-1])
             if walk.path[-1].flow.table == Table.DELIVER:
                 last += ", which is down or where it came from"
             return self._lost(last.removeprefix("dropped: ") + at)
         out = walk.sent[0]
         if out.port == CONTROLLER:
-            return self._lost(words.of(shown(walk)[-1]) + at)
+            return self._lost(say(words, shown(walk)[-1]) + at)
         if len(walk.sent) > 1 or ctx.dpid != self._home or out.port != ctx.port_of(self._client):
             ports = ", ".join(dict.fromkeys(words.port(sent.port) for sent in walk.sent))
             text = f"unknown: it leaves {place(ctx, ctx.dpid)} by port {ports}"

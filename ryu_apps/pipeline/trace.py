@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import SWITCH, Context, Owner, mac_int
-from ryu_apps.pipeline.explain import Words, holders, listed, name, place, shown, where, with_port
+from ryu_apps.pipeline.explain import Reader, holders, listed, name, place, shown, where, with_port
 from ryu_apps.pipeline.family import BY_VERSION, destination
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.fields import TCP, TCP_SYN, UDP
@@ -19,6 +19,7 @@ from ryu_apps.pipeline.journey import Journeys, Leg, Place, Places
 from ryu_apps.pipeline.nexthop import next_hop
 from ryu_apps.pipeline.packet import PORTS, Packet
 from ryu_apps.pipeline.reply import TTL, Replies, Reply, Steps, unknown
+from ryu_apps.pipeline.steps import say
 from ryu_apps.pipeline.tables import PROVIDER, TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import (
     CONTROLLER,
@@ -281,7 +282,7 @@ class _Tracer:
             at = f"on {place(leg.context, leg.context.dpid)}: " if leg.context is not self._ctx else ""
             words = self._journeys.words(leg.context, self._sender)
             for step in shown(leg.walk):
-                text = prefix + at + words.of(step)
+                text = prefix + at + say(words, step)
                 if offer and not at and _chooses(step.flow):
                     text += f" → {offer}"
                     prefix = f"if {name(example)}: " if example else ""
@@ -294,7 +295,7 @@ class _Tracer:
 
         ctx, walk = legs[-1]
         words, last = self._journeys.words(ctx, self._sender), shown(walk)[-1]
-        text = words.of(last)
+        text = say(words, last)
         if ctx is not self._ctx:
             text += f", on {place(ctx, ctx.dpid)}"
         if not walk.sent:
@@ -335,7 +336,7 @@ class _Tracer:
     def _refused(self) -> str:
         return {TCP: "with a reset", UDP: "with port unreachable"}.get(self._question.protocol, "")
 
-    def _nobody(self, words: Words, text: str) -> tuple[str, str]:
+    def _nobody(self, words: Reader, text: str) -> tuple[str, str]:
         """Verdict and words for an address that no packet can be sent to: see `ryu_apps.nobody`."""
         match words.holder(self._question.to):
             case Endpoint():

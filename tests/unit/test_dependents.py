@@ -45,6 +45,12 @@ def test_every_input_is_declared() -> None:
     }  # fmt: skip
 
 
+def test_one_feature_has_the_words_for_a_flow() -> None:
+    """A trace would say of a packet what another feature means."""
+    said = [place for feature in catalog.FEATURES for place in feature.words]
+    assert len(said) == len(set(said))
+
+
 def test_names_say_what_is_looked_at() -> None:
     """Two dependencies of one name would be told apart by nobody."""
     declared = dict.fromkeys(d for feature in catalog.FEATURES for d in feature.looks_at)

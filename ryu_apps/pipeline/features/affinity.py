@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.family import Family, each
+from ryu_apps.pipeline.explain import Reader, chosen_provider, shown_port
+from ryu_apps.pipeline.family import Family, each, source
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.features.balance import PROTOCOLS, at_each_network, new_connection, translate_to
@@ -33,6 +34,7 @@ from ryu_apps.pipeline.values import (
     SetField,
     match,
 )
+from ryu_apps.pipeline.walk import Step
 from topology.model import Service, ServicePort
 
 HIDDEN_BITS = 10
@@ -149,9 +151,31 @@ def _learn(  # noqa: PLR0917 - what for_service has at hand
     )
 
 
+def _begins(reader: Reader, step: Step) -> str:
+    service = reader.target(step)
+    if not isinstance(service, Service):
+        return ""
+    return f"{shown_port(step.packet)}: {service.key} has session affinity of {service.affinity} s"
+
+
+def _keeps(reader: Reader, step: Step) -> str:
+    return f"{chosen_provider(reader, step)} is remembered for {source(step.packet)}"
+
+
+def _picks(reader: Reader, step: Step) -> str:
+    if any(isinstance(a, GroupAction) for a in step.flow.actions):
+        return shown_port(step.packet)
+    return f"{chosen_provider(reader, step)} still serves: {source(step.packet)} stays with it"
+
+
 FEATURE = Feature(
     "affinity",
     looks_at=(*ITS_PORTS_HERE, *ITS_PROVIDERS, *ITS_VIPS, *NETWORK_OF_VIP),
     service=for_service,
     service_groups=groups_for_service,
+    words={
+        (FlowKind.AFFINITY, Table.BALANCE): _begins,
+        (FlowKind.AFFINITY, Table.PICK): _picks,
+        (FlowKind.AFFINITY, Table.KEEP): _keeps,
+    },
 )

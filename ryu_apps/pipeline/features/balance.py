@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation
-from ryu_apps.pipeline.family import Family, each
+from ryu_apps.pipeline.explain import Reader, chosen_provider
+from ryu_apps.pipeline.family import Family, destination, each, of_packet, source
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.features.scopes import Choice, scopes
@@ -24,6 +25,7 @@ from ryu_apps.pipeline.values import (
     SetField,
     match,
 )
+from ryu_apps.pipeline.walk import Step
 from topology.model import Endpoint, Service, ServicePort
 
 PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp"), "SCTP": (SCTP, "sctp")}
@@ -182,6 +184,18 @@ def keeps(ctx: Context, service: Service, provider: Endpoint, protocol: str) -> 
     return protocol != "UDP" or ctx.up(provider)
 
 
+def _to_vip(reader: Reader, step: Step) -> str:
+    holder = reader.target(step)
+    who = holder.key if isinstance(holder, Service) else ""
+    return f"{destination(step.packet)} is the VIP of {who} → {reader.zone}"
+
+
+def _at_its_network(reader: Reader, step: Step) -> str:
+    to = next((a.nat.dst for a in step.flow.actions if isinstance(a, Ct) and a.nat), None)
+    at = of_packet(step.packet).address(to or 0)
+    return f"{chosen_provider(reader, step)} is in several networks: {source(step.packet)} reaches it at {at}"
+
+
 FEATURE = Feature(
     "balance",
     looks_at=(*ITS_PORTS_HERE, *ITS_PROVIDERS, *ITS_VIPS, *NETWORK_OF_VIP),
@@ -189,4 +203,8 @@ FEATURE = Feature(
     service=for_service,
     service_groups=groups_for_service,
     service_connections=translations_for_service,
+    words={
+        (FlowKind.BALANCE, Table.SERVICE): _to_vip,
+        (FlowKind.BALANCE, Table.KEEP): _at_its_network,
+    },
 )

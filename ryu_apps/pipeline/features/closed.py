@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, mac_int
-from ryu_apps.pipeline.family import FAMILIES, V4, V6, Family, each
+from ryu_apps.pipeline.explain import Reader, special
+from ryu_apps.pipeline.family import FAMILIES, V4, V6, Family, destination, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.features.balance import known
@@ -21,6 +22,7 @@ from ryu_apps.pipeline.fields import CT_NEW
 from ryu_apps.pipeline.inputs import HOSTS_OF_NETWORKS, ITS_NETWORK, ITS_PLACE
 from ryu_apps.pipeline.tables import NETWORK, PORT, ROUTER_MAC, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Flow, OutputReg, match
+from ryu_apps.pipeline.walk import Step
 from topology.model import Endpoint, Network
 
 LINK_LOCAL4 = (0xA9FE0000, 0xFFFF0000)  # 169.254.0.0/16
@@ -69,9 +71,28 @@ def _tell(ctx: Context, network: Network, table: Table, priority: int, **what: i
     return refuse.tell(table, priority, match(**what), ctx.zone(network.tenant), FlowKind.CLOSED)
 
 
+def _to_the_outside(reader: Reader, step: Step) -> str:
+    to = destination(step.packet)
+    return special(to) or f"{to} is outside, and IPv6 has no nat"
+
+
+def _out(reader: Reader, step: Step) -> str:
+    return f"network {reader.sender.network_key} has no nat: only replies to the host may leave it"
+
+
+def _into(reader: Reader, step: Step) -> str:
+    return reader.no_way(destination(step.packet)) if step.flow.goto is not None else ""
+
+
 FEATURE = Feature(
     "closed",
     looks_at=(*HOSTS_OF_NETWORKS, *ITS_NETWORK, *ITS_PLACE),
     network=for_network,
     endpoint=for_endpoint,
+    words={
+        (FlowKind.CLOSED, Table.ROUTE): _to_the_outside,
+        (FlowKind.CLOSED, Table.LEAVE): _out,
+        (FlowKind.CLOSED, Table.DEPART): _out,
+        (FlowKind.CLOSED, Table.DELIVER): _into,
+    },
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.family import FAMILIES, Family, each
+from ryu_apps.pipeline.explain import Reader
+from ryu_apps.pipeline.family import FAMILIES, Family, destination, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.fields import CT_NEW, CT_TRK
 from ryu_apps.pipeline.inputs import NETWORK_OF_VIP
 from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import IN_PORT, Action, Flow, Move, Output, SetField, match
+from ryu_apps.pipeline.walk import Step
 from topology.model import Network, Service
 
 TTL = 64
@@ -77,9 +79,16 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
         )
 
 
+def _says(reader: Reader, step: Step) -> str:
+    return f"an echo request to {reader.what(destination(step.packet))}"
+
+
 FEATURE = Feature(
     "echo",
     looks_at=(*NETWORK_OF_VIP,),
     network=for_network,
     service=for_service,
+    words={
+        (FlowKind.ECHO, Table.SERVICE): _says,
+    },
 )

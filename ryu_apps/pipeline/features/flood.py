@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.explain import Reader
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import transit
 from ryu_apps.pipeline.inputs import HOSTS_OF_NETWORKS, ITS_ENDPOINTS, PATHS_OF_NETWORKS
 from ryu_apps.pipeline.tables import FLOOD_BITS, GROUP_FLOOD, MULTICAST, NETWORK, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Action, Bucket, Flow, Group, GroupAction, Output, match
+from ryu_apps.pipeline.walk import Step
 from topology.model import Network
 
 MOST_ACTIONS = 4080  # that fit into one flow: 16 bytes each, of 64 KB
@@ -66,9 +68,16 @@ def _part(port: int) -> int:
     return port >> PART_SHIFT & PART_MASK
 
 
+def _says(reader: Reader, step: Step) -> str:
+    return f"to all ports of network {reader.sender.network_key}"
+
+
 FEATURE = Feature(
     "flood",
     looks_at=(*HOSTS_OF_NETWORKS, *ITS_ENDPOINTS, *PATHS_OF_NETWORKS),
     network=for_network,
     network_groups=groups_for_network,
+    words={
+        (FlowKind.FLOOD, Table.ROUTE): _says,
+    },
 )

@@ -33,6 +33,7 @@ from topology.model import Endpoint, Network, Service
 BEGINS = (TCP_SYN, TCP_SYN | TCP_ACK)
 MIDSTREAM = (0, TCP_SYN)
 NO_RESET = (0, TCP_SYN | TCP_RST)
+TO_CONTROLLER = "to the controller: it belongs to no connection, and its ends are reset"
 LAST = Priority.FALLBACK - 1  # in restore: below what is to the host, and what has been translated
 
 
@@ -93,6 +94,8 @@ def _flow(table: Table, priority: int, what: Match, *actions: Action, goto: Tabl
     return Flow(table, priority, what, actions, goto=goto, kind=FlowKind.TRANSLATE)
 
 
+
+
 FEATURE = Feature(
     "forgotten",
     looks_at=(*ITS_PLACE, *ITS_SERVICES, *ITS_VIPS),
@@ -101,4 +104,7 @@ FEATURE = Feature(
     endpoint=for_endpoint,
     endpoint_connections=outgoing,
     service=for_service,
+    words={
+        (FlowKind.FORGOTTEN, Table.FORGOTTEN): lambda *_: TO_CONTROLLER,
+    },
 )

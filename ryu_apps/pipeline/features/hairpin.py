@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation
-from ryu_apps.pipeline.family import each
+from ryu_apps.pipeline.explain import Reader, may_be_a_reply, shown_end
+from ryu_apps.pipeline.family import each, of_packet
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import errors
 from ryu_apps.pipeline.features.balance import MISFIT, PROTOCOLS, keeps, known
@@ -19,6 +20,7 @@ from ryu_apps.pipeline.fields import CT_DNAT, CT_RPL, CT_TRK
 from ryu_apps.pipeline.inputs import ITS_PORTS_HERE, ITS_PROVIDERS
 from ryu_apps.pipeline.tables import HAIRPIN_ZONES, TENANT, ZERO, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Action, Ct, Flow, Move, Nat, match
+from ryu_apps.pipeline.walk import Step
 from topology.model import Endpoint, Service
 
 FORWARD = (CT_TRK | CT_DNAT, CT_TRK | CT_DNAT | CT_RPL)
@@ -111,10 +113,34 @@ def _targets(ctx: Context, service: Service) -> list[tuple[str, int]]:
     return sorted({(p.protocol, p.target) for p in ctx.ports_of(service)})
 
 
+def _to_vip(reader: Reader, step: Step) -> str:
+    holder, me = reader.target(step), reader.me
+    who = holder.key if isinstance(holder, Service) else ""
+    return f"from a service port of {me} to the VIP of {who}: it may be a reply to {me} itself → second {reader.zone}"
+
+
+def _back(reader: Reader, step: Step) -> str:
+    if step.flow.goto is None:
+        return f"no reply to itself → {reader.zone}"
+    return f"a known connection of {reader.me} to itself: translated back, to {shown_end(step.packet)}"
+
+
+def _to_itself(reader: Reader, step: Step) -> str:
+    vip = next((a.nat.src for a in step.flow.actions if isinstance(a, Ct) and a.nat), None)
+    seen = of_packet(step.packet).address(vip or 0)
+    return f"{reader.me} is its own provider: it sees the VIP {seen} as its client"
+
+
 FEATURE = Feature(
     "hairpin",
     looks_at=(*ITS_PORTS_HERE, *ITS_PROVIDERS),
     switch=for_switch,
     service=for_service,
     service_connections=translations_for_service,
+    words={
+        (FlowKind.HAIRPIN, Table.SERVICE): _to_vip,
+        (FlowKind.HAIRPIN, Table.HAIRPIN): _back,
+        (FlowKind.HAIRPIN, Table.ROUTE): _to_itself,
+        (FlowKind.HAIRPIN, Table.REPLY): may_be_a_reply,
+    },
 )

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.family import V4
+from ryu_apps.pipeline.explain import Reader
+from ryu_apps.pipeline.family import V4, destination
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.features.neighbour import REQUEST
@@ -24,6 +25,7 @@ from ryu_apps.pipeline.tables import (
     Table,
 )
 from ryu_apps.pipeline.values import CONTROLLER, Flow, Output, match
+from ryu_apps.pipeline.walk import Step
 from topology.model import Network
 
 TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
@@ -76,9 +78,19 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         yield Flow(Table.ROUTE, Priority.NORMAL, itself, kind=FlowKind.SEEK)
 
 
+def _seeks(reader: Reader, step: Step) -> str:
+    if not step.flow.actions:
+        return ""
+    to, tenant = destination(step.packet), reader.sender.tenant
+    return f"nobody in tenant {tenant} is known to have {to}: its gateway asks by ARP who has it"
+
+
 FEATURE = Feature(
     "learning",
     looks_at=(*EVERY_HOST, *HOSTS_OF_NETWORKS),
     switch=for_switch,
     network=for_network,
+    words={
+        (FlowKind.SEEK, Table.ROUTE): _seeks,
+    },
 )

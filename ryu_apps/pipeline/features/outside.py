@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Outgoing
-from ryu_apps.pipeline.family import V4, Family, each
+from ryu_apps.pipeline.explain import Reader, port_set
+from ryu_apps.pipeline.family import V4, Family, destination, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.fields import CT_NEW, CT_RPL, CT_TRK
@@ -36,6 +37,7 @@ from ryu_apps.pipeline.tables import (
     Table,
 )
 from ryu_apps.pipeline.values import LOCAL, LOCAL_IN_REGISTER, Action, Ct, DecTtl, Flow, Match, Nat, SetField, match
+from ryu_apps.pipeline.walk import Step
 from topology.model import Endpoint, Network, Prefix, Service
 from topology.reach import HIDDEN, HIDDEN_BASE, HIDDEN_HOST_BASE, PUBLISHED, reached
 
@@ -215,6 +217,14 @@ def _masked(subnet: Prefix) -> tuple[int, int]:
     return int(subnet.network_address), int(subnet.netmask)
 
 
+def _to_host(reader: Reader, step: Step) -> str:
+    to, port = destination(step.packet), port_set(step)
+    if port is None:
+        return ""
+    whose = "is the host's" if to in reader.ctx.host_addresses else "is outside"
+    return f"{to} {whose} → {reader.port(port)}"
+
+
 FEATURE = Feature(
     "outside",
     looks_at=(*EVERY_HOST, *EVERY_NETWORK, *HOSTS_OF_NETWORKS, *ITS_NETWORK, *ITS_PLACE, *ITS_VIPS),
@@ -223,4 +233,7 @@ FEATURE = Feature(
     endpoint=for_endpoint,
     endpoint_connections=outgoing,
     service=for_service,
+    words={
+        (FlowKind.OUTSIDE, Table.ROUTE): _to_host,
+    },
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.explain import Reader
 from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import fragments
@@ -30,6 +31,7 @@ from ryu_apps.pipeline.tables import (
     Table,
 )
 from ryu_apps.pipeline.values import CONTROLLER, Flow, Match, Output, SetField, match
+from ryu_apps.pipeline.walk import Step
 from topology.model import Service
 
 NOT_LATER = (0, 2)
@@ -87,9 +89,20 @@ def _to_controller(table: Table, priority: int, what: Match, meter: int, kind: F
     return Flow(table, priority, what, TO_CONTROLLER, meter=meter, kind=kind)
 
 
+def _says(reader: Reader, step: Step) -> str:
+    service = reader.target(step)
+    if not isinstance(service, Service):
+        return ""
+    return ("" if step.flow.actions else "dropped: ") + reader.refusal(service, step.packet)
+
+
 FEATURE = Feature(
     "refuse",
     looks_at=(*ITS_VIPS,),
     switch=for_switch,
     service=for_service,
+    words={
+        (FlowKind.REFUSE, Table.BALANCE): _says,
+        (FlowKind.EXPIRE, Table.SERVICE): lambda *_: "its TTL ends here: time exceeded",
+    },
 )

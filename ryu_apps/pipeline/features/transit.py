@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.explain import Reader, set_to
 from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.fields import ETH_LLDP, VLAN_PRESENT
@@ -22,6 +23,7 @@ from ryu_apps.pipeline.inputs import (
 )
 from ryu_apps.pipeline.tables import LINK_METER, NETWORK, PACKET_IN_METER, ROUTER_MAC, TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import CONTROLLER, Action, Bucket, Flow, Group, Output, PopVlan, SetField, match
+from ryu_apps.pipeline.walk import Step
 from ryu_apps.pipeline.ways import group_of, tagged, vni
 from topology.model import Network
 from topology.reach import TUNNEL_PORT, host_addresses
@@ -108,10 +110,22 @@ def copies(ctx: Context, network: Network) -> tuple[Action, ...]:
     return tuple(out)
 
 
+def _from_switch(reader: Reader, step: Step) -> str:
+    network = reader.ctx.model.by_number("network", set_to(step, NETWORK))
+    if isinstance(network, Network):
+        return f"from another switch: network {network.key}"
+    port = reader.port(step.packet["in_port"])
+    return f"port {port} is a link" if step.flow.goto else f"dropped: port {port} is a link"
+
+
 FEATURE = Feature(
     "transit",
     looks_at=(*EVERY_HOST, *HOSTS_OF_NETWORKS, *ITS_ENDPOINTS, *ITS_PATHS, *ITS_PORTS, *PATHS_OF_NETWORKS),
     switch=for_switch,
     switch_groups=groups,
     network=for_network,
+    words={
+        (FlowKind.TRANSIT, Table.CLASSIFY): _from_switch,
+        (FlowKind.TRANSIT, Table.ARRIVE): _from_switch,
+    },
 )

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation
-from ryu_apps.pipeline.family import Family, each
+from ryu_apps.pipeline.explain import Reader, may_be_a_reply, name, shown_port
+from ryu_apps.pipeline.family import Family, destination, each, of_packet
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features.balance import PROTOCOLS, known
 from ryu_apps.pipeline.fields import CT_INV, CT_NEW, CT_TRK
 from ryu_apps.pipeline.inputs import ITS_PLACE, ITS_SERVICES
 from ryu_apps.pipeline.tables import TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Ct, Flow, Nat, SetField, match
+from ryu_apps.pipeline.walk import Step
 from topology.model import Endpoint
 
 UNTRACKED, TRACKED = (0, CT_TRK), (CT_TRK, CT_TRK)
@@ -105,9 +107,30 @@ def targets(ctx: Context, endpoint: Endpoint) -> list[tuple[str, int]]:
     return sorted({(p.protocol, p.target) for s in ctx.model.selected_by(endpoint) for p in ctx.ports_of(s)})
 
 
+def _to_provider(reader: Reader, step: Step) -> str:
+    holder = reader.target(step)
+    if not isinstance(holder, Endpoint):
+        return ""
+    services = ", ".join(s.key for s in reader.ctx.model.selected_by(holder))
+    to, port = destination(step.packet), shown_port(step.packet)
+    return f"{to} is {name(holder)}'s, and {port} a service port ({services}) → {reader.zone}"
+
+
+def _straight(reader: Reader, step: Step) -> str:
+    family = of_packet(step.packet)
+    provider = reader.ctx.model.by_number("endpoint", step.packet[family.dst] - family.hidden)
+    return f"a new connection straight to {name(provider) if isinstance(provider, Endpoint) else '?'}"
+
+
 FEATURE = Feature(
     "translate",
     looks_at=(*ITS_PLACE, *ITS_SERVICES),
     endpoint=for_endpoint,
     endpoint_connections=translations_for_endpoint,
+    words={
+        (FlowKind.TRANSLATE, Table.SERVICE): _to_provider,
+        (FlowKind.TRANSLATE, Table.HAIRPIN): _to_provider,
+        (FlowKind.TRANSLATE, Table.BALANCE): _straight,
+        (FlowKind.TRANSLATE, Table.REPLY): may_be_a_reply,
+    },
 )

@@ -47,9 +47,14 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         yield Flow(Table.UNFIT, Priority.REFUSE, what, kind=FlowKind.ACCESS)
 
 
+
+
 FEATURE = Feature(
     "unfit",
     looks_at=(*ITS_PLACE,),
     switch=for_switch,
     endpoint=for_endpoint,
+    words={
+        (FlowKind.ACCESS, Table.UNFIT): lambda *_: "dropped: no container may send this",
+    },
 )

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
-from ryu_apps.pipeline.family import FAMILIES
+from ryu_apps.pipeline.explain import Reader
+from ryu_apps.pipeline.family import FAMILIES, destination
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.inputs import HOSTS_OF_NETWORKS
 from ryu_apps.pipeline.tables import ROUTER_MAC, TENANT, FlowKind, Priority, Table
 from ryu_apps.pipeline.values import Flow, match
+from ryu_apps.pipeline.walk import Step
 from topology.model import Network
 
 
@@ -30,8 +32,15 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
             yield refuse.tell(Table.ROUTE, Priority.REFUSE + 1, what, zone, FlowKind.UNREACHABLE)
 
 
+def _says(reader: Reader, step: Step) -> str:
+    return reader.no_way(destination(step.packet))
+
+
 FEATURE = Feature(
     "unreachable",
     looks_at=(*HOSTS_OF_NETWORKS,),
     network=for_network,
+    words={
+        (FlowKind.UNREACHABLE, Table.ROUTE): _says,
+    },
 )
