@@ -29,7 +29,7 @@ from topology.providers import providers, shown
 from topology.snapshot import Model
 
 TIMEOUT = 30.0  # s for an answer; a switch that takes longer is as good as gone
-FEATURE_MASK = 0xFFFF << 48
+KIND_MASK = 0xFFFF << 48
 FORGED = (Priority.REFUSE, Priority.REFUSE_FIRST)
 TO_A_VIP = {(FlowKind.BALANCE, Table.SERVICE), (FlowKind.OUTSIDE, Table.ARRIVE)}  # flows that see all packets to one
 TENANT_HEADER = bytes.fromhex("00010004")  # reg0, as Open vSwitch writes it
@@ -269,7 +269,7 @@ def read_refused(session: Session) -> Counter[int]:
     """Packets of connections that the limit of a tenant has refused: by the tenant's number."""
     limit = COOKIE_MAGIC | FlowKind.LIMIT << 48
     found: Counter[int] = Counter()
-    for stat in session.read_flows(TIMEOUT, cookie=limit, mask=FEATURE_MASK):
+    for stat in session.read_flows(TIMEOUT, cookie=limit, mask=KIND_MASK):
         if stat.packet_count:
             found[_tenant_of(stat.match)] += stat.packet_count
     return found
@@ -288,10 +288,10 @@ def _tenant_of(match: bytes) -> int:
 
 def read_forged(session: Session) -> Counter[int]:
     """Packets dropped at each port because their sender is not who it says: by OpenFlow port."""
-    access = COOKIE_MAGIC | FlowKind.ACCESS << 48
     found: Counter[int] = Counter()
-    for stat in session.read_flows(TIMEOUT, cookie=access, mask=FEATURE_MASK):
-        # an ofp_match: its type and length, then the fields
-        if stat.priority in FORGED and stat.match[4:8] == IN_PORT_HEADER:
-            found[int.from_bytes(stat.match[8:12], "big")] += stat.packet_count
+    for kind in (FlowKind.ACCESS, FlowKind.DISCOVERY, FlowKind.UNFIT):
+        for stat in session.read_flows(TIMEOUT, cookie=COOKIE_MAGIC | kind << 48, mask=KIND_MASK):
+            # an ofp_match: its type and length, then the fields
+            if stat.priority in FORGED and stat.match[4:8] == IN_PORT_HEADER:
+                found[int.from_bytes(stat.match[8:12], "big")] += stat.packet_count
     return found

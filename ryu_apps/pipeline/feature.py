@@ -26,11 +26,13 @@ def nothing(ctx: Context, *of: Any) -> tuple[()]:
 class Feature:
     """What it adds to the programs of the four kinds of owners: functions of a context and the owner's object, pure.
 
-    ``looks_at``: what these functions look at beside that object. ``connections``: what conntrack may hold for it.
-    ``words``: one line for a packet that meets a flow of a kind in a table; "": what the table itself has to say.
+    ``kinds``: those of its flows, and of no other feature's. ``looks_at``: what these functions look at beside that
+    object. ``connections``: what conntrack may hold for it. ``words``: one line for a packet that meets a flow of a
+    kind in a table; "": what the table itself has to say.
     """
 
     name: str
+    kinds: tuple[FlowKind, ...]
     looks_at: tuple[Dependency, ...] = ()
     words: Mapping[tuple[FlowKind, Table], Callable[[Reader, Step], str]] = field(default_factory=dict)
     switch: Callable[[Context], Iterable[Flow]] = nothing

@@ -69,7 +69,7 @@ class Priority(IntEnum):
 class FlowKind(IntEnum):
     """What a flow is for: bits 48..55 of a cookie."""
 
-    PIPELINE = 0
+    MISSES = 0
     ACCESS = 1
     NEIGHBOUR = 2
     ECHO = 3
@@ -91,6 +91,10 @@ class FlowKind(IntEnum):
     LIMIT = 19
     UNREACHABLE = 20
     CLOSED = 21
+    DISCOVERY = 22
+    ERRORS = 23
+    FRAGMENTS = 24
+    UNFIT = 25
 
 
 ROUTER_MAC = int(validate.ROUTER_MAC.replace(":", ""), 16)  # every gateway and VIP answers ARP with it

@@ -8,9 +8,16 @@ import pkgutil
 from ryu_apps.pipeline import catalog, features
 from ryu_apps.pipeline.dependents import DEPENDENTS, Dependents, owners
 from ryu_apps.pipeline.feature import Feature
+from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.inputs import Seen
 from tests.kit import world
+from ryu_apps.pipeline.tables import FlowKind
+from ryu_apps.pipeline.context import Context
 from topology.model import KINDS, Change, Endpoint, Lease, Network, Service, Tenant
+
+
+TOLD_FOR_OTHERS = {"refuse": refuse.ASKED}
+"""Of what features have a tenant's meter let pass, one sends it on to the controller."""
 
 
 def test_every_feature_is_in_the_catalog() -> None:
@@ -28,7 +35,7 @@ def test_every_feature_is_in_the_catalog() -> None:
 def test_what_nobody_declares_recompiles_everything() -> None:
     """A new kind of object would change nothing in the switches."""
     model, everything = world.model(), set(owners(world.model()))
-    none = Dependents([Feature("none")])
+    none = Dependents([Feature("none", ())])
     for changed in (Network, Endpoint, Service, *Seen):
         assert none.of(model, changed, None) == everything, changed
     assert none.of(model, Tenant, None) == none.of(model, Lease, None) == set()
@@ -43,6 +50,23 @@ def test_every_input_is_declared() -> None:
     assert DEPENDENTS.of_changes(model, [Change(endpoint, endpoint)]) == {
         ("endpoint", "w1"), ("network", "default:web"), ("service", "default:app-svc"),
     }  # fmt: skip
+
+
+def test_a_cookie_names_its_feature() -> None:
+    """Whoever looks up a flow's cookie would read the wrong file; counters would add up another feature's packets."""
+    owners_of = [kind for feature in catalog.FEATURES for kind in feature.kinds]
+    assert sorted(owners_of) == sorted(FlowKind)
+    model = world.model_of(world.dual())
+    context = Context(model, world.DPID, world.PORTS)
+    for feature in catalog.FEATURES:
+        flows = [
+            *feature.switch(context),
+            *(flow for network in model.networks.values() for flow in feature.network(context, network)),
+            *(flow for endpoint in model.endpoints.values() for flow in feature.endpoint(context, endpoint)),
+            *(flow for service in model.services.values() for flow in feature.service(context, service)),
+        ]
+        assert {FlowKind(flow.kind) for flow in flows} <= {*feature.kinds, *TOLD_FOR_OTHERS.get(feature.name, ())}
+        assert {kind for kind, _ in feature.words} <= set(feature.kinds)
 
 
 def test_one_feature_has_the_words_for_a_flow() -> None:

@@ -9,8 +9,8 @@ from ryu_apps.pipeline.family import V6, each, link_local
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.fields import ETH_ARP
 from ryu_apps.pipeline.inputs import ITS_NETWORK, ITS_PLACE
-from ryu_apps.pipeline.tables import NETWORK, PACKET_IN_METER, ROUTER_MAC, TENANT, FlowKind, Priority, Table
-from ryu_apps.pipeline.values import CONTROLLER, Flow, Output, SetField, match
+from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, TENANT, FlowKind, Priority, Table
+from ryu_apps.pipeline.values import Flow, SetField, match
 from topology.model import Endpoint
 
 
@@ -60,16 +60,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
                 kind=FlowKind.ACCESS,
             )
     if endpoint.origin == "learned":
-        # nobody registered its addresses: a new one in its ARP is news, not a forgery
-        yield Flow(
-            Table.GUARD,
-            Priority.REFUSE,
-            match(in_port=port, eth_src=mac, eth_type=ETH_ARP),
-            (Output(CONTROLLER, 0xFFFF),),
-            meter=PACKET_IN_METER,
-            kind=FlowKind.LEARN,
-        )
-        return
+        return  # nobody registered its addresses: see `learning`
     yield Flow(
         Table.GUARD,
         Priority.REFUSE,
@@ -81,6 +72,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
 
 FEATURE = Feature(
     "access",
+    (FlowKind.ACCESS,),
     looks_at=(*ITS_NETWORK, *ITS_PLACE),
     endpoint=for_endpoint,
 )

@@ -170,6 +170,7 @@ def _picks(reader: Reader, step: Step) -> str:
 
 FEATURE = Feature(
     "affinity",
+    (FlowKind.AFFINITY,),
     looks_at=(*ITS_PORTS_HERE, *ITS_PROVIDERS, *ITS_VIPS, *NETWORK_OF_VIP),
     service=for_service,
     service_groups=groups_for_service,

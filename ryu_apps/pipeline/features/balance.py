@@ -198,6 +198,7 @@ def _at_its_network(reader: Reader, step: Step) -> str:
 
 FEATURE = Feature(
     "balance",
+    (FlowKind.BALANCE,),
     looks_at=(*ITS_PORTS_HERE, *ITS_PROVIDERS, *ITS_VIPS, *NETWORK_OF_VIP),
     switch=for_switch,
     service=for_service,

@@ -86,6 +86,7 @@ def _into(reader: Reader, step: Step) -> str:
 
 FEATURE = Feature(
     "closed",
+    (FlowKind.CLOSED,),
     looks_at=(*HOSTS_OF_NETWORKS, *ITS_NETWORK, *ITS_PLACE),
     network=for_network,
     endpoint=for_endpoint,

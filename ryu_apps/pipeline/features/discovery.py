@@ -47,7 +47,7 @@ def answer(network: Network, address: int, mac: int, flags: int = SOLICITED | OV
             SetField(V6.icmp_type, NEIGHBOUR_ADVERTISEMENT),
         ),
         goto=Table.ADVERTISE,
-        kind=FlowKind.NEIGHBOUR,
+        kind=FlowKind.DISCOVERY,
     )
 
 
@@ -58,7 +58,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         Priority.NORMAL,
         match(**_message(NEIGHBOUR_ADVERTISEMENT)),
         (Move(V6.src, V6.dst), Move("nd_target", V6.src), Move("eth_src", "nd_tll"), Output(IN_PORT)),
-        kind=FlowKind.NEIGHBOUR,
+        kind=FlowKind.DISCOVERY,
     )
 
 
@@ -97,13 +97,14 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             (asks | {V6.src: UNSPECIFIED, "nd_target": own}, None),
             (announces | {V6.src: own, "nd_target": own, "nd_tll": mac}, Table.ROUTE),
         ):
-            yield Flow(Table.GUARD, Priority.EXACT, match(**wanted), goto=goto, kind=FlowKind.NEIGHBOUR)
+            yield Flow(Table.GUARD, Priority.EXACT, match(**wanted), goto=goto, kind=FlowKind.DISCOVERY)
     for kind in GUARDED:
-        yield Flow(Table.GUARD, Priority.REFUSE_FIRST, match(**at_port | _message(kind)), kind=FlowKind.ACCESS)
+        yield Flow(Table.GUARD, Priority.REFUSE_FIRST, match(**at_port | _message(kind)), kind=FlowKind.DISCOVERY)
 
 
 FEATURE = Feature(
     "discovery",
+    (FlowKind.DISCOVERY,),
     looks_at=(*ITS_NETWORK, *ITS_PLACE, *NETWORK_OF_VIP),
     switch=for_switch,
     network=for_network,

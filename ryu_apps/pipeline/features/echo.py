@@ -85,6 +85,7 @@ def _says(reader: Reader, step: Step) -> str:
 
 FEATURE = Feature(
     "echo",
+    (FlowKind.ECHO,),
     looks_at=(*NETWORK_OF_VIP,),
     network=for_network,
     service=for_service,

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.explain import may_be_a_reply
 from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features.balance import known
@@ -43,7 +44,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
                 Priority.NORMAL,
                 match(**sent | kind, ct_state=UNTRACKED),
                 (Ct(zone, table=Table.MEND),),
-                kind=FlowKind.TRANSLATE,
+                kind=FlowKind.ERRORS,
             )
         # about its connection to itself: out of the second zone
         yield Flow(
@@ -51,14 +52,14 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             Priority.NORMAL,
             match(**sent | {family.dst: own, "ip_proto": family.icmp}, ct_state=TRACKED),
             (Ct(zone, table=Table.MEND),),
-            kind=FlowKind.HAIRPIN,
+            kind=FlowKind.ERRORS,
         )
         yield Flow(
             Table.MEND,
             Priority.NORMAL,
             match(**sent | {"ip_proto": family.icmp}, ct_state=RELATED),
             (Move(family.ct_dst, family.src), Ct(zone, table=Table.DELIVER, nat=Nat())),
-            kind=FlowKind.TRANSLATE,
+            kind=FlowKind.ERRORS,
         )
         # what went straight to the provider, its client knows as the provider does
         yield Flow(
@@ -66,12 +67,16 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             Priority.EXACT,
             match(**sent | {"ip_proto": family.icmp, family.ct_dst: family.hidden_of(endpoint)}, ct_state=RELATED),
             goto=Table.DELIVER,
-            kind=FlowKind.TRANSLATE,
+            kind=FlowKind.ERRORS,
         )
 
 
 FEATURE = Feature(
     "errors",
+    (FlowKind.ERRORS,),
     looks_at=(*ITS_SERVICES,),
     endpoint=for_endpoint,
+    words={
+        (FlowKind.ERRORS, Table.REPLY): may_be_a_reply,
+    },
 )

@@ -74,6 +74,7 @@ def _says(reader: Reader, step: Step) -> str:
 
 FEATURE = Feature(
     "flood",
+    (FlowKind.FLOOD,),
     looks_at=(*HOSTS_OF_NETWORKS, *ITS_ENDPOINTS, *PATHS_OF_NETWORKS),
     network=for_network,
     network_groups=groups_for_network,

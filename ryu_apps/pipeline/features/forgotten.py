@@ -91,13 +91,14 @@ def _ports(ctx: Context, endpoint: Endpoint) -> list[int]:
 
 
 def _flow(table: Table, priority: int, what: Match, *actions: Action, goto: Table | None = None) -> Flow:
-    return Flow(table, priority, what, actions, goto=goto, kind=FlowKind.TRANSLATE)
+    return Flow(table, priority, what, actions, goto=goto, kind=FlowKind.FORGOTTEN)
 
 
 
 
 FEATURE = Feature(
     "forgotten",
+    (FlowKind.FORGOTTEN,),
     looks_at=(*ITS_PLACE, *ITS_SERVICES, *ITS_VIPS),
     switch=for_switch,
     network=for_network,

@@ -19,11 +19,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Outgoing, Translation
+from ryu_apps.pipeline.explain import may_be_a_reply
 from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import balance
 from ryu_apps.pipeline.features.scopes import Scope, scopes
-from ryu_apps.pipeline.features.translate import TRACKED, UNTRACKED, targets
+from ryu_apps.pipeline.features.translate import TRACKED, UNTRACKED, targets, to_provider
 from ryu_apps.pipeline.fields import CT_DNAT, CT_INV, CT_RPL, UDP
 from ryu_apps.pipeline.inputs import ITS_PLACE, ITS_PROVIDERS, ITS_SERVICES, ITS_VIPS, NETWORK_OF_VIP
 from ryu_apps.pipeline.tables import HAIRPIN_ZONES, TENANT, FlowKind, Priority, Table
@@ -67,7 +68,7 @@ def _first_datagram(  # noqa: PLR0917 - what for_service has at hand
                 Priority.NORMAL + scope.rank + rank,
                 match(**wanted | more | where),
                 (balance.translate_to(ctx, family, endpoint, port),),
-                kind=FlowKind.BALANCE,
+                kind=FlowKind.FRAGMENTS,
             )
 
 
@@ -92,7 +93,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         yield _flow(Table.SERVICE, STRAIGHT + 1, match(**sent), goto=Table.ROUTE)
         # its answer to itself: out of the second zone
         to_itself = match(**sent | {family.dst: own}, ct_state=TRACKED)
-        yield Flow(Table.REPLY, Priority.NORMAL, to_itself, (translated,), kind=FlowKind.HAIRPIN)
+        yield Flow(Table.REPLY, Priority.NORMAL, to_itself, (translated,), kind=FlowKind.FRAGMENTS)
         if family.spoilt:
             show = Ct(zone | HAIRPIN_ZONES, table=Table.DELIVER, commit=True, nat=Nat(src=own))
             hid = match(**tenant | {family.src: hidden}, ip_frag=FRAGMENT)
@@ -138,14 +139,20 @@ def translations_for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Tran
 
 
 def _flow(table: Table, priority: int, what: Match, *actions: Action, goto: Table | None = None) -> Flow:
-    return Flow(table, priority, what, actions, goto=goto, kind=FlowKind.TRANSLATE)
+    return Flow(table, priority, what, actions, goto=goto, kind=FlowKind.FRAGMENTS)
 
 
 FEATURE = Feature(
     "fragments",
+    (FlowKind.FRAGMENTS,),
     looks_at=(*ITS_PLACE, *ITS_PROVIDERS, *ITS_SERVICES, *ITS_VIPS, *NETWORK_OF_VIP),
     switch=for_switch,
     endpoint=for_endpoint,
     endpoint_connections=translations_for_endpoint,
     service=for_service,
+    words={
+        (FlowKind.FRAGMENTS, Table.SERVICE): to_provider,
+        (FlowKind.FRAGMENTS, Table.HAIRPIN): to_provider,
+        (FlowKind.FRAGMENTS, Table.REPLY): may_be_a_reply,
+    },
 )

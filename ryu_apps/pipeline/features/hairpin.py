@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ryu_apps.pipeline.context import Context, Translation
-from ryu_apps.pipeline.explain import Reader, may_be_a_reply, shown_end
+from ryu_apps.pipeline.explain import Reader, shown_end
 from ryu_apps.pipeline.family import each, of_packet
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import errors
@@ -133,6 +133,7 @@ def _to_itself(reader: Reader, step: Step) -> str:
 
 FEATURE = Feature(
     "hairpin",
+    (FlowKind.HAIRPIN,),
     looks_at=(*ITS_PORTS_HERE, *ITS_PROVIDERS),
     switch=for_switch,
     service=for_service,
@@ -141,6 +142,5 @@ FEATURE = Feature(
         (FlowKind.HAIRPIN, Table.SERVICE): _to_vip,
         (FlowKind.HAIRPIN, Table.HAIRPIN): _back,
         (FlowKind.HAIRPIN, Table.ROUTE): _to_itself,
-        (FlowKind.HAIRPIN, Table.REPLY): may_be_a_reply,
     },
 )

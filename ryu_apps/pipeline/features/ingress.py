@@ -243,6 +243,7 @@ def _flow(table: Table, priority: int, what: Match, *actions: Action, goto: Tabl
 
 FEATURE = Feature(
     "ingress",
+    (FlowKind.INGRESS,),
     looks_at=(
         *EVERY_HOST, *HOSTS_OF_NETWORKS, *ITS_ENDPOINTS, *ITS_NETWORK, *ITS_PLACE, *ITS_SERVICES, *PATHS_OF_NETWORKS,
         *PUBLISHED_BY_IT, *PUBLISHED_IN_IT,

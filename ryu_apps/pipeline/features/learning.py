@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ryu_apps.pipeline.context import Context
+from ryu_apps.pipeline.context import Context, mac_int
 from ryu_apps.pipeline.explain import Reader
 from ryu_apps.pipeline.family import V4, destination
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.features.neighbour import REQUEST
 from ryu_apps.pipeline.fields import ETH_ARP
-from ryu_apps.pipeline.inputs import EVERY_HOST, HOSTS_OF_NETWORKS
+from ryu_apps.pipeline.inputs import EVERY_HOST, HOSTS_OF_NETWORKS, ITS_PLACE
 from ryu_apps.pipeline.tables import (
     NETWORK,
     PACKET_IN_METER,
@@ -26,7 +26,7 @@ from ryu_apps.pipeline.tables import (
 )
 from ryu_apps.pipeline.values import CONTROLLER, Flow, Output, match
 from ryu_apps.pipeline.walk import Step
-from topology.model import Network
+from topology.model import Endpoint, Network
 
 TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
 
@@ -78,6 +78,16 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         yield Flow(Table.ROUTE, Priority.NORMAL, itself, kind=FlowKind.SEEK)
 
 
+def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
+    """Nobody registered the addresses of a learned host: a new one in its ARP is news, not a forgery."""
+    port = ctx.port_of(endpoint)
+    if port is not None and endpoint.origin == "learned":
+        what = match(in_port=port, eth_src=mac_int(endpoint.mac), eth_type=ETH_ARP)
+        yield Flow(
+            Table.GUARD, Priority.REFUSE, what, TO_CONTROLLER, meter=PACKET_IN_METER, kind=FlowKind.LEARN
+        )
+
+
 def _seeks(reader: Reader, step: Step) -> str:
     if not step.flow.actions:
         return ""
@@ -87,9 +97,11 @@ def _seeks(reader: Reader, step: Step) -> str:
 
 FEATURE = Feature(
     "learning",
-    looks_at=(*EVERY_HOST, *HOSTS_OF_NETWORKS),
+    (FlowKind.LEARN, FlowKind.SEEK),
+    looks_at=(*EVERY_HOST, *HOSTS_OF_NETWORKS, *ITS_PLACE),
     switch=for_switch,
     network=for_network,
+    endpoint=for_endpoint,
     words={
         (FlowKind.SEEK, Table.ROUTE): _seeks,
     },

@@ -103,6 +103,7 @@ def _drop(table: Table, priority: int, what: Mapping[str, int | tuple[int, int]]
 
 FEATURE = Feature(
     "limit",
+    (FlowKind.LIMIT,),
     looks_at=(*EVERY_HOST, *EVERY_NETWORK, *ITS_NETWORK, *ITS_PLACE, *ITS_SERVICES, *ITS_VIPS, *PUBLISHED_BY_IT),
     switch=for_switch,
     endpoint=for_endpoint,

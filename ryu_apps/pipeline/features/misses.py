@@ -13,7 +13,11 @@ from ryu_apps.pipeline.values import Flow, match
 def for_switch(ctx: Context) -> Iterator[Flow]:
     """One flow a table."""
     for table, declared in TABLES.items():
-        yield Flow(table, Priority.MISS, match(), goto=declared.miss, kind=FlowKind.PIPELINE)
+        yield Flow(table, Priority.MISS, match(), goto=declared.miss, kind=FlowKind.MISSES)
 
 
-FEATURE = Feature("misses", switch=for_switch)
+FEATURE = Feature(
+    "misses",
+    (FlowKind.MISSES,),
+    switch=for_switch,
+)

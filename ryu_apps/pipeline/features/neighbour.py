@@ -71,6 +71,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
 
 FEATURE = Feature(
     "neighbour",
+    (FlowKind.NEIGHBOUR,),
     looks_at=(*ITS_NETWORK, *ITS_PLACE, *NETWORK_OF_VIP),
     network=for_network,
     endpoint=for_endpoint,

@@ -227,6 +227,7 @@ def _to_host(reader: Reader, step: Step) -> str:
 
 FEATURE = Feature(
     "outside",
+    (FlowKind.OUTSIDE,),
     looks_at=(*EVERY_HOST, *EVERY_NETWORK, *HOSTS_OF_NETWORKS, *ITS_NETWORK, *ITS_PLACE, *ITS_VIPS),
     switch=for_switch,
     network=for_network,

@@ -98,6 +98,7 @@ def _says(reader: Reader, step: Step) -> str:
 
 FEATURE = Feature(
     "refuse",
+    (FlowKind.REFUSE, FlowKind.EXPIRE),
     looks_at=(*ITS_VIPS,),
     switch=for_switch,
     service=for_service,

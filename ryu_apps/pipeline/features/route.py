@@ -58,6 +58,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
 
 FEATURE = Feature(
     "route",
+    (FlowKind.ROUTE,),
     looks_at=(*ITS_NETWORK, *ITS_PLACE),
     switch=for_switch,
     endpoint=for_endpoint,

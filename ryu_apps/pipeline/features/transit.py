@@ -120,6 +120,7 @@ def _from_switch(reader: Reader, step: Step) -> str:
 
 FEATURE = Feature(
     "transit",
+    (FlowKind.TRANSIT, FlowKind.LINKS),
     looks_at=(*EVERY_HOST, *HOSTS_OF_NETWORKS, *ITS_ENDPOINTS, *ITS_PATHS, *ITS_PORTS, *PATHS_OF_NETWORKS),
     switch=for_switch,
     switch_groups=groups,

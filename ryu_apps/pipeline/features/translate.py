@@ -62,7 +62,7 @@ def _of_family(ctx: Context, endpoint: Endpoint, family: Family, own: int) -> It
             Priority.NORMAL,
             match(**from_own | port | {dst: own}, ct_state=TRACKED),
             (lookup,),
-            kind=FlowKind.HAIRPIN,
+            kind=FlowKind.TRANSLATE,
         )
     yield Flow(
         Table.BALANCE,
@@ -107,7 +107,8 @@ def targets(ctx: Context, endpoint: Endpoint) -> list[tuple[str, int]]:
     return sorted({(p.protocol, p.target) for s in ctx.model.selected_by(endpoint) for p in ctx.ports_of(s)})
 
 
-def _to_provider(reader: Reader, step: Step) -> str:
+def to_provider(reader: Reader, step: Step) -> str:
+    """Straight to a provider's service port; "": it is no provider's address."""
     holder = reader.target(step)
     if not isinstance(holder, Endpoint):
         return ""
@@ -124,12 +125,12 @@ def _straight(reader: Reader, step: Step) -> str:
 
 FEATURE = Feature(
     "translate",
+    (FlowKind.TRANSLATE,),
     looks_at=(*ITS_PLACE, *ITS_SERVICES),
     endpoint=for_endpoint,
     endpoint_connections=translations_for_endpoint,
     words={
-        (FlowKind.TRANSLATE, Table.SERVICE): _to_provider,
-        (FlowKind.TRANSLATE, Table.HAIRPIN): _to_provider,
+        (FlowKind.TRANSLATE, Table.SERVICE): to_provider,
         (FlowKind.TRANSLATE, Table.BALANCE): _straight,
         (FlowKind.TRANSLATE, Table.REPLY): may_be_a_reply,
     },

@@ -36,7 +36,7 @@ UNFIT = (
 def for_switch(ctx: Context) -> Iterator[Flow]:
     """The frames, whoever sends them."""
     for what in UNFIT:
-        yield Flow(Table.GUARD, Priority.UNFIT, what, goto=Table.UNFIT, kind=FlowKind.PIPELINE)
+        yield Flow(Table.GUARD, Priority.UNFIT, what, goto=Table.UNFIT, kind=FlowKind.UNFIT)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
@@ -44,17 +44,18 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     port = ctx.port_of(endpoint)
     if port is not None:
         what = match(in_port=port, eth_src=mac_int(endpoint.mac))
-        yield Flow(Table.UNFIT, Priority.REFUSE, what, kind=FlowKind.ACCESS)
+        yield Flow(Table.UNFIT, Priority.REFUSE, what, kind=FlowKind.UNFIT)
 
 
 
 
 FEATURE = Feature(
     "unfit",
+    (FlowKind.UNFIT,),
     looks_at=(*ITS_PLACE,),
     switch=for_switch,
     endpoint=for_endpoint,
     words={
-        (FlowKind.ACCESS, Table.UNFIT): lambda *_: "dropped: no container may send this",
+        (FlowKind.UNFIT, Table.UNFIT): lambda *_: "dropped: no container may send this",
     },
 )

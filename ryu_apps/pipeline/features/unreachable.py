@@ -38,6 +38,7 @@ def _says(reader: Reader, step: Step) -> str:
 
 FEATURE = Feature(
     "unreachable",
+    (FlowKind.UNREACHABLE,),
     looks_at=(*HOSTS_OF_NETWORKS,),
     network=for_network,
     words={
