@@ -6,15 +6,14 @@ import importlib
 import pkgutil
 
 from ryu_apps.pipeline import catalog, features
+from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.dependents import DEPENDENTS, Dependents, owners
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
 from ryu_apps.pipeline.inputs import Seen
-from tests.kit import world
 from ryu_apps.pipeline.tables import FlowKind
-from ryu_apps.pipeline.context import Context
+from tests.kit import world
 from topology.model import KINDS, Change, Endpoint, Lease, Network, Service, Tenant
-
 
 TOLD_FOR_OTHERS = {"refuse": refuse.ASKED}
 """Of what features have a tenant's meter let pass, one sends it on to the controller."""
