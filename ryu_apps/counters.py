@@ -23,6 +23,7 @@ from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.features import balance, select
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, TENANT, FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import PROTOCOLS
 from ryu_apps.pipeline.values import Ct, FieldError, Flow, Match, match, terms
 from topology.model import Service, ServicePort
 from topology.providers import providers, shown
@@ -262,7 +263,7 @@ def _port_of(flow: Flow, ports: Iterable[ServicePort]) -> ServicePort | None:
     wanted = terms(flow.match)
     number = wanted.get("tcp_dst", wanted.get("udp_dst", wanted.get("sctp_dst", wanted.get("ct_tp_dst"))))
     protocol = wanted.get("ip_proto")
-    return next((p for p in ports if (balance.PROTOCOLS[p.protocol][0], p.port) == (protocol, number)), None)
+    return next((p for p in ports if (PROTOCOLS[p.protocol][0], p.port) == (protocol, number)), None)
 
 
 def read_refused(session: Session) -> Counter[int]:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from ryu_apps.pipeline.context import Context, mac_int
 from ryu_apps.pipeline.explain import name, whose
 from ryu_apps.pipeline.family import BY_VERSION, V4, V6, Family
-from ryu_apps.pipeline.features.neighbour import REPLY, REQUEST
 from ryu_apps.pipeline.fields import ETH_ARP, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION
 from ryu_apps.pipeline.packet import Packet
+from ryu_apps.pipeline.terms import ARP_REPLY, ARP_REQUEST
 from ryu_apps.pipeline.walk import Walker
 from topology.model import Address, Endpoint, Network, Prefix
 
@@ -68,7 +68,7 @@ def _resolve(ctx: Context, walker: Walker, endpoint: Endpoint, family: Family, h
     assert port is not None, "whose packet it is has been seen to be plugged in"
     mac, own = mac_int(endpoint.mac), family.of(endpoint.addresses) or 0
     if family is V4:
-        request, kind, reply, told = _arp(mac, own, hop), "arp_op", REPLY, "arp_sha"
+        request, kind, reply, told = _arp(mac, own, hop), "arp_op", ARP_REPLY, "arp_sha"
     else:
         request, kind, reply = _solicitation(mac, own, hop), V6.icmp_type, NEIGHBOUR_ADVERTISEMENT
         told = "nd_tll"
@@ -80,7 +80,7 @@ def _resolve(ctx: Context, walker: Walker, endpoint: Endpoint, family: Family, h
 
 def _arp(mac: int, own: int, hop: int) -> Packet:
     return {
-        "eth_src": mac, "eth_dst": BROADCAST, "eth_type": ETH_ARP, "arp_op": REQUEST,
+        "eth_src": mac, "eth_dst": BROADCAST, "eth_type": ETH_ARP, "arp_op": ARP_REQUEST,
         "arp_sha": mac, "arp_spa": own, "arp_tha": 0, "arp_tpa": hop,
     }  # fmt: skip
 

@@ -17,10 +17,11 @@ from ryu_apps.pipeline.explain import Reader, chosen_provider, shown_port
 from ryu_apps.pipeline.family import Family, each, source
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import select
-from ryu_apps.pipeline.features.balance import PROTOCOLS, at_each_network, new_connection, translate_to
+from ryu_apps.pipeline.features.balance import at_each_network, new_connection, translate_to
 from ryu_apps.pipeline.features.scopes import Choice, Scope, scopes
 from ryu_apps.pipeline.inputs import ITS_PORTS_HERE, ITS_PROVIDERS, ITS_VIPS, NETWORK_OF_VIP
 from ryu_apps.pipeline.tables import CLIENT_PORT, PROVIDER, TENANT, ZERO, FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import PROTOCOLS, Terms
 from ryu_apps.pipeline.values import (
     Action,
     Flow,
@@ -84,7 +85,7 @@ def most_clients(providers: int) -> int:
 
 
 def _to_provider(  # noqa: PLR0917 - what for_service has at hand
-    ctx: Context, family: Family, port: ServicePort, scope: Scope, choice: Choice, terms: select.Terms, learn: Learn
+    ctx: Context, family: Family, port: ServicePort, scope: Scope, choice: Choice, terms: Terms, learn: Learn
 ) -> Iterator[Flow]:
     """Who was learned, and who was chosen, at its address for the client."""
     for more, where, endpoint in at_each_network(choice):

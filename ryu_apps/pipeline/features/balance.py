@@ -10,9 +10,10 @@ from ryu_apps.pipeline.family import Family, destination, each, of_packet, sourc
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import select
 from ryu_apps.pipeline.features.scopes import Choice, scopes
-from ryu_apps.pipeline.fields import CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK, SCTP, TCP, UDP
+from ryu_apps.pipeline.fields import CT_EST, CT_INV, CT_NEW, CT_REL, CT_TRK
 from ryu_apps.pipeline.inputs import ITS_PORTS_HERE, ITS_PROVIDERS, ITS_VIPS, NETWORK_OF_VIP
 from ryu_apps.pipeline.tables import NETWORK, PROVIDER, TENANT, VIP, FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import MISFIT, PROTOCOLS, Terms, known
 from ryu_apps.pipeline.values import (
     Action,
     Ct,
@@ -28,15 +29,11 @@ from ryu_apps.pipeline.values import (
 from ryu_apps.pipeline.walk import Step
 from topology.model import Endpoint, Service, ServicePort
 
-PROTOCOLS = {"TCP": (TCP, "tcp"), "UDP": (UDP, "udp"), "SCTP": (SCTP, "sctp")}
 # A select group of OpenFlow 1.3 chooses by a hash of addresses and ports, but not of UDP's ports: all that a client
 # sends would go to one provider. So a part of its port stands in the VIP's place (of IPv6: in its low bits') while the
 # group chooses. More bits spread better, and cost more: each value is a flow of its own in the datapath.
 SPREAD_BITS = 12
 VIP_BITS = 32
-# What makes no sense to conntrack, but belongs to a connection that it has translated, is for both ends to judge: TCP's
-# way out of a connection that only one of them remembers is an acknowledgment and a reset, and these do not fit.
-MISFIT = CT_INV | CT_DNAT
 
 
 def _hide_vip(family: Family, port: ServicePort) -> tuple[Action, ...]:
@@ -49,12 +46,7 @@ def _show_vip(family: Family, port: ServicePort) -> tuple[Action, ...]:
     return (Move(VIP, family.dst, bits=VIP_BITS),) if port.protocol == "UDP" else ()
 
 
-def known(state: int) -> tuple[int, int]:
-    """A ct_state match: tracked, and all bits of ``state`` set."""
-    return (CT_TRK | state, CT_TRK | state)
-
-
-def new_connection(ctx: Context, service: Service, family: Family, vip: int, port: ServicePort) -> select.Terms:
+def new_connection(ctx: Context, service: Service, family: Family, vip: int, port: ServicePort) -> Terms:
     """The terms that a new connection to a port of the VIP meets, out of conntrack."""
     number, name = PROTOCOLS[port.protocol]
     return {
@@ -89,7 +81,7 @@ def _bucket(ctx: Context, family: Family, choice: Choice, port: ServicePort) -> 
     return to_endpoint(ctx, family, choice.at, port)
 
 
-def at_each_network(choice: Choice) -> Iterator[tuple[int, select.Terms, Endpoint]]:
+def at_each_network(choice: Choice) -> Iterator[tuple[int, Terms, Endpoint]]:
     """The provider's endpoints: which flow goes before, the client's network, the endpoint."""
     yield 0, {}, choice.at
     for number, endpoint in choice.near:
@@ -135,7 +127,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
 
 
 def _addresses(
-    ctx: Context, family: Family, choice: Choice, port: ServicePort, terms: select.Terms
+    ctx: Context, family: Family, choice: Choice, port: ServicePort, terms: Terms
 ) -> Iterator[Flow]:
     """Of a provider that was chosen."""
     for rank, where, endpoint in at_each_network(choice):

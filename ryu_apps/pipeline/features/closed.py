@@ -16,16 +16,14 @@ from ryu_apps.pipeline.explain import Reader, special
 from ryu_apps.pipeline.family import FAMILIES, V4, V6, Family, destination, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
-from ryu_apps.pipeline.features.balance import known
-from ryu_apps.pipeline.features.route import LINK_LOCAL
 from ryu_apps.pipeline.fields import CT_NEW
 from ryu_apps.pipeline.inputs import HOSTS_OF_NETWORKS, ITS_NETWORK, ITS_PLACE
 from ryu_apps.pipeline.tables import NETWORK, PORT, ROUTER_MAC, FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import LINK_LOCAL, LINK_LOCAL6, known
 from ryu_apps.pipeline.values import Flow, OutputReg, match
 from ryu_apps.pipeline.walk import Step
 from topology.model import Endpoint, Network
 
-LINK_LOCAL4 = (0xA9FE0000, 0xFFFF0000)  # 169.254.0.0/16
 LAST = Priority.FALLBACK - 1  # below the flows of `forgotten` and `learning`
 
 
@@ -56,7 +54,7 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         yield _tell(ctx, network, Table.LEAVE, LAST, **out)
         yield _tell(ctx, network, Table.DEPART, LAST, **out, ct_state=known(CT_NEW))
     routed = {NETWORK: network.number, "eth_dst": ROUTER_MAC, "eth_type": V4.eth_type}
-    yield _tell(ctx, network, Table.ROUTE, Priority.REFUSE, **routed, ipv4_dst=LINK_LOCAL4)
+    yield _tell(ctx, network, Table.ROUTE, Priority.REFUSE, **routed, ipv4_dst=LINK_LOCAL)
     nowhere = {NETWORK: network.number, "eth_dst": ROUTER_MAC, "eth_type": V6.eth_type}
     yield _tell(ctx, network, Table.ROUTE, LAST, **nowhere)
 
@@ -64,7 +62,7 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
 def _own(family: Family, network: Network) -> list[tuple[int, int]]:
     """Sources in the network, or on its link."""
     subnet = family.subnet(network)
-    return ([subnet] if subnet is not None else []) + ([LINK_LOCAL] if family is V6 else [])
+    return ([subnet] if subnet is not None else []) + ([LINK_LOCAL6] if family is V6 else [])
 
 
 def _tell(ctx: Context, network: Network, table: Table, priority: int, **what: int | tuple[int, int]) -> Flow:

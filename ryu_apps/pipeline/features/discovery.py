@@ -23,10 +23,9 @@ ROUTER, SOLICITED, OVERRIDE = 1 << 31, 1 << 30, 1 << 29  # flags of an advertise
 TARGET_LINK_LAYER_ADDRESS = 2  # type of an option
 UNSPECIFIED = 0
 
-Terms = dict[str, int]
 
 
-def _message(kind: int) -> Terms:
+def _message(kind: int) -> dict[str, int]:
     return {"eth_type": V6.eth_type, "ip_proto": V6.icmp, V6.icmp_type: kind}
 
 

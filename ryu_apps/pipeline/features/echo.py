@@ -11,13 +11,12 @@ from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.fields import CT_NEW, CT_TRK
 from ryu_apps.pipeline.inputs import NETWORK_OF_VIP
 from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, TENANT, FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import NO_FRAGMENT
 from ryu_apps.pipeline.values import IN_PORT, Action, Flow, Move, Output, SetField, match
 from ryu_apps.pipeline.walk import Step
 from topology.model import Network, Service
 
 TTL = 64
-FRAGMENT = 1
-NO_FRAGMENT = (0, FRAGMENT)
 
 
 def _request(family: Family, zone: int, address: int, network: int) -> dict[str, int]:

@@ -16,11 +16,11 @@ from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.explain import may_be_a_reply
 from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.feature import Feature
-from ryu_apps.pipeline.features.balance import known
-from ryu_apps.pipeline.features.translate import TRACKED, UNTRACKED, targets
+from ryu_apps.pipeline.features.translate import targets
 from ryu_apps.pipeline.fields import CT_RPL
 from ryu_apps.pipeline.inputs import ITS_SERVICES
 from ryu_apps.pipeline.tables import TENANT, FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import TRACKED, UNTRACKED, known
 from ryu_apps.pipeline.values import Ct, Flow, Move, Nat, match
 from topology.model import Endpoint
 

@@ -22,18 +22,18 @@ from ryu_apps.pipeline.context import Context, Outgoing
 from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
-from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.features.translate import targets
 from ryu_apps.pipeline.fields import CT_NEW, TCP, TCP_ACK, TCP_RST, TCP_SYN
 from ryu_apps.pipeline.inputs import ITS_PLACE, ITS_SERVICES, ITS_VIPS
 from ryu_apps.pipeline.tables import TENANT, TOLD, FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import known
 from ryu_apps.pipeline.values import Action, Ct, Flow, Match, Nat, Resubmit, SetField, match
 from topology.model import Endpoint, Network, Service
 
 BEGINS = (TCP_SYN, TCP_SYN | TCP_ACK)
 MIDSTREAM = (0, TCP_SYN)
 NO_RESET = (0, TCP_SYN | TCP_RST)
-TO_CONTROLLER = "to the controller: it belongs to no connection, and its ends are reset"
+IT_IS_RESET = "to the controller: it belongs to no connection, and its ends are reset"
 LAST = Priority.FALLBACK - 1  # in restore: below what is to the host, and what has been translated
 
 
@@ -106,6 +106,6 @@ FEATURE = Feature(
     endpoint_connections=outgoing,
     service=for_service,
     words={
-        (FlowKind.FORGOTTEN, Table.FORGOTTEN): lambda *_: TO_CONTROLLER,
+        (FlowKind.FORGOTTEN, Table.FORGOTTEN): lambda *_: IT_IS_RESET,
     },
 )

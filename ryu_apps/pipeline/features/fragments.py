@@ -24,19 +24,16 @@ from ryu_apps.pipeline.family import Family, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import balance
 from ryu_apps.pipeline.features.scopes import Scope, scopes
-from ryu_apps.pipeline.features.translate import TRACKED, UNTRACKED, targets, to_provider
+from ryu_apps.pipeline.features.translate import targets, to_provider
 from ryu_apps.pipeline.fields import CT_DNAT, CT_INV, CT_RPL, UDP
 from ryu_apps.pipeline.inputs import ITS_PLACE, ITS_PROVIDERS, ITS_SERVICES, ITS_VIPS, NETWORK_OF_VIP
 from ryu_apps.pipeline.tables import HAIRPIN_ZONES, TENANT, FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import FIRST, FRAGMENT, LATER, TRACKED, UNTRACKED, Terms, known
 from ryu_apps.pipeline.values import Action, Ct, Flow, Match, Nat, SetField, match
 from topology.model import HOST_BASE, Endpoint, Service, ServicePort
 
-Terms = dict[str, int | tuple[int, int]]
-
-FRAGMENT = (1, 1)
 HOSTS = (int(HOST_BASE), 0xFFFF0000)  # as containers see them
-FIRST, LATER = (1, 3), (3, 3)
-ANSWER = balance.known(CT_RPL)
+ANSWER = known(CT_RPL)
 STRAIGHT = Priority.NORMAL - 2  # below what is to a VIP
 
 
@@ -120,10 +117,10 @@ def _to(zone: int, family: Family, own: int, hidden: int) -> Iterator[Flow]:
         return
     hide = Ct(zone | HAIRPIN_ZONES, table=Table.HAIRPIN, commit=True, nat=Nat(dst=hidden))
     yield _flow(Table.SERVICE, STRAIGHT, match(**to_own, ip_proto=UDP, ip_frag=FRAGMENT), hide)
-    hid = match(**tenant | {family.dst: hidden}, ct_state=balance.known(CT_DNAT))
+    hid = match(**tenant | {family.dst: hidden}, ct_state=known(CT_DNAT))
     yield _flow(Table.HAIRPIN, Priority.EXACT + 1, hid, lookup)
     # what can't be put together goes on as it is
-    yield _flow(Table.HAIRPIN, Priority.NORMAL, match(**to_own, ct_state=balance.known(CT_INV)), goto=Table.ROUTE)
+    yield _flow(Table.HAIRPIN, Priority.NORMAL, match(**to_own, ct_state=known(CT_INV)), goto=Table.ROUTE)
 
 
 def translations_for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Translation | Outgoing]:

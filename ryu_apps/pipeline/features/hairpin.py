@@ -14,11 +14,11 @@ from ryu_apps.pipeline.explain import Reader, shown_end
 from ryu_apps.pipeline.family import each, of_packet
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import errors
-from ryu_apps.pipeline.features.balance import MISFIT, PROTOCOLS, keeps, known
-from ryu_apps.pipeline.features.fragments import FRAGMENT, Terms
+from ryu_apps.pipeline.features.balance import keeps
 from ryu_apps.pipeline.fields import CT_DNAT, CT_RPL, CT_TRK
 from ryu_apps.pipeline.inputs import ITS_PORTS_HERE, ITS_PROVIDERS
 from ryu_apps.pipeline.tables import HAIRPIN_ZONES, TENANT, ZERO, FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import FRAGMENT, MISFIT, PROTOCOLS, Terms, known
 from ryu_apps.pipeline.values import Action, Ct, Flow, Move, Nat, match
 from ryu_apps.pipeline.walk import Step
 from topology.model import Endpoint, Service

@@ -21,9 +21,6 @@ from collections.abc import Collection, Iterator
 from ryu_apps.pipeline.context import Context, Translation, mac_int
 from ryu_apps.pipeline.family import V4
 from ryu_apps.pipeline.feature import Feature
-from ryu_apps.pipeline.features.balance import PROTOCOLS, known
-from ryu_apps.pipeline.features.fragments import FRAGMENT
-from ryu_apps.pipeline.features.translate import UNTRACKED
 from ryu_apps.pipeline.fields import CT_INV
 from ryu_apps.pipeline.inputs import (
     EVERY_HOST,
@@ -50,6 +47,7 @@ from ryu_apps.pipeline.tables import (
     Priority,
     Table,
 )
+from ryu_apps.pipeline.terms import FRAGMENT, PROTOCOLS, UNTRACKED, Terms, known
 from ryu_apps.pipeline.values import (
     LOCAL_IN_REGISTER,
     Action,
@@ -65,8 +63,6 @@ from ryu_apps.pipeline.values import (
 from ryu_apps.pipeline.ways import vni
 from topology.model import Endpoint, Network
 from topology.reach import INGRESS, TUNNEL_PORT
-
-Terms = dict[str, int | tuple[int, int]]
 
 IP: Terms = {"eth_type": V4.eth_type}
 KIND_BITS = 3  # of a host's number, in an ingress address; with an endpoint's 24 they fill it

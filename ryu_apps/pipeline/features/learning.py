@@ -11,7 +11,6 @@ from ryu_apps.pipeline.explain import Reader
 from ryu_apps.pipeline.family import V4, destination
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import refuse
-from ryu_apps.pipeline.features.neighbour import REQUEST
 from ryu_apps.pipeline.fields import ETH_ARP
 from ryu_apps.pipeline.inputs import EVERY_HOST, HOSTS_OF_NETWORKS, ITS_PLACE
 from ryu_apps.pipeline.tables import (
@@ -24,11 +23,10 @@ from ryu_apps.pipeline.tables import (
     Priority,
     Table,
 )
-from ryu_apps.pipeline.values import CONTROLLER, Flow, Output, match
+from ryu_apps.pipeline.terms import ARP_REQUEST, TO_CONTROLLER
+from ryu_apps.pipeline.values import Flow, match
 from ryu_apps.pipeline.walk import Step
 from topology.model import Endpoint, Network
-
-TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
@@ -46,7 +44,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
     yield Flow(
         Table.NEIGHBOUR,
         Priority.FALLBACK,
-        match(eth_type=ETH_ARP, arp_op=REQUEST),
+        match(eth_type=ETH_ARP, arp_op=ARP_REQUEST),
         TO_CONTROLLER,
         meter=PACKET_IN_METER,
         kind=FlowKind.LEARN,

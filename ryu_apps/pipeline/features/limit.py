@@ -13,8 +13,6 @@ from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import V4, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import ingress, outside
-from ryu_apps.pipeline.features.balance import known
-from ryu_apps.pipeline.features.fragments import FRAGMENT, Terms
 from ryu_apps.pipeline.features.translate import targets
 from ryu_apps.pipeline.fields import CT_DNAT, CT_NEW, CT_SNAT, CT_TRK
 from ryu_apps.pipeline.inputs import (
@@ -38,6 +36,7 @@ from ryu_apps.pipeline.tables import (
     Priority,
     Table,
 )
+from ryu_apps.pipeline.terms import FRAGMENT, Terms, known
 from ryu_apps.pipeline.values import LOCAL_IN_REGISTER, Flow, match
 from topology.model import Endpoint, Service
 

@@ -10,10 +10,9 @@ from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.fields import ETH_ARP
 from ryu_apps.pipeline.inputs import ITS_NETWORK, ITS_PLACE, NETWORK_OF_VIP
 from ryu_apps.pipeline.tables import NETWORK, ROUTER_MAC, FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import ARP_REPLY, ARP_REQUEST
 from ryu_apps.pipeline.values import IN_PORT, Flow, Move, Output, SetField, match
 from topology.model import Endpoint, Network, Service
-
-REQUEST, REPLY = 1, 2
 
 
 def answer(network: Network, address: int, mac: int) -> Flow:
@@ -21,11 +20,11 @@ def answer(network: Network, address: int, mac: int) -> Flow:
     return Flow(
         Table.NEIGHBOUR,
         Priority.NORMAL,
-        match(**{NETWORK: network.number}, eth_type=ETH_ARP, arp_op=REQUEST, arp_tpa=address),
+        match(**{NETWORK: network.number}, eth_type=ETH_ARP, arp_op=ARP_REQUEST, arp_tpa=address),
         (
             Move("eth_src", "eth_dst"),
             SetField("eth_src", mac),
-            SetField("arp_op", REPLY),
+            SetField("arp_op", ARP_REPLY),
             Move("arp_sha", "arp_tha"),
             SetField("arp_sha", mac),
             Move("arp_spa", "arp_tpa"),
@@ -64,7 +63,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         yield Flow(
             Table.NEIGHBOUR,
             Priority.EXACT,
-            match(**{NETWORK: network.number}, eth_type=ETH_ARP, arp_op=REQUEST, arp_spa=own, arp_tpa=own),
+            match(**{NETWORK: network.number}, eth_type=ETH_ARP, arp_op=ARP_REQUEST, arp_spa=own, arp_tpa=own),
             kind=FlowKind.NEIGHBOUR,
         )
 

@@ -19,7 +19,6 @@ from ryu_apps.pipeline.context import Context, Outgoing
 from ryu_apps.pipeline.explain import Reader, port_set
 from ryu_apps.pipeline.family import V4, Family, destination, each
 from ryu_apps.pipeline.feature import Feature
-from ryu_apps.pipeline.features.balance import known
 from ryu_apps.pipeline.fields import CT_NEW, CT_RPL, CT_TRK
 from ryu_apps.pipeline.inputs import EVERY_HOST, EVERY_NETWORK, HOSTS_OF_NETWORKS, ITS_NETWORK, ITS_PLACE, ITS_VIPS
 from ryu_apps.pipeline.tables import (
@@ -36,6 +35,7 @@ from ryu_apps.pipeline.tables import (
     Priority,
     Table,
 )
+from ryu_apps.pipeline.terms import UNTRACKED, known
 from ryu_apps.pipeline.values import LOCAL, LOCAL_IN_REGISTER, Action, Ct, DecTtl, Flow, Match, Nat, SetField, match
 from ryu_apps.pipeline.walk import Step
 from topology.model import Endpoint, Network, Prefix, Service
@@ -44,7 +44,6 @@ from topology.reach import HIDDEN, HIDDEN_BASE, HIDDEN_HOST_BASE, PUBLISHED, rea
 # a way out, and published ports, are IPv4's alone
 IP = {"eth_type": V4.eth_type}
 NO_ANSWER = (CT_TRK, CT_TRK | CT_RPL)
-UNTRACKED = (0, CT_TRK)
 # this host; loopback; link-local; multicast and reserved, the hidden and published addresses among them
 NEVER = ((0x00000000, 0xFF000000), (0x7F000000, 0xFF000000), (0xA9FE0000, 0xFFFF0000), (0xE0000000, 0xE0000000))
 
@@ -76,7 +75,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
     port = {PORT: LOCAL_IN_REGISTER}
     yield _flow(Table.REPLY, Priority.FALLBACK, match(**port), goto=Table.LEAVE)
     yield _flow(Table.RESTORE, Priority.FALLBACK, match(**port, ct_state=NO_ANSWER), goto=Table.LEAVE)
-    # translated, so it belongs to a connection, also where it does not fit it: see `balance.MISFIT`
+    # translated, so it belongs to a connection, also where it does not fit it: see `MISFIT`
     yield _flow(Table.RESTORE, Priority.NORMAL, match(**port | IP, ipv4_src=_masked(PUBLISHED)), goto=Table.DELIVER)
     # out of the second zone: an answer to the host
     yield _flow(Table.DEPART, Priority.EXACT, match(ct_state=known(CT_RPL)), goto=Table.DELIVER)

@@ -12,8 +12,6 @@ from ryu_apps.pipeline.explain import Reader
 from ryu_apps.pipeline.family import FAMILIES, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.features import fragments
-from ryu_apps.pipeline.features.balance import PROTOCOLS, known
-from ryu_apps.pipeline.features.echo import NO_FRAGMENT
 from ryu_apps.pipeline.fields import CT_NEW
 from ryu_apps.pipeline.inputs import ITS_VIPS
 from ryu_apps.pipeline.tables import (
@@ -30,12 +28,11 @@ from ryu_apps.pipeline.tables import (
     Priority,
     Table,
 )
-from ryu_apps.pipeline.values import CONTROLLER, Flow, Match, Output, SetField, match
+from ryu_apps.pipeline.terms import NO_FRAGMENT, NOT_LATER, PROTOCOLS, TO_CONTROLLER, known
+from ryu_apps.pipeline.values import Flow, Match, SetField, match
 from ryu_apps.pipeline.walk import Step
 from topology.model import Service
 
-NOT_LATER = (0, 2)
-TO_CONTROLLER = (Output(CONTROLLER, 0xFFFF),)
 ASKED = {
     FlowKind.REFUSE: (REFUSE_METERS, REFUSALS_METER),
     FlowKind.UNREACHABLE: (REFUSE_METERS, REFUSALS_METER),

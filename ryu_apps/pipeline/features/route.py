@@ -12,16 +12,15 @@ from ryu_apps.pipeline.family import V6, each
 from ryu_apps.pipeline.feature import Feature
 from ryu_apps.pipeline.inputs import ITS_NETWORK, ITS_PLACE
 from ryu_apps.pipeline.tables import NETWORK, PORT, ROUTER_MAC, TENANT, FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import LINK_LOCAL6
 from ryu_apps.pipeline.values import DecTtl, Flow, OutputReg, SetField, match
 from topology.model import Endpoint
-
-LINK_LOCAL = (0xFE80 << 112, 0xFFC0 << 112)  # fe80::/10
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
     """The one flow that sends: the port is in a register. A link's own addresses are not routed (RFC 4291, 2.5.6)."""
     yield Flow(Table.DELIVER, Priority.NORMAL, match(), (OutputReg(PORT),), kind=FlowKind.ROUTE)
-    what = match(eth_dst=ROUTER_MAC, eth_type=V6.eth_type, ipv6_src=LINK_LOCAL)
+    what = match(eth_dst=ROUTER_MAC, eth_type=V6.eth_type, ipv6_src=LINK_LOCAL6)
     yield Flow(Table.ROUTE, Priority.EXACT, what, kind=FlowKind.ROUTE)
 
 

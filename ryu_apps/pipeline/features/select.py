@@ -15,6 +15,7 @@ from ryu_apps.pipeline.context import Context
 from ryu_apps.pipeline.family import Family
 from ryu_apps.pipeline.features.scopes import Choice, Scope
 from ryu_apps.pipeline.tables import GROUP_CHUNK_BITS, GROUP_INSIDE, GROUP_V6, GROUP_WAY
+from ryu_apps.pipeline.terms import Terms
 from ryu_apps.pipeline.values import ANY, Action, Bucket, Group
 from topology.model import ServicePort
 
@@ -25,7 +26,6 @@ MANY = 512  # buckets of all groups together, from which on a provider has few o
 PORT_SHIFT = 1  # Linux takes every other port for its connections: the lowest bit says nothing
 CLIENT_PORT = {"TCP": ("tcp_src", PORT_SHIFT), "UDP": ("udp_src", PORT_SHIFT), "SCTP": ("sctp_src", PORT_SHIFT)}
 
-Terms = dict[str, int | tuple[int, int]]
 
 
 def group_id(family: Family, port: ServicePort, part: int = 0, *, inside: bool = False) -> int:

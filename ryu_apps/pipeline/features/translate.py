@@ -14,15 +14,13 @@ from ryu_apps.pipeline.context import Context, Translation
 from ryu_apps.pipeline.explain import Reader, may_be_a_reply, name, shown_port
 from ryu_apps.pipeline.family import Family, destination, each, of_packet
 from ryu_apps.pipeline.feature import Feature
-from ryu_apps.pipeline.features.balance import PROTOCOLS, known
-from ryu_apps.pipeline.fields import CT_INV, CT_NEW, CT_TRK
+from ryu_apps.pipeline.fields import CT_INV, CT_NEW
 from ryu_apps.pipeline.inputs import ITS_PLACE, ITS_SERVICES
 from ryu_apps.pipeline.tables import TENANT, FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import PROTOCOLS, TRACKED, UNTRACKED, known
 from ryu_apps.pipeline.values import Ct, Flow, Nat, SetField, match
 from ryu_apps.pipeline.walk import Step
 from topology.model import Endpoint
-
-UNTRACKED, TRACKED = (0, CT_TRK), (CT_TRK, CT_TRK)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:

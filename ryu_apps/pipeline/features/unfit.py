@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from ryu_apps.pipeline.context import Context, mac_int
 from ryu_apps.pipeline.family import V6
 from ryu_apps.pipeline.feature import Feature
-from ryu_apps.pipeline.features.fragments import FIRST
 from ryu_apps.pipeline.fields import VLAN_PRESENT
 from ryu_apps.pipeline.inputs import ITS_PLACE
 from ryu_apps.pipeline.tables import FlowKind, Priority, Table
+from ryu_apps.pipeline.terms import FIRST
 from ryu_apps.pipeline.values import Flow, match
 from topology.model import Endpoint
 
