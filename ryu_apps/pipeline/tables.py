@@ -55,14 +55,24 @@ REASON = "reg8"  # why the controller is told of the packet: a `FlowKind`
 
 
 class Priority(IntEnum):
-    """Priorities within a table; higher wins."""
+    """Priorities within a table; higher wins. To those of a service `scopes` adds the rank of a flow among its like."""
 
     MISS = 0  # exactly one flow a table
+    LAST = 9  # what has no better explanation
     FALLBACK = 10  # what is unknown, where the unknown is asked about
+    NOWHERE = 49  # counted drops of what goes nowhere, from whichever network
     REFUSE = 50  # counted drops of what a more exact flow did not admit
+    TELL = 51  # the same, but the sender is told
+    FRAGMENT = 98  # to a provider in fragments: below what is to a VIP
+    OWN_FRAGMENT = 99  # from a provider, or the host
     NORMAL = 100
+    SPECIFIC = 101  # of what NORMAL means, a part that is known by more
+    MORE_SPECIFIC = 102
     REFUSE_FIRST = 150  # counted drops of what NORMAL would admit
+    LESS_EXACT = 199
     EXACT = 200  # exceptions to NORMAL
+    MORE_EXACT = 201  # exceptions to EXACT
+    MOST_EXACT = 202
     UNFIT = 300  # before all that says who may send
 
 

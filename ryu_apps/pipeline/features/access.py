@@ -42,9 +42,12 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         if family.gateway(network) is None and subnet is not None:
             # the router leads to the network's own VIPs, and no further
             to_router = of_family | {family.src: own, "eth_dst": ROUTER_MAC}
-            for priority, more, goto in ((2, {family.dst: subnet}, Table.SERVICE), (1, {}, None)):
+            for priority, more, goto in (
+                (Priority.MORE_SPECIFIC, {family.dst: subnet}, Table.SERVICE),
+                (Priority.SPECIFIC, {}, None),
+            ):
                 what = match(**to_router | more)
-                yield Flow(Table.GUARD, Priority.NORMAL + priority, what, goto=goto, kind=FlowKind.ACCESS)
+                yield Flow(Table.GUARD, priority, what, goto=goto, kind=FlowKind.ACCESS)
         yield Flow(Table.GUARD, Priority.REFUSE, match(**of_family), kind=FlowKind.ACCESS)
         if family is V6:
             # to its neighbours; and what it says before it has an address is no forgery, but goes nowhere

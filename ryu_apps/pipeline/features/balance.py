@@ -91,7 +91,7 @@ def at_each_network(choice: Choice) -> Iterator[tuple[int, Terms, Endpoint]]:
 def for_switch(ctx: Context) -> Iterator[Flow]:
     """What belongs to a connection goes on, translated already; what makes no sense and belongs to none is dropped."""
     no_sense = (CT_TRK | CT_INV, CT_TRK | MISFIT)
-    yield Flow(Table.BALANCE, Priority.EXACT + 1, match(ct_state=no_sense), kind=FlowKind.BALANCE)
+    yield Flow(Table.BALANCE, Priority.MORE_EXACT, match(ct_state=no_sense), kind=FlowKind.BALANCE)
     for state in (CT_EST, CT_REL, MISFIT):
         yield Flow(
             Table.BALANCE, Priority.EXACT, match(ct_state=known(state)), goto=Table.ROUTE, kind=FlowKind.BALANCE

@@ -24,8 +24,6 @@ from ryu_apps.pipeline.values import Flow, OutputReg, match
 from ryu_apps.pipeline.walk import Step
 from topology.model import Endpoint, Network
 
-LAST = Priority.FALLBACK - 1  # below the flows of `forgotten` and `learning`
-
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
     """Into a network that does not route: what its own containers send, and replies through its VIPs.
@@ -51,12 +49,12 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         return
     for family in FAMILIES:
         out = {NETWORK: network.number, "eth_type": family.eth_type}
-        yield _tell(ctx, network, Table.LEAVE, LAST, **out)
-        yield _tell(ctx, network, Table.DEPART, LAST, **out, ct_state=known(CT_NEW))
+        yield _tell(ctx, network, Table.LEAVE, Priority.LAST, **out)
+        yield _tell(ctx, network, Table.DEPART, Priority.LAST, **out, ct_state=known(CT_NEW))
     routed = {NETWORK: network.number, "eth_dst": ROUTER_MAC, "eth_type": V4.eth_type}
     yield _tell(ctx, network, Table.ROUTE, Priority.REFUSE, **routed, ipv4_dst=LINK_LOCAL)
     nowhere = {NETWORK: network.number, "eth_dst": ROUTER_MAC, "eth_type": V6.eth_type}
-    yield _tell(ctx, network, Table.ROUTE, LAST, **nowhere)
+    yield _tell(ctx, network, Table.ROUTE, Priority.LAST, **nowhere)
 
 
 def _own(family: Family, network: Network) -> list[tuple[int, int]]:

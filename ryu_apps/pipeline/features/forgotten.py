@@ -34,7 +34,6 @@ BEGINS = (TCP_SYN, TCP_SYN | TCP_ACK)
 MIDSTREAM = (0, TCP_SYN)
 NO_RESET = (0, TCP_SYN | TCP_RST)
 IT_IS_RESET = "to the controller: it belongs to no connection, and its ends are reset"
-LAST = Priority.FALLBACK - 1  # in restore: below what is to the host, and what has been translated
 
 
 def for_switch(ctx: Context) -> Iterator[Flow]:
@@ -42,7 +41,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
     for family in FAMILIES:
         tcp = {"eth_type": family.eth_type, "ip_proto": TCP}
         lost = match(**tcp, ct_state=known(CT_NEW), tcp_flags=MIDSTREAM)
-        yield _flow(Table.RESTORE, LAST, lost, Resubmit(Table.DELIVER), Resubmit(Table.FORGOTTEN))
+        yield _flow(Table.RESTORE, Priority.LAST, lost, Resubmit(Table.DELIVER), Resubmit(Table.FORGOTTEN))
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
@@ -70,13 +69,13 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         hidden = Nat(src=family.hidden_of(endpoint), version=family.version)
         note = Ct(ctx.zone(endpoint.tenant), table=Table.RESTORE, commit=True, nat=hidden)
         begins = match(**sent, **{TOLD: 0}, ct_state=known(CT_NEW), tcp_flags=BEGINS)
-        yield _flow(Table.RESTORE, LAST, begins, SetField(TOLD, 1), note)
+        yield _flow(Table.RESTORE, Priority.LAST, begins, SetField(TOLD, 1), note)
         for port in ports:
             lost: dict[str, int | tuple[int, int]] = {**sent, "tcp_src": port, "tcp_flags": MIDSTREAM}
             # not what a network with nat has let out: that is known to the second zone
             yield _flow(Table.LEAVE, Priority.FALLBACK, match(**lost), goto=Table.FORGOTTEN)
             new = match(**lost, ct_state=known(CT_NEW))
-            yield _flow(Table.DEPART, Priority.NORMAL + 1, new, goto=Table.FORGOTTEN)
+            yield _flow(Table.DEPART, Priority.SPECIFIC, new, goto=Table.FORGOTTEN)
 
 
 def outgoing(ctx: Context, endpoint: Endpoint) -> Iterator[Outgoing]:

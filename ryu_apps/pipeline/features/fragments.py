@@ -34,7 +34,6 @@ from topology.model import HOST_BASE, Endpoint, Service, ServicePort
 
 HOSTS = (int(HOST_BASE), 0xFFFF0000)  # as containers see them
 ANSWER = known(CT_RPL)
-STRAIGHT = Priority.NORMAL - 2  # below what is to a VIP
 
 
 def shown(service: Service) -> bool:
@@ -73,7 +72,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
     """The host's own datagrams go to a container as they are: `outside` notes them so, in the second zone."""
     for family, host in each(ctx.host_addresses):
         what = match(**{"eth_type": family.eth_type, family.src: host}, ip_frag=FRAGMENT)
-        yield _flow(Table.SERVICE, STRAIGHT + 1, what, goto=Table.ROUTE)
+        yield _flow(Table.SERVICE, Priority.OWN_FRAGMENT, what, goto=Table.ROUTE)
 
 
 def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
@@ -87,7 +86,7 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
         translated = Ct(zone, table=Table.RESTORE, nat=Nat())
         yield _flow(Table.REPLY, Priority.NORMAL, match(**sent, ct_state=UNTRACKED), translated)
         # it may be an answer, to who is a provider too: not for a hidden address
-        yield _flow(Table.SERVICE, STRAIGHT + 1, match(**sent), goto=Table.ROUTE)
+        yield _flow(Table.SERVICE, Priority.OWN_FRAGMENT, match(**sent), goto=Table.ROUTE)
         # its answer to itself: out of the second zone
         to_itself = match(**sent | {family.dst: own}, ct_state=TRACKED)
         yield Flow(Table.REPLY, Priority.NORMAL, to_itself, (translated,), kind=FlowKind.FRAGMENTS)
@@ -112,13 +111,13 @@ def _to(zone: int, family: Family, own: int, hidden: int) -> Iterator[Flow]:
     if not family.spoilt:
         # all, for a later one of IPv6 does not say what it is a part of
         yield _flow(
-            Table.SERVICE, STRAIGHT, match(**to_own, ip_frag=FRAGMENT), SetField(family.dst, hidden), lookup
+            Table.SERVICE, Priority.FRAGMENT, match(**to_own, ip_frag=FRAGMENT), SetField(family.dst, hidden), lookup
         )
         return
     hide = Ct(zone | HAIRPIN_ZONES, table=Table.HAIRPIN, commit=True, nat=Nat(dst=hidden))
-    yield _flow(Table.SERVICE, STRAIGHT, match(**to_own, ip_proto=UDP, ip_frag=FRAGMENT), hide)
+    yield _flow(Table.SERVICE, Priority.FRAGMENT, match(**to_own, ip_proto=UDP, ip_frag=FRAGMENT), hide)
     hid = match(**tenant | {family.dst: hidden}, ct_state=known(CT_DNAT))
-    yield _flow(Table.HAIRPIN, Priority.EXACT + 1, hid, lookup)
+    yield _flow(Table.HAIRPIN, Priority.MORE_EXACT, hid, lookup)
     # what can't be put together goes on as it is
     yield _flow(Table.HAIRPIN, Priority.NORMAL, match(**to_own, ct_state=known(CT_INV)), goto=Table.ROUTE)
 

@@ -91,7 +91,7 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         return
     yield _flow(
         Table.CLASSIFY,
-        Priority.NORMAL + 1,
+        Priority.SPECIFIC,
         match(in_port=port, tunnel_id=vni(network), **FROM_HOST),
         SetField(TENANT, ctx.zone(network.tenant)),
         SetField(NETWORK, network.number),
@@ -138,7 +138,7 @@ def _on(ctx: Context, endpoint: Endpoint, own: int) -> Iterator[Flow]:
         came = IP | {TENANT: ctx.zone(endpoint.tenant), NETWORK: OUTSIDE_NETWORK}
         yield _flow(
             Table.ROUTE,
-            Priority.NORMAL + 1,
+            Priority.SPECIFIC,
             match(**came, eth_dst=ROUTER_MAC, ipv4_dst=own),
             DecTtl(),
             SetField("eth_src", INGRESS_MAC + host.number),
@@ -165,7 +165,7 @@ def _in(ctx: Context, endpoint: Endpoint, own: int, ports: list[tuple[str, int]]
     # what conntrack makes no sense of is for the provider to judge: see `translate`
     yield _flow(
         Table.BALANCE,
-        Priority.EXACT + 2,
+        Priority.MOST_EXACT,
         match(**IP, **{TENANT: zone}, ipv4_dst=any_kind(address), ct_state=known(CT_INV)),
         SetField("ipv4_dst", own),
         goto=Table.ROUTE,

@@ -68,7 +68,7 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
     subnet = (int(network.subnet.network_address), int(network.subnet.netmask))
     near = match(**{NETWORK: network.number}, eth_type=V4.eth_type, ipv4_dst=subnet)
     zone = ctx.zone(network.tenant)
-    yield refuse.tell(Table.ROUTE, Priority.FALLBACK - 1, near, zone, FlowKind.SEEK)
+    yield refuse.tell(Table.ROUTE, Priority.LAST, near, zone, FlowKind.SEEK)
     if network.gateway is not None:
         routed = {TENANT: zone, "eth_dst": ROUTER_MAC, "eth_type": V4.eth_type}
         yield refuse.tell(Table.ROUTE, Priority.FALLBACK, match(**routed, ipv4_dst=subnet), zone, FlowKind.SEEK)

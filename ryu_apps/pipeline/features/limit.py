@@ -49,7 +49,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
     """What the host begins to a container, and is not noted: its answers would not be known."""
     for family, zone in outside.noted(ctx):
         begun: Terms = {TENANT: zone, NETWORK: HOST_NETWORK, "eth_type": family.eth_type, "ct_mark": UNMARKED}
-        yield _drop(Table.ROUTE, Priority.EXACT + 1, begun, AS_IT_IS)
+        yield _drop(Table.ROUTE, Priority.MORE_EXACT, begun, AS_IT_IS)
 
 
 def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
@@ -70,18 +70,18 @@ def for_endpoint(ctx: Context, endpoint: Endpoint) -> Iterator[Flow]:
             yield _drop(Table.ROUTE, Priority.REFUSE_FIRST, tenant | {family.dst: hidden}, known(CT_NEW))
             # to itself by a service, but not shown as the VIP
             to_itself = tenant | {family.src: own, family.dst: own}
-            yield _drop(Table.ROUTE, Priority.EXACT - 1, to_itself, known(CT_NEW))
+            yield _drop(Table.ROUTE, Priority.LESS_EXACT, to_itself, known(CT_NEW))
             # what it has begun itself, and is not noted
             begun = tenant | {family.src: own, TOLD: 1}
             yield _drop(Table.RESTORE, Priority.REFUSE_FIRST, begun, known(CT_NEW))
             if family.spoilt:
                 fragment = tenant | {family.src: hidden, "ip_frag": FRAGMENT}
-                yield _drop(Table.DELIVER, Priority.EXACT + 1, fragment, UNSHOWN)
+                yield _drop(Table.DELIVER, Priority.MORE_EXACT, fragment, UNSHOWN)
                 # straight to it in fragments, and not hidden
                 yield _drop(Table.HAIRPIN, Priority.NORMAL, tenant | {family.dst: own}, known(CT_NEW))
         if family is V4 and ctx.network_of(endpoint).nat:
             out = tenant | {family.src: own, PORT: LOCAL_IN_REGISTER}
-            yield _drop(Table.DELIVER, Priority.EXACT + 1, out, UNSHOWN)
+            yield _drop(Table.DELIVER, Priority.MORE_EXACT, out, UNSHOWN)
     yield from _from_other_hosts(ctx, endpoint)
 
 

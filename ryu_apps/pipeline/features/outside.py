@@ -69,7 +69,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         )
         yield from _of_the_host(ctx, family, own)
         to_host = {"eth_type": family.eth_type, "eth_dst": ROUTER_MAC, family.dst: own}
-        yield _flow(Table.ROUTE, Priority.REFUSE + 1, match(**to_host), *TO_THE_HOST, goto=Table.REPLY)
+        yield _flow(Table.ROUTE, Priority.TELL, match(**to_host), *TO_THE_HOST, goto=Table.REPLY)
     yield from _to_the_world()
     # no answer of a provider's service port, be it that it was asked for in conntrack, or that it can't be one
     port = {PORT: LOCAL_IN_REGISTER}
@@ -99,7 +99,7 @@ def _of_the_host(ctx: Context, family: Family, own: int) -> Iterator[Flow]:
         # straight to a container: noted, so that its answers are known as such
         yield _flow(
             Table.ROUTE,
-            Priority.EXACT + 1,
+            Priority.MORE_EXACT,
             match(**kind | {TENANT: tenant, NETWORK: HOST_NETWORK}, ct_state=UNTRACKED),
             Ct(tenant | HAIRPIN_ZONES, table=Table.ROUTE, commit=True, exec=(SetField("ct_mark", NOTED),)),
         )
@@ -126,7 +126,7 @@ def _to_the_world() -> Iterator[Flow]:
     """What no container has: to the host; what may pass is decided in `reply`, `restore` and `leave`."""
     to_router = IP | {"eth_dst": ROUTER_MAC}
     for number, mask in NEVER:
-        yield _flow(Table.ROUTE, Priority.REFUSE - 1, match(**to_router, ipv4_dst=(number, mask)))
+        yield _flow(Table.ROUTE, Priority.NOWHERE, match(**to_router, ipv4_dst=(number, mask)))
     yield _flow(Table.ROUTE, Priority.FALLBACK, match(**to_router), *TO_THE_HOST, goto=Table.REPLY)
     # out of the second zone, translated
     yield _flow(Table.DEPART, Priority.EXACT, match(**IP, ipv4_src=_masked(HIDDEN)), goto=Table.DELIVER)
@@ -184,7 +184,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
     zone = ctx.zone(service.tenant)
     to_service = IP | {"ipv4_dst": int(service.published_address)}
     own = {"ipv4_src": int(ctx.host.address)}
-    for priority, more, network in ((Priority.NORMAL, {}, OUTSIDE_NETWORK), (Priority.NORMAL + 1, own, HOST_NETWORK)):
+    for priority, more, network in ((Priority.NORMAL, {}, OUTSIDE_NETWORK), (Priority.SPECIFIC, own, HOST_NETWORK)):
         yield _flow(
             Table.ARRIVE,
             priority,

@@ -52,7 +52,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         for ttl in (0, 1):
             yield _to_controller(
                 Table.SERVICE,
-                Priority.EXACT - 1,
+                Priority.LESS_EXACT,
                 match(eth_dst=ROUTER_MAC, eth_type=family.eth_type, ip_ttl=ttl),
                 EXPIRE_METER,
                 FlowKind.EXPIRE,
@@ -79,7 +79,7 @@ def for_service(ctx: Context, service: Service) -> Iterator[Flow]:
         wanted = NOT_LATER if fragments.shown(service) else NO_FRAGMENT
         for number, _ in PROTOCOLS.values():
             what = match(**to_vip, ct_state=known(CT_NEW), ip_proto=number, ip_frag=wanted)
-            yield tell(Table.BALANCE, Priority.REFUSE + 1, what, ctx.zone(service.tenant), FlowKind.REFUSE)
+            yield tell(Table.BALANCE, Priority.TELL, what, ctx.zone(service.tenant), FlowKind.REFUSE)
 
 
 def _to_controller(table: Table, priority: int, what: Match, meter: int, kind: FlowKind) -> Flow:

@@ -35,7 +35,7 @@ def for_switch(ctx: Context) -> Iterator[Flow]:
         yield _lldp(Priority.EXACT, PACKET_IN_METER)
     for port in ctx.links:
         # with a meter of their own: whatever hosts send, no link looks dead for it
-        yield _lldp(Priority.EXACT + 1, LINK_METER, in_port=port)
+        yield _lldp(Priority.MORE_EXACT, LINK_METER, in_port=port)
         what = match(in_port=port, vlan_vid=(VLAN_PRESENT, VLAN_PRESENT))
         yield Flow(Table.CLASSIFY, Priority.NORMAL, what, goto=Table.ARRIVE, kind=FlowKind.TRANSIT)
         # no host is there: nobody is learned from what has no tag

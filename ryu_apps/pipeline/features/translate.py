@@ -73,7 +73,7 @@ def _of_family(ctx: Context, endpoint: Endpoint, family: Family, own: int) -> It
     # sends for what a socket there remembers of a connection that is gone here: else its port can't be used again
     yield Flow(
         Table.BALANCE,
-        Priority.EXACT + 2,
+        Priority.MOST_EXACT,
         match(**tenant | {dst: hidden}, ct_state=known(CT_INV)),
         (SetField(dst, own),),
         goto=Table.ROUTE,

@@ -29,7 +29,7 @@ def for_network(ctx: Context, network: Network) -> Iterator[Flow]:
         if subnet is not None:
             routed = {TENANT: ctx.zone(network.tenant), "eth_dst": ROUTER_MAC, "eth_type": family.eth_type}
             what, zone = match(**routed | {family.dst: subnet}), ctx.zone(network.tenant)
-            yield refuse.tell(Table.ROUTE, Priority.REFUSE + 1, what, zone, FlowKind.UNREACHABLE)
+            yield refuse.tell(Table.ROUTE, Priority.TELL, what, zone, FlowKind.UNREACHABLE)
 
 
 def _says(reader: Reader, step: Step) -> str:
