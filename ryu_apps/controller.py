@@ -35,6 +35,7 @@ from ryu_apps.rest.api import Api
 from ryu_apps.rest.hosts import HostTracker
 from ryu_apps.seeking import Kept, Seeker
 from ryu_apps.switches import Switches
+from ryu_apps.view import SwitchesView
 from topology.commands import Commands
 from topology.errors import NetctlError
 from topology.model import Endpoint, Network
@@ -97,7 +98,7 @@ class Controller(fw.App):
         self.api = Api(
             self.commands,
             tracker,
-            self.switches,
+            SwitchesView(self.model, self.switches),
             leader_url=lambda: self.lead.leader_url,
             controllers=self.lead.controllers,
             listener=self._listener(),

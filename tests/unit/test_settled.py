@@ -13,6 +13,7 @@ from ryu_apps.fabric import Fabric
 from ryu_apps.framework import hub
 from ryu_apps.openflow.session import Session
 from ryu_apps.switches import Switches
+from ryu_apps.view import SwitchesView
 from tests.kit.docs import host_doc, replace
 from tests.kit.fakesession import FakeSession
 from tests.unit.modelkit import APP, WEB1, Door, furnished
@@ -34,7 +35,7 @@ class Place:
 
     def said(self) -> bool:
         """What REST says of the switch."""
-        return bool(self.switches.switches()[0]["settled"])
+        return bool(SwitchesView(self.door.model, self.switches).switches()[0]["settled"])
 
     def groups_wanted(self) -> set[int]:
         """The groups of all service ports that the model has."""
