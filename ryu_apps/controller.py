@@ -36,6 +36,7 @@ from ryu_apps.rest.hosts import HostTracker
 from ryu_apps.seeking import Kept, Seeker
 from ryu_apps.switches import Switches
 from ryu_apps.view import SwitchesView
+from topology.capabilities import Capabilities
 from topology.commands import Commands
 from topology.errors import NetctlError
 from topology.model import Endpoint, Network
@@ -74,7 +75,6 @@ class Controller(fw.App):
         self.lead = self._join()
         self.control_plane = self._listeners()
         self.control_plane.step()  # before REST answers anybody
-        self.commands.control = self.control_plane.known
         self.spawn(self.control_plane.run, fw.hub.sleep)
         connected = self.switches.reconcilers.keys
         self.liveness = Liveness(self.model, connected, ready=self._filled, leads=lambda: self.lead.leads)
@@ -95,10 +95,12 @@ class Controller(fw.App):
         for part in (self.fabric, self.links, self.seeker, self.learner):
             self.spawn(part.run)
         tracker = HostTracker(self.model, self.liveness)
+        view = SwitchesView(self.model, self.switches)
+        self.commands.capabilities = Capabilities(self.control_plane.known, view.without_sctp)
         self.api = Api(
             self.commands,
             tracker,
-            SwitchesView(self.model, self.switches),
+            view,
             leader_url=lambda: self.lead.leader_url,
             controllers=self.lead.controllers,
             listener=self._listener(),

@@ -14,12 +14,13 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, ip_address
 from typing import Any, TypeVar
 
 from topology import consistent, validate, write_endpoint, write_host, write_network, write_service
 from topology.allocate import NumberPool, number_pools
+from topology.capabilities import Capabilities
 from topology.documents import DEFAULT_TENANT, NetworkDoc, ServiceDoc
 from topology.draft import Draft, follow
 from topology.errors import Conflict, NetctlError
@@ -45,8 +46,8 @@ class Commands:
     def __init__(self, model: Model, store: Store, clock: Callable[[], float] = time.time) -> None:
         self.model = model
         self.store = store
-        self.control: Callable[[], Iterable[str]] = tuple
-        """The control plane's listeners, as far as they are known."""
+        self.capabilities = Capabilities()
+        """Of the machines, as far as they are known."""
         self._clock = clock
         self._subscribers: list[Callable[[Commit], None]] = []
         self._to_tell: deque[Commit] = deque()
@@ -206,7 +207,7 @@ class Commands:
         return self._run(lambda draft: [write_endpoint.learn(draft, host) for host in seen])
 
     def _draft(self) -> Draft:
-        return Draft(self.model, self._pools, self._clock(), self.control)
+        return Draft(self.model, self._pools, self._clock(), self.capabilities)
 
     def _run(self, work: Callable[[Draft], T]) -> T:
         with self._my_turn():

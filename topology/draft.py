@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any, cast
 
 from topology.addresses import Holder, Space
 from topology.allocate import COOLING_SECONDS, NumberPool
+from topology.capabilities import Capabilities
 from topology.errors import Conflict, NotFound
 from topology.indexes import POOLS, held_by, network_of, numbers_of
 from topology.model import Address, Change, Endpoint, Lease, Network, Object, Service, Tenant
@@ -29,11 +30,10 @@ class Draft:
         model: Model,
         pools: Mapping[str, NumberPool],
         now: float,
-        control: Callable[[], Iterable[str]] = tuple,
+        capabilities: Capabilities = Capabilities(),  # noqa: B008 - immutable
     ) -> None:
-        """``control``: the listeners of the control plane, as text: no service may publish these ports."""
         self.model = model
-        self.control = control
+        self.capabilities = capabilities
         self.now = now
         self._pools = pools
         self._after: dict[tuple[str, str], Object | None] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from topology import contract, options, validate
@@ -12,6 +13,7 @@ from topology.documents import ServiceDoc
 from topology.draft import Draft
 from topology.errors import Conflict, Invalid, NotFound
 from topology.model import Address, Endpoint, Network, Published, Service, ServicePort
+from topology.observed import SCTP_NEEDS
 
 
 def put_service(draft: Draft, document: ServiceDoc) -> Service:
@@ -31,6 +33,7 @@ def put_service(draft: Draft, document: ServiceDoc) -> Service:
     if check is not None and all(protocol != "TCP" for _, _, protocol in ports):
         raise Invalid("healthCheck needs a TCP port to try: none of the ports is TCP")
 
+    _refuse_sctp(draft, ports)
     key = f"{tenant}:{name}"
     network = draft.network(tenant, wish["networkName"])
     if published and network.internal:
@@ -155,10 +158,20 @@ def _vip(  # noqa: PLR0917 - the same for either family
     return requested
 
 
+def _refuse_sctp(draft: Draft, ports: Sequence[tuple[int, int, str]]) -> None:
+    """Where a switch could not carry it out. One that connects later leaves the port out, and says so."""
+    asked = [port for port in ports if port[2] == "SCTP"]
+    if asked and (unable := draft.capabilities.without_sctp()):
+        raise Invalid(
+            f"protocol SCTP in {':'.join(map(str, asked[0]))} is refused: the conntrack of {unable[0]} "
+            f"does not know SCTP's ports, {SCTP_NEEDS}; right is TCP or UDP"
+        )
+
+
 def _claim_published(
     draft: Draft, key: str, published: tuple[Published, ...], before: tuple[Published, ...]
 ) -> None:
-    control = ports_of(draft.control()) if published else {}
+    control = ports_of(draft.capabilities.control()) if published else {}
     for wanted in published:
         user = control.get((wanted.port, wanted.protocol))
         if user is not None and wanted not in before:

@@ -14,10 +14,7 @@ from topology.answers import ServiceInspectDoc
 from topology.commands import Commands
 from topology.contract import Document, filled
 from topology.documents import ServiceDoc
-from topology.errors import Invalid
 from topology.model import Endpoint, Service
-from topology.observed import SCTP_NEEDS
-from topology.validate import show
 
 Away = Callable[[Endpoint], str]
 """Why an endpoint can't be reached where it is; empty: it can."""
@@ -66,10 +63,10 @@ class Services:
         """Create a service, or change one: it becomes exactly what the document says."""
         body = read_body(request)
         document = contract.check(ServiceDoc, docs.take_path(parse_object(body), ("tenantName", "serviceName"), key))
-        if asked := [text for text in document["ports"] if text.upper().endswith(":SCTP")]:
-            if (answer := self._to_leader(request, body)) is not None:
-                return answer
-            self._refuse_sctp(asked)
+        # whether the switches know SCTP's ports, the leader sees
+        sctp = any(text.upper().endswith(":SCTP") for text in document["ports"])
+        if sctp and (answer := self._to_leader(request, body)) is not None:
+            return answer
         return docs.listed_service_document(self._commands.put_service(document), self._model, self._away())
 
     def delete(self, request: Request, key: str) -> str:
@@ -82,15 +79,6 @@ class Services:
         document = inspect_service(self._service(key), self._model, self._away())
         document["Oper"] |= filled({"counters": self._switches.counters(key)})
         return document
-
-    def _refuse_sctp(self, asked: list[str]) -> None:
-        """Where a switch could not carry it out. One that connects later leaves the port out, and says so."""
-        unable = self._switches.without_sctp()
-        if unable:
-            raise Invalid(
-                f"protocol SCTP in {show(asked[0])} is refused: the conntrack of {unable[0]} "
-                f"does not know SCTP's ports, {SCTP_NEEDS}; right is TCP or UDP"
-            )
 
     def _service(self, key: str) -> Service:
         return found(self._model.services.get(key), f"Service {key}")

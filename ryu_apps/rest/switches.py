@@ -45,9 +45,6 @@ class SwitchView(Protocol):
     def unlinked(self, endpoint: Endpoint) -> bool:
         """Whether its switch is connected, and its port there is down or missing."""
 
-    def without_sctp(self) -> list[str]:
-        """The connected switches whose conntrack does not know SCTP's ports, each in a few words."""
-
     def settle(self, revision: int) -> bool:
         """Wait, not long, until the connected switches carry out the model of this revision; whether they do."""
 

@@ -10,6 +10,7 @@ from ryu_apps.pipeline.show import Asked, table_name
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.rest import Api, HostTracker
 from ryu_apps.wsgi import eventlet, webob
+from topology.capabilities import Capabilities
 from topology.commands import Commands
 from topology.model import Endpoint
 from topology.snapshot import Model
@@ -70,6 +71,7 @@ class Rest:
         self.model = Model()
         self.store = SqliteStore(":memory:")
         self.commands = Commands(self.model, self.store, clock=lambda: self.now)
+        self.commands.capabilities = Capabilities(without_sctp=Switches().without_sctp)
         self.connected: set[int] = set()
         self.liveness = Liveness(self.model, lambda: self.connected, clock=lambda: self.now)
         self.tracker = HostTracker(self.model, self.liveness)

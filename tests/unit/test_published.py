@@ -9,6 +9,7 @@ import pytest
 from tests.kit.docs import host_doc, replace, service_doc
 from tests.unit.modelkit import APP, Door, furnished
 from topology.allocate import LIMITS
+from topology.capabilities import Capabilities
 from topology.documents import ServiceDoc
 from topology.errors import Conflict
 from topology.model import Change, Host, Published, Service
@@ -52,7 +53,8 @@ def test_the_control_planes_ports_are_nobodys(door: Door, publish: str, whose: s
     with pytest.raises(Conflict, match="port 4789 UDP is that of the hosts' tunnels; take another"):
         put(door, service, "4789:53:UDP")
     before = put(door, service, publish)  # the controller did not know better
-    door.commands.control = lambda: ["tcp:127.0.0.1:6653", "tcp:[fd00::1]:9999"]
+    listeners = ["tcp:127.0.0.1:6653", "tcp:[fd00::1]:9999"]
+    door.commands.capabilities = Capabilities(control=lambda: listeners)
     with pytest.raises(Conflict, match=whose):
         put(door, OTHER, publish)
     assert put(door, replace(service, selectors=["a=b"]), publish).published == before.published, "it may be changed"

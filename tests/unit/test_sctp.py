@@ -121,6 +121,6 @@ def test_it_is_refused_with_one_line() -> None:
         rest.close()
     assert status == 422
     assert text == (
-        "protocol SCTP in 3868:3868:sctp is refused: the conntrack of host h1 (Open vSwitch 3.1.0) does not know "
+        "protocol SCTP in 3868:3868:SCTP is refused: the conntrack of host h1 (Open vSwitch 3.1.0) does not know "
         "SCTP's ports, Open vSwitch 3.3 or a kernel's datapath does; right is TCP or UDP"
     )
