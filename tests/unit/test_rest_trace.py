@@ -10,6 +10,7 @@ import pytest
 from ryu_apps.pipeline.fields import ICMP, ICMPV6, TCP, UDP
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.switches import Switches
+from ryu_apps.view import SwitchesView
 from tests.unit import rest_kit
 from tests.unit.rest_kit import Json, Rest
 from topology.errors import Unavailable
@@ -145,4 +146,4 @@ def test_a_switch_that_is_not_connected(rest: Rest) -> None:
     sender = rest.model.endpoints["e1"]
     question = Question(sender, sender.addresses[0], IPv4Address("10.1.1.2"), TCP, 80)
     with pytest.raises(Unavailable, match=r"^switch 000000000000000a, where e1 is, is not connected$"):
-        Switches(rest.model).trace(question)
+        SwitchesView(rest.model, Switches(rest.model)).trace(question)
