@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, cast
 
 from ryu_apps.openflow.actions import LEARNED_MAGIC
 from ryu_apps.openflow.codec import COOKIE_MASK, cookie_of, kind_of
-from ryu_apps.openflow.messages import FlowStat
 from ryu_apps.pipeline.compile import compile_owner
 from ryu_apps.pipeline.context import Context, Owner
-from ryu_apps.pipeline.show import Asked, Shown, table_name
-from ryu_apps.pipeline.tables import FlowKind, Table
+from ryu_apps.pipeline.show import Asked, Shown
+from ryu_apps.pipeline.tables import FlowKind, Table, table_name
 from ryu_apps.pipeline.values import Flow
 from ryu_apps.reconciler import Reconciler
 from topology.errors import Unavailable
@@ -32,38 +31,46 @@ def flows(reconciler: Reconciler, asked: Asked) -> dict[str, Any]:
 
 
 def _read(reconciler: Reconciler, asked: Asked) -> dict[str, Any]:
-    owners_of = cast(Callable[[int], set[Owner]], reconciler.wanted.owners_of_flow)
-    cookies = None if asked.owner is None else reconciler.wanted.of_owner(asked.owner).flows
-    stats = [
-        stat
+    """Of what the switch says, only the counters are believed: all else is known by the flow's cookie."""
+    wanted = reconciler.wanted
+    cookies = None if asked.owner is None else wanted.of_owner(asked.owner).flows
+    found = [
+        (flow, stat)
         for stat in reconciler.session.read_flows(ANSWER_TIMEOUT)
-        if (asked.table is None or stat.table == asked.table) and (cookies is None or stat.cookie in cookies)
+        if (flow := wanted.flow(stat.cookie)) is not None
+        and (asked.table is None or flow.table == asked.table)
+        and (cookies is None or flow.cookie in cookies)
     ]
-    stats.sort(key=lambda stat: (stat.table, -stat.priority, kind_of(stat.cookie), stat.match))
-    shown = stats[:MOST]
+    found.sort(key=lambda one: (one[0].table, -one[0].priority, kind_of(one[0].cookie), one[0].body))
+    shown = found[:MOST]
     context = reconciler.context()
     texts = Shown(context)
-    known = _compiled(context, {owner for stat in shown for owner in owners_of(stat.cookie)})
+    owners_of = {flow.cookie: cast(set[Owner], wanted.owners_of_flow(flow.cookie)) for flow, _ in shown}
+    known = _compiled(context, {owner for owners in owners_of.values() for owner in owners})
     learned = 0
     if asked.owner is None and asked.table in (None, Table.STICKY):
         learned = len(reconciler.session.read_flows(ANSWER_TIMEOUT, (), LEARNED_MAGIC, COOKIE_MASK))
-    rows = [_row(stat, known.get(stat.cookie), texts, owners_of(stat.cookie)) for stat in shown]
-    return {"flows": rows, "more": len(stats) - len(shown), "learned": learned}
+    rows = [
+        {
+            "table": table_name(flow.table),
+            "priority": flow.priority,
+            "packets": stat.packet_count,
+            "bytes": stat.byte_count,
+            "kind": FlowKind(kind_of(flow.cookie)).name.lower(),
+            "owners": sorted(":".join(owner).rstrip(":") for owner in owners_of[flow.cookie]),
+            **_told(texts, known.get(flow.cookie)),
+        }
+        for flow, stat in shown
+    ]
+    return {"flows": rows, "more": len(found) - len(shown), "learned": learned}
 
 
 def _compiled(context: Context, owners: Iterable[Owner]) -> dict[int, Flow]:
     return {cookie_of(flow): flow for owner in owners for flow in compile_owner(context, owner).flows}
 
 
-def _row(stat: FlowStat, flow: Flow | None, texts: Shown, owners: Iterable[Hashable]) -> dict[str, Any]:
+def _told(texts: Shown, flow: Flow | None) -> dict[str, str]:
     """``flow`` None: the model has changed since the switch was written to."""
-    return {
-        "table": table_name(stat.table),
-        "priority": stat.priority,
-        "packets": stat.packet_count,
-        "bytes": stat.byte_count,
-        "kind": FlowKind(kind_of(stat.cookie)).name.lower(),
-        "owners": sorted(":".join(owner).rstrip(":") for owner in cast(Iterable[Owner], owners)),
-        "match": "" if flow is None else texts.match(flow),
-        "actions": "" if flow is None else texts.actions(flow),
-    }
+    if flow is None:
+        return {"match": "", "actions": ""}
+    return {"match": texts.match(flow), "actions": texts.actions(flow)}

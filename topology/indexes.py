@@ -64,9 +64,9 @@ def network_of(value: Object) -> str | None:
     return None
 
 
-def subnet_key(number: int, length: int) -> Pair:
-    """The key of a subnet in `AROUND`."""
-    return f"{number}", f"{length}"
+def subnet_key(number: int, length: int) -> tuple[int, int]:
+    """The key of a subnet in `AROUND`: its address and prefix length."""
+    return number, length
 
 
 def _uses_sctp(service: Service) -> Iterator[Hashable]:

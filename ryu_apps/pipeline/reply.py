@@ -16,7 +16,7 @@ from ryu_apps.pipeline.journey import Journeys, Leg
 from ryu_apps.pipeline.nexthop import next_hop, on_link
 from ryu_apps.pipeline.packet import PORTS, Packet, five_tuple
 from ryu_apps.pipeline.steps import say
-from ryu_apps.pipeline.tables import Table
+from ryu_apps.pipeline.tables import Table, table_name
 from ryu_apps.pipeline.values import CONTROLLER
 from topology.model import Address, Endpoint
 from topology.providers import no_way_back
@@ -133,7 +133,7 @@ class _Return:
         for leg in legs:
             words = self._journeys.words(leg.context, self._receiver, reply=True)
             for step in shown(leg.walk):
-                self._say(leg.context, Table(step.flow.table).name.lower(), say(words, step))
+                self._say(leg.context, table_name(step.flow.table), say(words, step))
         ctx, walk = legs[-1]
         words = self._journeys.words(ctx, self._receiver, reply=True)
         at = "" if ctx.dpid == self._home else f", on {place(ctx, ctx.dpid)}"

@@ -15,7 +15,7 @@ from ryu_apps.pipeline.context import Context, Owner
 from ryu_apps.pipeline.explain import name, port_names
 from ryu_apps.pipeline.family import FAMILIES, V4, V6
 from ryu_apps.pipeline.fields import ETH_ARP, ETH_LLDP, ICMP, ICMPV6, SCTP, TCP, UDP
-from ryu_apps.pipeline.tables import FlowKind, Table
+from ryu_apps.pipeline.tables import FlowKind, Table, table_name
 from ryu_apps.pipeline.values import (
     CONTROLLER,
     IN_PORT,
@@ -206,11 +206,6 @@ class Shown:
     def _provider(self, number: int) -> str:
         found = self._model.by_number("endpoint", number)
         return name(found) if isinstance(found, Endpoint) else str(number)
-
-
-def table_name(number: int) -> str:
-    """As users write it."""
-    return Table(number).name.lower()
 
 
 def _nat(nat: Nat) -> str:

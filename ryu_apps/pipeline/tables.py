@@ -42,6 +42,11 @@ class Table(IntEnum):
     TELL = 20
 
 
+def table_name(number: int) -> str:
+    """As users write it."""
+    return Table(number).name.lower()
+
+
 # Registers, 32 bits each; they live as long as the packet, also through conntrack.
 TENANT = "reg0"  # number of the tenant = its conntrack zone (16 bits)
 NETWORK = "reg1"  # number of the network that the packet came from (24 bits), or one of those of the host

@@ -20,7 +20,7 @@ from ryu_apps.pipeline.nexthop import next_hop
 from ryu_apps.pipeline.packet import PORTS, Packet
 from ryu_apps.pipeline.reply import TTL, Replies, Reply, Steps, unknown
 from ryu_apps.pipeline.steps import say
-from ryu_apps.pipeline.tables import PROVIDER, TENANT, FlowKind, Priority, Table
+from ryu_apps.pipeline.tables import PROVIDER, TENANT, FlowKind, Priority, Table, table_name
 from ryu_apps.pipeline.values import (
     CONTROLLER,
     LOCAL_IN_REGISTER,
@@ -286,7 +286,7 @@ class _Tracer:
                 if offer and not at and _chooses(step.flow):
                     text += f" → {offer}"
                     prefix = f"if {name(example)}: " if example else ""
-                out.append((Table(step.flow.table).name.lower(), text))
+                out.append((table_name(step.flow.table), text))
         return out
 
     def _end(self, legs: list[Leg], provider: Endpoint | None = None, share: float = 1.0) -> End:

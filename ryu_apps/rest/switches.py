@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ryu_apps.pipeline.context import SWITCH, Owner
 from ryu_apps.pipeline.show import Asked
-from ryu_apps.pipeline.tables import Table
+from ryu_apps.pipeline.tables import Table, table_name
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.rest.inspect import find_endpoints, the_one
 from ryu_apps.rest.trace import question
@@ -100,7 +100,7 @@ class Switches:
 def _table(text: str | None) -> Table | None:
     if not text:
         return None
-    names = {table.name.lower(): table for table in Table}
+    names = {table_name(table): table for table in Table}
     if text.lower() not in names:
         raise Invalid(f"table {text}: must be one of {', '.join(names)}")
     return names[text.lower()]

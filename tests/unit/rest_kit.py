@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from ryu_apps.liveness import Liveness
-from ryu_apps.pipeline.show import Asked, table_name
+from ryu_apps.pipeline.show import Asked
+from ryu_apps.pipeline.tables import table_name
 from ryu_apps.pipeline.trace import Question
 from ryu_apps.rest import Api, HostTracker
 from ryu_apps.wsgi import eventlet, webob

